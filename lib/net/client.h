@@ -1,0 +1,90 @@
+/* The HTTP client for providers: one pool of connections per origin, HTTP/2 over TLS (certificate and name verified,
+ * ALPN h2) with many calls on one connection. It sends a request, hands over head and body pieces as they come, and
+ * says how the exchange ended in the transport's terms. It knows no provider, retries nothing, and refuses to call an
+ * end of bytes a success of the application: whoever reads the body decides that by its terminator.
+ *
+ *   client_call ──▶ waiting (no stream free) ──▶ sent ──▶ ops.head ──▶ ops.data* ──▶ ops.end
+ *                        └── client_cancel at any time: no callback comes afterwards, RST_STREAM(CANCEL) is sent
+ */
+#ifndef SLUICE_NET_CLIENT_H
+#define SLUICE_NET_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+#include "lib/base/log.h"
+#include "lib/base/str.h"
+#include "lib/net/http.h" /* struct http_field */
+
+struct loop;
+struct client;
+struct client_call;
+
+enum client_end {
+	CLIENT_DONE,      /* END_STREAM: the body is whole for the transport */
+	CLIENT_CONNECT,   /* no connection: refused, unreachable, TLS or name verification failed, ALPN without h2 */
+	CLIENT_TIMEOUT,   /* the connect clock ran out */
+	CLIENT_REFUSED,   /* REFUSED_STREAM, or above the GOAWAY id: provably not processed */
+	CLIENT_RESET,     /* RST_STREAM with another code (also NO_ERROR before END_STREAM) */
+	CLIENT_CUT,       /* the connection ended (FIN, RST, GOAWAY at or below the id, dead peer) */
+	CLIENT_PROTOCOL,  /* the peer broke HTTP */
+};
+const char *client_end_name(enum client_end end);
+
+struct client_ops {
+	/* Status and fields; comes once, before any data. Views live until the callback returns. */
+	void (*head)(void *ctx, int status, const struct http_field *fields, size_t count);
+	void (*data)(void *ctx, struct str bytes);
+	/* Last word; @detail is for logs (an HTTP/2 error name, a TLS message). */
+	void (*end)(void *ctx, enum client_end end, const char *detail);
+};
+
+struct client_options {
+	const char *base_url;      /* "https://api.anthropic.com", with an optional path prefix; "http://…" is h2c with
+	                              prior knowledge, for tests */
+	const char *ca_file;       /* NULL: the system's */
+	uint64_t connect_us;       /* 5 s: name, TCP, TLS and the peer's SETTINGS */
+	uint32_t streams_per_connection; /* 80, and never more than the peer allows */
+	uint32_t max_connections;  /* 32; calls beyond wait in order */
+	uint64_t max_age_us;       /* 5 min, ±20 % jitter: then no new calls, closed when its calls ended */
+	uint32_t max_calls;        /* 1000 per connection, ±20 % jitter */
+	uint64_t ping_us;          /* 15 s without a byte while calls are open: PING; no answer in as much: CUT */
+	uint64_t idle_us;          /* 60 s without a call: closed, but for min_connections */
+	uint32_t min_connections;  /* 1: opened at once and kept warm */
+	uint32_t window_bytes;     /* stream window 256 KiB; connection window 16 MiB */
+};
+struct client_options client_defaults(void);
+
+/* What operators see. */
+struct client_stats {
+	uint32_t connections;
+	uint32_t calls;   /* open */
+	uint32_t waiting; /* for a stream */
+	uint64_t connections_opened;
+	uint64_t calls_begun;
+};
+
+/* Names resolve on another thread (the only one). -EINVAL for a bad URL or CA file. The client is the caller's. */
+must_check int client_open(struct loop *loop, const struct client_options *options,
+			   const struct log *log, struct client **ret_client);
+/* Cancels what is open (no callbacks). Accepts NULL. */
+void client_close(struct client *client);
+struct client_stats client_stats(const struct client *client);
+/* True once a connection is up (or was up and none is wanted). */
+bool client_warm(const struct client *client);
+
+/* Begins a call. @method, @path (appended to the base URL's path), @fields (lower-case names, no pseudo fields) and
+ * @body are copied. The call ends with ops.end or client_cancel. */
+struct client_call *client_call(struct client *client, const char *method, const char *path,
+				const struct http_field *fields, size_t count, struct str body,
+				const struct client_ops *ops, void *ctx);
+/* No callback comes afterwards. Also from inside a callback of this call. */
+void client_cancel(struct client_call *call);
+/* Withholds flow-control credit while @pause: a slow reader stops its own stream only. */
+void client_pause(struct client_call *call, bool pause);
+/* "203.0.113.7:443#3" for logs: the connection that carries the call; "" while waiting. */
+const char *client_call_peer(const struct client_call *call);
+
+#endif
