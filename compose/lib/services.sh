@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# Sluice's own services in a stack. A later one is one more line of this table.
+
+# program | its folder | how many processes | first admin port, from the base | its section | arguments
+SERVICES='
+sluice-archive | consumers/archive | 1 | 70 | archive |
+sluice-pool    | consumers/pool    | 1 | 50 | pool    | --pool llm
+sluice-front   | producer          | 1 | 40 | front   |
+sluice-push    | consumers/push    | 1 | 60 | push    |
+'
+
+# services_load: from the table, for every program whose source is there: INSTANCES (sluice-pool-1…, in the order of their
+# start) and the maps PROGRAM, SECTION, ADMIN, ARGS by instance. A program that is not built is an error, unless the caller
+# does not start any (services_load look).
+services_load() {
+	local program folder count admin section args i
+	INSTANCES=()
+	declare -gA PROGRAM=() SECTION=() ADMIN=() ARGS=()
+	while IFS='|' read -r program folder count admin section args; do
+		program=${program// /} folder=${folder// /}
+		[[ -n $program ]] || continue
+		[[ -f $TOP/$folder/main.c || -x $BIN/$program ]] || continue
+		[[ ${1:-} == look || -x $BIN/$program ]] || die "$BIN/$program is missing: run make first"
+		for ((i = 1; i <= count; i++)); do
+			INSTANCES+=("$program-$i")
+			PROGRAM[$program-$i]=$program
+			SECTION[$program-$i]=${section// /}
+			ADMIN[$program-$i]=$((PORTS + admin + i - 1))
+			ARGS[$program-$i]=$args
+		done
+	done <<<"$SERVICES"
+}
+
+# service_admin INSTANCE: sets REPLY to its admin port.
+service_admin() { REPLY=${ADMIN[$1]}; }
+
+# service_ports INSTANCE: sets REPLY to the ports it listens on. Several processes share a listening port.
+service_ports() {
+	REPLY=${ADMIN[$1]}
+	case $1 in
+	sluice-front-1) REPLY+=" $PORTS" ;;
+	sluice-push-1) REPLY+=" $((PORTS + 1))" ;;
+	sluice-dash-1) REPLY+=" $((PORTS + 2))" ;;
+	esac
+}
+
+# service_start INSTANCE
+service_start() {
+	# shellcheck disable=SC2086 # words are meant
+	spawn "$1" "$BIN/${PROGRAM[$1]}" --config "$CONFIG" --id "$1" ${ARGS[$1]} \
+		--set "${SECTION[$1]}.admin=127.0.0.1:${ADMIN[$1]}"
+}
+
+# service_outdated INSTANCE: it runs, but its program was built again since, or the configuration changed.
+service_outdated() {
+	recorded "$1" || return 1
+	[[ $(readlink "/proc/$PID/exe") != "$(readlink -f "$BIN/${PROGRAM[$1]}")" ]] && return 0
+	[[ $CONFIG -nt $DIR/run/$1.pid || $BIN/${PROGRAM[$1]} -nt $DIR/run/$1.pid ]]
+}
