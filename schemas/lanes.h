@@ -1,0 +1,37 @@
+/* The lanes by name and topic; the table is lanes.def. Refuses to know partitions' offsets or Kafka's calls. */
+#ifndef SLUICE_SCHEMAS_LANES_H
+#define SLUICE_SCHEMAS_LANES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/str.h"
+
+enum topic_kind { TOPIC_WORK, TOPIC_LATER, TOPIC_RESULT, TOPIC_DEAD };
+
+enum topic {
+#define LANE(name, topic, kind, partitions, key, retention, writes, reads) TOPIC_##name,
+#include "schemas/lanes.def"
+#undef LANE
+	TOPIC_COUNT
+};
+
+struct topic_info {
+	const char *name; /* without the prefix */
+	enum topic_kind kind;
+	int32_t partitions;
+};
+const struct topic_info *topic_info(enum topic topic);
+
+/* The three lanes of a class of work, in their order of precedence. */
+enum lane { LANE_INTERACTIVE, LANE_HIGH, LANE_BACKGROUND, LANE_COUNT };
+const char *lane_name(enum lane lane);
+enum lane_find { LANE_FOUND = 0, LANE_UNKNOWN = 1 };
+enum lane_find lane_find(struct str name, enum lane *ret_lane);
+/* The topic of a lane for llm work. */
+enum topic lane_topic_llm(enum lane lane);
+
+/* "sluice." + name; the caller frees it. */
+char *topic_full(const char *prefix, enum topic topic);
+
+#endif

@@ -1,0 +1,53 @@
+-- A worker takes a job, or learns why not. Time is Redis's own.
+-- KEYS: j:{job}
+-- ARGV: 1 fence (random), 2 worker (instance id), 3 incarnation (random per start), 4 lease_ms, 5 ttl_ms, 6 copy, 7 tries (of
+--       the record), 8 created_ms, 9 epoch_ms (when this Redis's memory began), then field, value … to set where nothing stands
+-- Returns a list: verdict, attempt, tries, wish, and
+--   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'
+--   'finishing' granted; the result is decided: 5th its JSON; publish it again, do not call
+--   'held'      another live worker has it; 5th: ms until its lease ends
+--   'terminal'  5th: the state. 'refused': complete the record. 'stale': the queue made a newer copy; complete this one.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local h = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tries', 'copy', 'wish', 'worker', 'incarnation',
+	'lease', 'result', 'fence')
+local state, wish = h[1], h[5] or ''
+local attempt, tries = tonumber(h[2] or '0'), tonumber(h[3] or '0')
+local died = ''
+
+if state == 'succeeded' or state == 'failed' or state == 'expired' or state == 'cancelled' then
+	return {'terminal', tostring(attempt), tostring(tries), wish, state}
+end
+if state == 'refused' then
+	return {'refused', '0', '0', '', ''}
+end
+if tonumber(ARGV[6]) < tonumber(h[4] or '0') then
+	return {'stale', tostring(attempt), tostring(tries), wish, ''}
+end
+if not state then
+	redis.call('HSET', KEYS[1], 'v', '1', unpack(ARGV, 10))
+	-- An older attempt may have been seen by clients before Redis lost its memory: begin above all of them.
+	if tonumber(ARGV[8]) < tonumber(ARGV[9]) then
+		attempt = math.max(0, now - tonumber(ARGV[8]))
+	end
+end
+if h[10] then
+	local left = tonumber(h[8] or '0') - now
+	if left > 0 and not (h[6] == ARGV[2] and h[7] ~= ARGV[3]) then
+		return {'held', tostring(attempt), tostring(tries), wish, tostring(left)}
+	end
+	died = 'died'
+	if state ~= 'finishing' then
+		tries = tries + 1
+	end
+end
+tries = math.max(tries, tonumber(ARGV[7]))
+redis.call('HSET', KEYS[1], 'fence', ARGV[1], 'worker', ARGV[2], 'incarnation', ARGV[3],
+	'lease', tostring(now + tonumber(ARGV[4])), 'tries', tostring(tries), 'copy', ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+if state == 'finishing' then
+	return {'finishing', tostring(attempt), tostring(tries), wish, h[9] or ''}
+end
+attempt = attempt + 1
+redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', tostring(attempt))
+return {'run', tostring(attempt), tostring(tries), wish, died}
