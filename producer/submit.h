@@ -1,0 +1,65 @@
+/* Submitting a job: from a checked request to "the broker has it", for the front's routes and the WebSocket. The order is fixed
+ * (design.md, "Accepted means accepted"): session's turn → record written and acknowledged → `queued` in Redis where nothing
+ * stands → accepted. It refuses to say "accepted" when it is not sure. Idempotency-Key stands around it (idem.h).
+ */
+#ifndef SLUICE_PRODUCER_SUBMIT_H
+#define SLUICE_PRODUCER_SUBMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/str.h"
+#include "schemas/codec.h"
+#include "schemas/fault.h"
+
+struct json_object;
+struct submitter;
+struct submit;
+
+/* Everything that submitting needs; one per process. What it points to stays the caller's. */
+struct submitter_options {
+	struct loop *loop;
+	struct redis *redis;
+	struct pg *pg;               /* sessions that Redis lost */
+	struct lane_writer *writer;
+	struct blob *blob;
+	const struct config *config; /* routes; replaced by submitter_reload */
+	const char *topic_prefix;
+	int64_t max_open_turns;      /* per session */
+	const struct log *log;
+};
+struct submitter *submitter_new(const struct submitter_options *options);
+void submitter_reload(struct submitter *submitter, const struct config *config);
+void submitter_free(struct submitter *submitter); /* accepts NULL */
+
+/* What a client's request became, or why not. */
+struct admitted {
+	enum fault fault;     /* FAULT_NONE: good */
+	char param[96];       /* "messages[0].role"; "" for none */
+	char message[200];
+	int64_t offset;       /* byte of bad JSON, -1 for none */
+};
+/* Reads and checks the body of POST /v1/jobs (native) into @ret_job; views live in @arena. Times, ids and the lane are filled
+ * in; session and turn follow at submit. */
+struct admitted admit_native(const struct config *config, struct arena *arena, struct str body,
+			     uint64_t now_wall_ms, struct rand *rand, struct job *ret_job);
+struct admitted admit_native_tree(const struct config *config, struct arena *arena,
+				  struct json_object *body, uint64_t now_wall_ms, struct rand *rand,
+				  struct job *ret_job);
+
+struct submit_outcome {
+	enum fault fault;      /* FAULT_NONE: accepted */
+	const char *message;   /* NULL: the fault's own text */
+	struct str job;
+	const char *topic;     /* full name */
+	int32_t partition;
+	int64_t offset;
+	int64_t position;      /* -1: not known yet */
+};
+/* Submits; @job's views are copied. @done comes once, from the loop, not after submit_cancel (which does not undo anything). */
+struct submit *submit_open(struct submitter *submitter, const struct job *job,
+			   void (*done)(void *ctx, const struct submit_outcome *outcome), void *ctx);
+void submit_cancel(struct submit *submit); /* accepts NULL */
+
+#endif
