@@ -1,0 +1,406 @@
+#include "lib/net/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/net/client_impl.h"
+
+#define BACKOFF_MIN_US (100 * US_PER_MS)
+#define BACKOFF_MAX_US (2 * US_PER_S)
+
+const char *client_end_name(enum client_end end)
+{
+	static const char *const names[] = {
+	    [CLIENT_DONE] = "done",	   [CLIENT_CONNECT] = "connect",
+	    [CLIENT_TIMEOUT] = "timeout",  [CLIENT_REFUSED] = "refused",
+	    [CLIENT_RESET] = "reset",	   [CLIENT_CUT] = "cut",
+	    [CLIENT_PROTOCOL] = "protocol"};
+	return names[end];
+}
+
+struct client_options client_defaults(void)
+{
+	return (struct client_options){.connect_us = 5 * US_PER_S,
+				       .streams_per_connection = 80,
+				       .max_connections = 32,
+				       .max_age_us = 300 * US_PER_S,
+				       .max_calls = 1000,
+				       .ping_us = 15 * US_PER_S,
+				       .idle_us = 60 * US_PER_S,
+				       .min_connections = 1,
+				       .window_bytes = 256 * 1024};
+}
+
+/* ---- calls ---- */
+
+static void call_free(struct client_call *call)
+{
+	call->client->call_count--;
+	mem_free(call->nv);
+	mem_free(call);
+}
+
+void client_enter(struct client *client)
+{
+	client->busy++;
+}
+
+static void client_free(struct client *client)
+{
+	timer_stop(&client->retry);
+	task_cancel(&client->pump);
+	nghttp2_session_callbacks_del(client->callbacks);
+	tls_unref(client->tls);
+	mem_free(client->host);
+	mem_free(client->authority);
+	mem_free(client->prefix);
+	mem_free((char *)client->options.base_url);
+	mem_free((char *)client->options.ca_file);
+	mem_free(client);
+}
+
+void client_leave(struct client *client)
+{
+	if (--client->busy == 0 && client->closed)
+		client_free(client);
+}
+
+void call_end(struct client_call *call, enum client_end end, const char *detail)
+{
+	call->ending = true;
+	list_remove(&call->link);
+	call->ops->end(call->ctx, end, detail ? detail : "");
+	call_free(call);
+}
+
+void calls_end(struct client *client, struct list *calls, enum client_end end, const char *detail)
+{
+	while (!list_empty(calls)) {
+		struct client_call *call = list_first(calls, struct client_call, link);
+		if (client->closed) {
+			list_remove(&call->link);
+			call_free(call);
+		} else {
+			call_end(call, end, detail);
+		}
+	}
+}
+
+void call_requeue(struct client_call *call)
+{
+	struct client *client = call->client;
+	call->on = NULL;
+	call->stream = CALL_WAITING;
+	list_remove(&call->link);
+	list_push_front(&client->waiting, &call->link);
+	client->waiting_count++;
+	client_pump(client);
+}
+
+/* ---- the pool ---- */
+
+static uint32_t links_in(const struct client *client, enum link_state from, enum link_state to)
+{
+	uint32_t n = 0;
+	list_each (&client->links, at) {
+		struct h2_link *l = container_of(at, struct h2_link, link);
+		n += l->state >= from && l->state <= to;
+	}
+	return n;
+}
+
+static struct h2_link *least_loaded(struct client *client)
+{
+	struct h2_link *best = NULL;
+	list_each (&client->links, at) {
+		struct h2_link *l = container_of(at, struct h2_link, link);
+		if (link_has_room(l) && (!best || l->count < best->count))
+			best = l;
+	}
+	return best;
+}
+
+/* Opens what the line is short of, when the back-off allows it. */
+static void client_grow(struct client *client)
+{
+	uint32_t per = client->options.streams_per_connection;
+	uint32_t coming = links_in(client, LINK_DIALING, LINK_SETTLING);
+	uint32_t live = links_in(client, LINK_DIALING, LINK_OPEN);
+	uint32_t wanted = (client->waiting_count + per - 1) / per;
+	if (wanted < coming)
+		wanted = coming;
+	if (live - coming + wanted < client->options.min_connections)
+		wanted = client->options.min_connections - (live - coming);
+	if (wanted == coming)
+		return;
+	uint64_t now = loop_now_us(client->loop);
+	if (now < client->not_before_us) {
+		if (!timer_is_set(&client->retry))
+			timer_set(&client->retry, client->not_before_us - now);
+		return;
+	}
+	for (; coming < wanted && client->link_count < client->options.max_connections; coming++) {
+		struct h2_link *l = link_open(client);
+		list_push_back(&client->links, &l->link);
+	}
+}
+
+static void on_pump(struct task *t)
+{
+	struct client *client = container_of(t, struct client, pump);
+	struct h2_link *l;
+	while (!list_empty(&client->waiting) && (l = least_loaded(client))) {
+		struct client_call *call =
+		    list_pop_front(&client->waiting, struct client_call, link);
+		client->waiting_count--;
+		link_send(l, call);
+	}
+	client_grow(client);
+}
+
+static void on_retry(struct timer *t)
+{
+	client_pump(container_of(t, struct client, retry));
+}
+
+void client_pump(struct client *client)
+{
+	if (!client->closed)
+		task_post(&client->pump);
+}
+
+void client_link_opened(struct client *client)
+{
+	client->warm = true;
+	client->backoff_us = 0;
+	client->not_before_us = 0;
+	client->connections_opened++;
+	client_pump(client);
+}
+
+void client_link_failed(struct client *client, enum client_end end, const char *detail)
+{
+	uint64_t next = client->backoff_us * 2;
+	if (next < BACKOFF_MIN_US)
+		next = BACKOFF_MIN_US;
+	client->backoff_us = next > BACKOFF_MAX_US ? BACKOFF_MAX_US : next;
+	uint64_t half = client->backoff_us / 2;
+	client->not_before_us =
+	    loop_now_us(client->loop) + half + rand_below(loop_rand(client->loop), half + 1);
+	client_pump(client);
+	if (links_in(client, LINK_DIALING, LINK_RETIRED - 1) > 0)
+		return;
+	/* Nothing else could carry them. What callbacks add meanwhile waits for the next attempt. */
+	struct list failed;
+	list_init(&failed);
+	while (!list_empty(&client->waiting)) {
+		struct client_call *call =
+		    list_pop_front(&client->waiting, struct client_call, link);
+		list_push_back(&failed, &call->link);
+		client->waiting_count--;
+		call->stream = CALL_IN_NO_LINE;
+	}
+	calls_end(client, &failed, end, detail);
+}
+
+/* ---- opening and closing ---- */
+
+/* "https://host[:port][/prefix]" into host, port, authority and prefix. */
+static int url_parse(struct client *client, const char *url)
+{
+	struct str rest = str_of(url);
+	bool tls = str_starts(rest, "https://");
+	if (!tls && !str_starts(rest, "http://"))
+		return -EINVAL;
+	rest.ptr += tls ? 8 : 7;
+	const char *slash = strchr(rest.ptr, '/');
+	size_t len = slash ? (size_t)(slash - rest.ptr) : strlen(rest.ptr);
+	size_t prefix = slash ? strlen(slash) : 0;
+	while (prefix > 0 && slash[prefix - 1] == '/')
+		prefix--;
+	client->authority = mem_dup(rest.ptr, len);
+	client->prefix = mem_dup(slash ? slash : "", prefix);
+	client->port = tls ? 443 : 80;
+	char *host = client->authority;
+	char *end = host + len;
+	char *port = NULL;
+	if (*host == '[') {
+		char *bracket = strchr(host, ']');
+		if (!bracket)
+			return -EINVAL;
+		host++;
+		end = bracket;
+		port = bracket[1] == ':' ? bracket + 2 : NULL;
+	} else if (strchr(host, ':')) {
+		end = strchr(host, ':');
+		port = end + 1;
+	}
+	client->host = mem_dup(host, (size_t)(end - host));
+	uint64_t number = client->port;
+	if (port && (!str_u64(str_of(port), &number) || number == 0 || number > 65535))
+		return -EINVAL;
+	client->port = (uint16_t)number;
+	bool bad = *client->host == '\0' || strlen(client->host) > 253 ||
+		   strpbrk(url, " \t\r\n?#@") != NULL;
+	return bad ? -EINVAL : tls;
+}
+
+int client_open(struct loop *loop, const struct client_options *options, const struct log *log,
+		struct client **ret_client)
+{
+	struct client *client = mem_new(struct client);
+	client->loop = loop;
+	client->options = *options;
+	client->options.base_url = mem_strdup(options->base_url);
+	client->options.ca_file = mem_strdup(options->ca_file);
+	client->log = log;
+	list_init(&client->links);
+	list_init(&client->waiting);
+	task_init(&client->pump, loop, on_pump);
+	timer_init(&client->retry, loop, on_retry);
+	client->callbacks = link_callbacks();
+	int r = options->base_url ? url_parse(client, options->base_url) : -EINVAL;
+	if (r == 1)
+		r = tls_client_new(options->ca_file, "h2", log, &client->tls);
+	if (r < 0) {
+		client_free(client);
+		return err_trace(r);
+	}
+	client_pump(client);
+	*ret_client = client;
+	return 0;
+}
+
+void client_close(struct client *client)
+{
+	if (!client)
+		return;
+	client_enter(client);
+	client->closed = true;
+	task_cancel(&client->pump);
+	timer_stop(&client->retry);
+	while (!list_empty(&client->waiting))
+		client_cancel(list_first(&client->waiting, struct client_call, link));
+	list_each (&client->links, at) {
+		struct h2_link *l = container_of(at, struct h2_link, link);
+		while (!list_empty(&l->calls))
+			client_cancel(list_first(&l->calls, struct client_call, link));
+	}
+	while (!list_empty(&client->links))
+		link_kill(list_first(&client->links, struct h2_link, link), CLIENT_DONE, "closed");
+	client_leave(client);
+}
+
+struct client_stats client_stats(const struct client *client)
+{
+	return (struct client_stats){.connections = links_in(client, LINK_OPEN, LINK_RETIRED),
+				     .calls = client->call_count,
+				     .waiting = client->waiting_count,
+				     .connections_opened = client->connections_opened,
+				     .calls_begun = client->calls_begun};
+}
+
+bool client_warm(const struct client *client)
+{
+	return client->warm;
+}
+
+/* ---- the face of a call ---- */
+
+/* Copies name and value behind @at; @value2 follows @value. */
+static nghttp2_nv nv_copy(char **at, struct str name, struct str value, struct str value2)
+{
+	nghttp2_nv nv = {.name = (uint8_t *)*at,
+			 .namelen = name.len,
+			 .value = (uint8_t *)*at + name.len,
+			 .valuelen = value.len + value2.len,
+			 .flags = NGHTTP2_NV_FLAG_NONE};
+	struct str pieces[] = {name, value, value2};
+	for (size_t i = 0; i < countof(pieces); i++) {
+		if (pieces[i].len)
+			memcpy(*at, pieces[i].ptr, pieces[i].len);
+		*at += pieces[i].len;
+	}
+	return nv;
+}
+
+/* Secrets are never put into the header compression's table (RFC 7541, 7.1.3). */
+static bool field_is_secret(struct str name)
+{
+	return str_is(name, "authorization") || str_is(name, "x-api-key");
+}
+
+static void call_request(struct client_call *call, const char *method, const char *path,
+			 const struct http_field *fields, size_t count, struct str body)
+{
+	struct client *client = call->client;
+	size_t bytes = 64 + strlen(method) + strlen(client->authority) + strlen(client->prefix) +
+		       strlen(path) + body.len;
+	struct str none = {NULL, 0};
+	for (size_t i = 0; i < count; i++)
+		bytes += fields[i].name.len + fields[i].value.len;
+	call->nv = mem_alloc((count + 4) * sizeof(nghttp2_nv) + bytes);
+	char *at = (char *)(call->nv + count + 4);
+	nghttp2_nv *nv = call->nv;
+	*nv++ = nv_copy(&at, STR(":method"), str_of(method), none);
+	*nv++ = nv_copy(&at, STR(":scheme"), client->tls ? STR("https") : STR("http"), none);
+	*nv++ = nv_copy(&at, STR(":authority"), str_of(client->authority), none);
+	*nv++ = nv_copy(&at, STR(":path"), str_of(client->prefix), str_of(path));
+	for (size_t i = 0; i < count; i++) {
+		*nv = nv_copy(&at, fields[i].name, fields[i].value, none);
+		if (field_is_secret(fields[i].name))
+			nv->flags = NGHTTP2_NV_FLAG_NO_INDEX;
+		nv++;
+	}
+	call->nv_count = count + 4;
+	if (body.len)
+		memcpy(at, body.ptr, body.len);
+	call->body = (struct str){at, body.len};
+}
+
+struct client_call *client_call(struct client *client, const char *method, const char *path,
+				const struct http_field *fields, size_t count, struct str body,
+				const struct client_ops *ops, void *ctx)
+{
+	struct client_call *call = mem_new(struct client_call);
+	call->client = client;
+	call->ops = ops;
+	call->ctx = ctx;
+	call->stream = CALL_WAITING;
+	call_request(call, method, path, fields, count, body);
+	client->call_count++;
+	client->calls_begun++;
+	client->waiting_count++;
+	list_push_back(&client->waiting, &call->link);
+	client_pump(client);
+	return call;
+}
+
+void client_cancel(struct client_call *call)
+{
+	if (call->ending)
+		return;
+	if (call->on)
+		link_drop(call->on, call);
+	else
+		call->client->waiting_count -= call->stream == CALL_WAITING;
+	list_remove(&call->link);
+	call_free(call);
+}
+
+void client_pause(struct client_call *call, bool pause)
+{
+	if (call->ending || call->paused == pause)
+		return;
+	call->paused = pause;
+	if (call->on)
+		link_pause(call->on, call, pause);
+}
+
+const char *client_call_peer(const struct client_call *call)
+{
+	return call->on ? call->on->name : "";
+}
