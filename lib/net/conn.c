@@ -337,6 +337,18 @@ void conn_close(struct conn *c)
 	conn_free(c);
 }
 
+void conn_shutdown(struct conn *c)
+{
+	if (c->state != CONN_OPEN)
+		return;
+	if (c->ssl && !c->broken) {
+		ERR_clear_error();
+		SSL_shutdown(c->ssl);
+		ERR_clear_error();
+	}
+	shutdown(c->fd, SHUT_WR);
+}
+
 void conn_reset(struct conn *c)
 {
 	struct linger now = {.l_onoff = 1, .l_linger = 0};

@@ -48,6 +48,8 @@ struct conn *conn_connect(struct loop *loop, const char *host, uint16_t port, st
 			  const char *server_name, const struct conn_ops *ops, void *ctx);
 /* Closes (with close_notify where it fits); no callback afterwards; accepts NULL. */
 void conn_close(struct conn *conn);
+/* Says that nothing more will be written (close_notify, FIN); reading goes on. */
+void conn_shutdown(struct conn *conn);
 /* Closes with RST instead of FIN. */
 void conn_reset(struct conn *conn);
 void conn_set_ctx(struct conn *conn, const struct conn_ops *ops, void *ctx);

@@ -19,6 +19,7 @@ struct sse {
 	bool has_data;
 	bool after_cr;
 	bool begun; /* the optional BOM was looked for */
+	bool stopped;
 	void (*on_event)(void *ctx, struct str event, struct str data);
 	void *ctx;
 };
