@@ -95,7 +95,8 @@ static enum codec_result type_error(const struct codec_field *field, const char 
 				    struct codec_error *ret_error)
 {
 	snprintf(ret_error->field, sizeof(ret_error->field), "%s", field->name);
-	snprintf(ret_error->message, sizeof(ret_error->message), "%s must be %s", field->name, wanted);
+	snprintf(ret_error->message, sizeof(ret_error->message), "%s must be %s", field->name,
+		 wanted);
 	return CODEC_TYPE;
 }
 

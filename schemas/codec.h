@@ -67,21 +67,23 @@ void codec_encode(const struct codec *codec, const void *message, struct buf *ou
 struct codec_error {
 	char field[48]; /* "" where the text is no object */
 	char message[160];
-	size_t offset;  /* of malformed JSON */
+	size_t offset; /* of malformed JSON */
 };
 enum codec_result { CODEC_OK = 0, CODEC_MALFORMED = 1, CODEC_TYPE = 2, CODEC_UNKNOWN = 3 };
 
 /* Reads JSON into @message (all fields set); strings are copied into @arena. Unknown fields are ignored, or CODEC_UNKNOWN
  * with @strict. A field of the wrong type is CODEC_TYPE. */
-must_check enum codec_result codec_decode(const struct codec *codec, struct arena *arena, struct str json,
-					  bool strict, void *message, struct codec_error *ret_error);
+must_check enum codec_result codec_decode(const struct codec *codec, struct arena *arena,
+					  struct str json, bool strict, void *message,
+					  struct codec_error *ret_error);
 /* The same from a tree. */
 must_check enum codec_result codec_decode_tree(const struct codec *codec, struct arena *arena,
 					       struct json_object *tree, bool strict, void *message,
 					       struct codec_error *ret_error);
 
 /* One header's value as text into @out (ptr NULL where the field is empty); @scratch has 24 bytes. For writing headers. */
-struct str codec_text(const struct codec_field *field, const void *message, char scratch[static 24]);
+struct str codec_text(const struct codec_field *field, const void *message,
+		      char scratch[static 24]);
 /* Sets one field from a header's text; CODEC_TYPE for a number that is none. Views are kept, not copied. */
 must_check enum codec_result codec_set_text(const struct codec_field *field, struct str text,
 					    void *message);

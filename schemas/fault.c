@@ -3,7 +3,7 @@
 #include "lib/base/mem.h"
 
 static const struct fault_info faults[] = {
-#define FAULT(name, number, retry, status, code, text, operator_does)                              \
+#define FAULT(name, number, retry, status, code, text, operator_does) \
 	{FAULT_##name, FAULT_##retry, status, code, text, operator_does},
 #include "schemas/fault.def"
 #undef FAULT

@@ -20,10 +20,10 @@ enum fault {
 struct fault_info {
 	enum fault fault;
 	enum fault_retry retry;
-	int status;          /* HTTP */
-	const char *code;    /* "unknown_lane" */
-	const char *text;    /* for the client where nothing better is known */
-	const char *advice;  /* for the operator */
+	int status;	    /* HTTP */
+	const char *code;   /* "unknown_lane" */
+	const char *text;   /* for the client where nothing better is known */
+	const char *advice; /* for the operator */
 };
 
 /* Never NULL: an unknown number is INTERNAL's line. */

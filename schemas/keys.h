@@ -48,7 +48,7 @@ struct event {
 	struct str ev;
 	struct str job;
 	int64_t attempt;
-	int64_t at;         /* delta only */
+	int64_t at;	    /* delta only */
 	struct str payload; /* delta: raw bytes; else JSON without braces */
 };
 enum event_parse { EVENT_OK = 0, EVENT_MALFORMED = 1 };

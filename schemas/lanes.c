@@ -3,7 +3,7 @@
 #include "lib/base/mem.h"
 
 static const struct topic_info topics[] = {
-#define LANE(name, topic, kind, partitions, key, retention, writes, reads)                         \
+#define LANE(name, topic, kind, partitions, key, retention, writes, reads) \
 	[TOPIC_##name] = {topic, TOPIC_##kind, partitions},
 #include "schemas/lanes.def"
 #undef LANE

@@ -24,7 +24,7 @@ struct follow;
 
 /* The end of a job, as a client reads it. Views live until the callback returns. */
 struct follow_end {
-	struct str status;      /* succeeded, failed, expired, cancelled */
+	struct str status; /* succeeded, failed, expired, cancelled */
 	int64_t attempt;
 	const struct result *result; /* from the state or PostgreSQL; text only from PostgreSQL */
 };
@@ -46,17 +46,19 @@ struct follow_ops {
 };
 
 /* One per process. @pg: where ended jobs are looked up. Both stay the caller's. */
-struct relay *relay_new(struct loop *loop, struct redis *redis, struct pg *pg, const struct log *log);
+struct relay *relay_new(struct loop *loop, struct redis *redis, struct pg *pg,
+			const struct log *log);
 /* Its follows are closed before. Accepts NULL. */
 void relay_free(struct relay *relay);
 
 struct follow_request {
 	struct str job;
-	struct str org;      /* another organisation's job is gone */
-	struct str channel;  /* empty: looked up in the state first */
-	int64_t attempt;     /* 0: from the beginning */
+	struct str org;	    /* another organisation's job is gone */
+	struct str channel; /* empty: looked up in the state first */
+	int64_t attempt;    /* 0: from the beginning */
 	int64_t at;
-	bool fresh;          /* the job is being submitted in this very turn: a missing state is not "gone" until @fresh_us passed */
+	bool
+	    fresh; /* the job is being submitted in this very turn: a missing state is not "gone" until @fresh_us passed */
 	uint64_t fresh_us;
 };
 struct follow *follow_open(struct relay *relay, const struct follow_request *request,

@@ -22,44 +22,44 @@
 int64_t state_ttl_ms(int64_t deadline_ms, uint64_t now_wall_ms);
 
 /* The state of a job after its broker's acknowledgement. @state: "queued", or what stood already. */
-struct redis_request *state_submit(struct redis *redis, const struct job *job, const char *topic,
-				   int32_t partition, int64_t offset, uint64_t now_wall_ms,
-				   void (*done)(void *ctx, enum redis_result result, struct str state),
-				   void *ctx);
+struct redis_request *
+state_submit(struct redis *redis, const struct job *job, const char *topic, int32_t partition,
+	     int64_t offset, uint64_t now_wall_ms,
+	     void (*done)(void *ctx, enum redis_result result, struct str state), void *ctx);
 
 /* @state: "refused" where the refusal stands, else what stood already: the job was accepted. */
-struct redis_request *state_refuse(struct redis *redis, struct str job, struct str org, int64_t ttl_ms,
-				   void (*done)(void *ctx, enum redis_result result, struct str state),
-				   void *ctx);
+struct redis_request *
+state_refuse(struct redis *redis, struct str job, struct str org, int64_t ttl_ms,
+	     void (*done)(void *ctx, enum redis_result result, struct str state), void *ctx);
 
 enum claim_verdict {
-	CLAIM_RUN,       /* granted */
+	CLAIM_RUN,	 /* granted */
 	CLAIM_FINISHING, /* granted: publish the result again, without a call */
 	CLAIM_HELD,
 	CLAIM_TERMINAL,
 	CLAIM_REFUSED,
 	CLAIM_STALE,
-	CLAIM_UNSURE,    /* Redis did not say */
+	CLAIM_UNSURE, /* Redis did not say */
 };
 struct claim {
 	enum claim_verdict verdict;
 	int64_t attempt;
 	int64_t tries;
-	bool cancel;       /* the wish */
-	bool died;         /* RUN: the claim before ended without a word */
+	bool cancel;	   /* the wish */
+	bool died;	   /* RUN: the claim before ended without a word */
 	int64_t held_ms;   /* HELD: until its lease ends */
 	struct str state;  /* TERMINAL */
 	struct str result; /* FINISHING: JSON without the text */
 };
 struct claim_request {
 	struct str job;
-	struct str fence;       /* random, one per claim: 16 hex digits */
+	struct str fence; /* random, one per claim: 16 hex digits */
 	struct str worker;
 	struct str incarnation;
 	const struct job_head *head;
 	struct str lane;
 	struct str channel;
-	struct str topic;       /* where the record stands, for `log` */
+	struct str topic; /* where the record stands, for `log` */
 	int32_t partition;
 	int64_t offset;
 	uint64_t epoch_ms;
@@ -70,17 +70,17 @@ struct redis_request *state_claim(struct redis *redis, const struct claim_reques
 
 /* The answer of a fenced write. */
 enum state_held {
-	STATE_HELD,     /* done */
+	STATE_HELD,	/* done */
 	STATE_NOT_HELD, /* the claim is somebody else's: stop at once */
 	STATE_MISMATCH, /* append, finishing: the stored length differs: send the whole text */
-	STATE_UNSURE,   /* Redis did not say */
+	STATE_UNSURE,	/* Redis did not say */
 };
 typedef void state_fn(void *ctx, enum state_held held, bool cancel);
 
-struct redis_request *state_renew(struct redis *redis, struct str job, struct str fence, state_fn *done,
-				  void *ctx);
-struct redis_request *state_release(struct redis *redis, struct str job, struct str fence, int64_t tries,
-				    int64_t copy, state_fn *done, void *ctx);
+struct redis_request *state_renew(struct redis *redis, struct str job, struct str fence,
+				  state_fn *done, void *ctx);
+struct redis_request *state_release(struct redis *redis, struct str job, struct str fence,
+				    int64_t tries, int64_t copy, state_fn *done, void *ctx);
 
 struct state_call {
 	struct str job;
@@ -102,25 +102,25 @@ struct state_append {
 	struct str job;
 	struct str fence;
 	int64_t attempt;
-	int64_t at;             /* 0 replaces the whole text */
+	int64_t at; /* 0 replaces the whole text */
 	struct str bytes;
 	int64_t ttl_ms;
-	uint64_t first_token_ms;/* 0 unless these are the first */
+	uint64_t first_token_ms; /* 0 unless these are the first */
 	struct str channel;
-	struct str head;        /* of the delta event; empty publishes nothing */
-	struct str parts;       /* JSON, empty leaves them */
+	struct str head;  /* of the delta event; empty publishes nothing */
+	struct str parts; /* JSON, empty leaves them */
 };
 struct redis_request *state_append(struct redis *redis, const struct state_append *append,
 				   state_fn *done, void *ctx);
 
 /* @result: a result record in JSON without its text. */
 struct redis_request *state_finishing(struct redis *redis, struct str job, struct str fence,
-				      int64_t attempt, struct str result, int64_t bytes, state_fn *done,
-				      void *ctx);
+				      int64_t attempt, struct str result, int64_t bytes,
+				      state_fn *done, void *ctx);
 /* @event: whole event text or empty. STATE_HELD also where the job was terminal already. */
-struct redis_request *state_finish(struct redis *redis, struct str job, struct str fence, struct str state,
-				   uint64_t finished_ms, int64_t ttl_ms, struct str channel,
-				   struct str event, state_fn *done, void *ctx);
+struct redis_request *state_finish(struct redis *redis, struct str job, struct str fence,
+				   struct str state, uint64_t finished_ms, int64_t ttl_ms,
+				   struct str channel, struct str event, state_fn *done, void *ctx);
 
 /* @state "" where nothing stands; @worker "" where nobody holds a live claim. */
 struct redis_request *state_wish(struct redis *redis, struct str job, struct str org,
@@ -131,10 +131,10 @@ struct redis_request *state_wish(struct redis *redis, struct str job, struct str
 /* What stands of a job: views live until the callback returns. */
 struct job_view {
 	bool found;
-	struct str org, kind, lane, session, channel, state, wish, provider, account, model, calls, parts,
-	    result, metadata, topic;
-	int64_t turn, attempt, tries, created_ms, deadline_ms, picked_up_ms, first_token_ms, finished_ms,
-	    partition, offset;
+	struct str org, kind, lane, session, channel, state, wish, provider, account, model, calls,
+	    parts, result, metadata, topic;
+	int64_t turn, attempt, tries, created_ms, deadline_ms, picked_up_ms, first_token_ms,
+	    finished_ms, partition, offset;
 	int64_t bytes; /* of the present attempt's answer */
 };
 struct redis_request *state_read(struct redis *redis, struct str job,

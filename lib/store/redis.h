@@ -90,6 +90,19 @@ struct redis_request *redis_script(struct redis *redis, struct str order,
 				   const struct script *script, const struct str *keys,
 				   size_t key_count, const struct str *args, size_t arg_count,
 				   redis_fn *done, void *ctx);
+/* As redis_script, for typed faces over scripts: @then is the caller's own callback, handed to @done as it is, so that such a
+ * face needs no memory of its own (and leaves none behind when the request is cancelled). */
+typedef void redis_then_fn(void);
+typedef void redis_typed_fn(void *ctx, redis_then_fn *then, enum redis_result result,
+			    const struct redis_value *value);
+struct redis_request *redis_script_typed(struct redis *redis, struct str order,
+					 const struct script *script, const struct str *keys,
+					 size_t key_count, const struct str *args, size_t arg_count,
+					 redis_typed_fn *done, void *ctx, redis_then_fn *then);
+/* As redis_command, in the same way. */
+struct redis_request *redis_command_typed(struct redis *redis, struct str order,
+					  const struct str *args, size_t count, redis_typed_fn *done,
+					  void *ctx, redis_then_fn *then);
 /* The callback will not come; the command may be executed all the same. */
 void redis_cancel(struct redis_request *request);
 
