@@ -53,8 +53,8 @@ externals_find() {
 }
 
 # providers_find: for each provider sets ITS_url, ITS_ca, ITS_simulated (true or false) and ITS_key (an env or file line
-# of the account) from the SDKs' environment variables; without them the simulator stands there. SIMULATED is set when
-# any is simulated.
+# of the account) from the SDKs' environment variables; without them the simulator stands there. SIMULATED
+# holds the names of those that are.
 providers_find() {
 	local sim=https://127.0.0.1:$((PORTS + 30)) name upper key url official path
 	SIMULATED=
@@ -69,7 +69,7 @@ providers_find() {
 			declare -g "${name}_simulated=false" "${name}_ca=${SLUICE_CA_FILE:-}" "${name}_url=${!url:-$official}"
 		else
 			declare -g "${name}_simulated=true" "${name}_ca=$DIR/tls/ca.crt" "${name}_url=$sim$path"
-			SIMULATED=1
+			SIMULATED+=" $name"
 		fi
 		if [[ -n ${!key:-} ]]; then
 			declare -g "${name}_key=key_env: $key"

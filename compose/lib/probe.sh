@@ -35,13 +35,14 @@ probe_port() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 http_get() {
 	local reply
 	reply=$(
+		exec 2>/dev/null
 		exec 3<>"/dev/tcp/$1/$2" || exit 1
 		printf 'GET %s HTTP/1.1\r\nHost: %s:%s\r\nConnection: close\r\n\r\n' "$3" "$1" "$2" >&3
 		IFS=' ' read -r -t 2 _ status _ <&3 || exit 1
 		while IFS= read -r -t 2 line <&3 && [[ -n ${line%$'\r'} ]]; do :; done
 		IFS= read -r -t 2 line <&3
 		printf '%s %s' "$status" "$line"
-	) 2>/dev/null
+	)
 	HTTP_STATUS=${reply%% *}
 	HTTP_BODY=${reply#* }
 	[[ $HTTP_STATUS =~ ^[0-9]{3}$ ]] || HTTP_STATUS=000 HTTP_BODY=
