@@ -101,8 +101,8 @@ struct redis_request *redis_script_typed(struct redis *redis, struct str order,
 					 redis_typed_fn *done, void *ctx, redis_then_fn *then);
 /* As redis_command, in the same way. */
 struct redis_request *redis_command_typed(struct redis *redis, struct str order,
-					  const struct str *args, size_t count, redis_typed_fn *done,
-					  void *ctx, redis_then_fn *then);
+					  const struct str *args, size_t count,
+					  redis_typed_fn *done, void *ctx, redis_then_fn *then);
 /* The callback will not come; the command may be executed all the same. */
 void redis_cancel(struct redis_request *request);
 
