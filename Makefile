@@ -93,7 +93,7 @@ flags_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,unde
 link_release := -Wl,-z,relro,-z,now
 link_fuzz := -fsanitize=fuzzer
 
-PACKAGES := libuv libnghttp2 hiredis libpq json-c libcyaml yaml-0.1 libssl libcrypto rdkafka libcurl zlib
+PACKAGES := libuv libnghttp2 hiredis libpq json-c yaml-0.1 libssl libcrypto rdkafka libcurl zlib
 PACKAGE_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES)))
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES)) -lwslay -lm -lpthread
 LUA_CFLAGS := $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.1 2>/dev/null))
@@ -117,7 +117,8 @@ SOURCES := $(sort $(if $(FOLDERS),$(shell find $(FOLDERS) -name '*.c')))
 MAINS := $(filter %/main.c,$(SOURCES))
 LIB_SOURCES := $(filter-out $(MAINS),$(SOURCES))
 SCRIPTS := $(sort $(wildcard schemas/redis/*.lua))
-GEN := $(if $(SCRIPTS),$(B)/gen/redis_scripts.c)
+MIGRATIONS := $(sort $(wildcard schemas/sql/*.sql))
+GEN := $(if $(SCRIPTS),$(B)/gen/redis_scripts.c) $(if $(MIGRATIONS),$(B)/gen/sql_files.c)
 ARCHIVE := $(B)/libsluice.a
 ARCHIVE_OBJECTS := $(LIB_SOURCES:%.c=$(B)/o/%.o) $(GEN:$(B)/%.c=$(B)/o/%.o) \
 	$(patsubst %.c,$(B)/o/llhttp/%.o,$(notdir $(LLHTTP_C)))
@@ -170,18 +171,30 @@ $(B)/gen/redis_scripts.c: $(SCRIPTS) $(B)/sources.list
 	@mkdir -p $(@D)
 	@echo "gen   $@"
 	@awk 'function close_one() { if (open) print "\t};" } \
-	BEGIN { print "#include \"schemas/scripts.h\"" } \
+	BEGIN { print "#include \"lib/store/redis.h\"\n#include \"schemas/scripts.h\"" } \
 	FNR == 1 { close_one(); open = 1; name = FILENAME; sub(/.*\//, "", name); sub(/\.lua$$/, "", name); \
 		id = name; gsub(/[^A-Za-z0-9_]/, "_", id); \
 		printf "\nconst struct script script_%s = {\n\t.name = \"%s\",\n\t.body =\n", id, name } \
 	{ gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); printf "\t\"%s\\n\"\n", $$0 } \
 	END { close_one() }' $(SCRIPTS) > $@
 
+# The migrations, embedded in their order: `sql_files` of schemas/sql.h.
+$(B)/gen/sql_files.c: $(MIGRATIONS) $(B)/sources.list
+	@mkdir -p $(@D)
+	@echo "gen   $@"
+	@awk 'function close_one() { if (open) print "\t},"; } \
+	BEGIN { print "#include \"schemas/sql.h\"\n\nconst struct sql_file sql_files[] = {" } \
+	FNR == 1 { close_one(); open = 1; name = FILENAME; sub(/.*\//, "", name); sub(/\.sql$$/, "", name); \
+		printf "\t{\n\t\t.number = %d,\n\t\t.name = \"%s\",\n\t\t.text =\n", name + 0, name } \
+	{ gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); printf "\t\t\"%s\\n\"\n", $$0 } \
+	END { close_one(); print "};\nconst size_t sql_file_count = sizeof(sql_files) / sizeof(sql_files[0]);" }' \
+		$(MIGRATIONS) > $@
+
 # Changes when a source comes or goes, so that the archive does not keep what was deleted.
 $(B)/sources.list: FORCE
 	@mkdir -p $(@D)
-	@echo '$(SOURCES) $(SCRIPTS) $(TEST_SOURCES)' | cmp -s - $@ || \
-		echo '$(SOURCES) $(SCRIPTS) $(TEST_SOURCES)' > $@
+	@echo '$(SOURCES) $(SCRIPTS) $(MIGRATIONS) $(TEST_SOURCES)' | cmp -s - $@ || \
+		echo '$(SOURCES) $(SCRIPTS) $(MIGRATIONS) $(TEST_SOURCES)' > $@
 FORCE:
 
 $(ARCHIVE): $(ARCHIVE_OBJECTS) $(B)/sources.list

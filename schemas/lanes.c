@@ -4,7 +4,7 @@
 
 static const struct topic_info topics[] = {
 #define LANE(name, topic, kind, partitions, key, retention, writes, reads) \
-	[TOPIC_##name] = {topic, TOPIC_##kind, partitions},
+	[TOPIC_##name] = {topic, TOPIC_KIND_##kind, partitions},
 #include "schemas/lanes.def"
 #undef LANE
 };
@@ -33,7 +33,7 @@ enum lane_find lane_find(struct str name, enum lane *ret_lane)
 			return LANE_FOUND;
 		}
 	}
-	return LANE_UNKNOWN;
+	return LANE_NOT_FOUND;
 }
 
 enum topic lane_topic_llm(enum lane lane)

@@ -7,7 +7,7 @@
 
 #include "lib/base/str.h"
 
-enum topic_kind { TOPIC_WORK, TOPIC_LATER, TOPIC_RESULT, TOPIC_DEAD };
+enum topic_kind { TOPIC_KIND_WORK, TOPIC_KIND_LATER, TOPIC_KIND_RESULT, TOPIC_KIND_DEAD };
 
 enum topic {
 #define LANE(name, topic, kind, partitions, key, retention, writes, reads) TOPIC_##name,
@@ -26,7 +26,7 @@ const struct topic_info *topic_info(enum topic topic);
 /* The three lanes of a class of work, in their order of precedence. */
 enum lane { LANE_INTERACTIVE, LANE_HIGH, LANE_BACKGROUND, LANE_COUNT };
 const char *lane_name(enum lane lane);
-enum lane_find { LANE_FOUND = 0, LANE_UNKNOWN = 1 };
+enum lane_find { LANE_FOUND = 0, LANE_NOT_FOUND = 1 };
 enum lane_find lane_find(struct str name, enum lane *ret_lane);
 /* The topic of a lane for llm work. */
 enum topic lane_topic_llm(enum lane lane);

@@ -1,0 +1,32 @@
+/* The words of sluicectl: each is a function of its own file. Refuses to know how the command line was read. */
+#ifndef SLUICE_OPS_CTL_H
+#define SLUICE_OPS_CTL_H
+
+#include "lib/base/log.h"
+
+struct config;
+
+/* What the command line said; NULL and 0 where it said nothing. */
+struct ctl {
+	const struct config *config; /* NULL for words that need none */
+	const struct log *log;
+	long replication;
+	long timeout_ms;
+	const char *org;
+	const char *name;
+	const char *front;
+	const char *key;
+	const char *lane;
+	const char *model;
+	const char *task;
+	const char *text;
+};
+
+/* Each returns the exit code of the command. */
+int ctl_topics_apply(const struct ctl *ctl);
+int ctl_kafka_wait(const struct ctl *ctl);
+int ctl_migrate(const struct ctl *ctl);
+int ctl_keys_add(const struct ctl *ctl);
+int ctl_chat(const struct ctl *ctl);
+
+#endif

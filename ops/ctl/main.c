@@ -1,0 +1,198 @@
+/* sluicectl: the operators' command. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/mem.h"
+#include "lib/svc/config.h"
+#include "ops/ctl/ctl.h"
+
+static const struct word {
+	const char *first;
+	const char *second; /* NULL: one word */
+	bool config;
+	int (*run)(const struct ctl *ctl);
+} words[] = {
+    {"topics", "apply", true, ctl_topics_apply},
+    {"kafka", "wait", true, ctl_kafka_wait},
+    {"migrate", NULL, true, ctl_migrate},
+    {"keys", "add", true, ctl_keys_add},
+    {"chat", NULL, false, ctl_chat},
+};
+
+/* The command line, read. */
+struct line {
+	struct ctl ctl;
+	const char *config;
+	const char *words[4];
+	size_t count;
+};
+
+static void help(FILE *out)
+{
+	fputs("sluicectl: the operators' command of Sluice\n\n"
+	      "  sluicectl --config FILE topics apply [--replication N] [--timeout-ms N]\n"
+	      "      makes the topics that are missing\n"
+	      "  sluicectl --config FILE kafka wait [--timeout-ms N]\n"
+	      "      returns when the brokers answer\n"
+	      "  sluicectl --config FILE migrate\n"
+	      "      brings PostgreSQL's tables up to date\n"
+	      "  sluicectl --config FILE keys add --org NAME [--name N]\n"
+	      "      prints a new API key, once; the organisation is made where it is missing\n"
+	      "  sluicectl chat --front URL --key KEY [--lane L] [--task T | --model M] \"text\"\n"
+	      "      sends one job, prints its answer as it streams, then its times (SLUICE_FRONT, "
+	      "SLUICE_KEY)\n\n"
+	      "Status: 0 done, 1 failed, 2 wrong usage or configuration.\n",
+	      out);
+}
+
+static int usage(const char *what, const char *value)
+{
+	fprintf(stderr, "sluicectl: %s%s%s; sluicectl --help says more\n", what, value ? ": " : "",
+		value ? value : "");
+	return 2;
+}
+
+static int read_number(const char *name, const char *text, long max, long *ret_value)
+{
+	uint64_t value;
+
+	if (!str_u64(str_of(text), &value) || value < 1 || value > (uint64_t)max)
+		return usage(name, "a whole number within its limits is needed");
+	*ret_value = (long)value;
+	return 0;
+}
+
+/* One option and its value: 0, or the exit code. */
+static int read_option(const char *name, const char *value, struct line *l)
+{
+	const struct {
+		const char *name;
+		const char **to;
+	} texts[] = {
+	    {"--config", &l->config},	{"--org", &l->ctl.org},	  {"--name", &l->ctl.name},
+	    {"--front", &l->ctl.front}, {"--key", &l->ctl.key},	  {"--lane", &l->ctl.lane},
+	    {"--model", &l->ctl.model}, {"--task", &l->ctl.task},
+	};
+
+	for (size_t i = 0; i < countof(texts); i++) {
+		if (strcmp(name, texts[i].name) == 0) {
+			*texts[i].to = value;
+			return value ? 0 : usage("a value is missing", name);
+		}
+	}
+	if (strcmp(name, "--replication") == 0)
+		return read_number(name, value, 9, &l->ctl.replication);
+	if (strcmp(name, "--timeout-ms") == 0)
+		return read_number(name, value, 3600000, &l->ctl.timeout_ms);
+	return usage("unknown option", name);
+}
+
+/* 0, or the exit code; -1 for help. */
+static int read_line(int argc, char **argv, struct line *l)
+{
+	for (int i = 1; i < argc; i++) {
+		int r = 0;
+
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+			help(stdout);
+			return -1;
+		}
+		if (strcmp(argv[i], "--") == 0) {
+			while (++i < argc && l->count < countof(l->words))
+				l->words[l->count++] = argv[i];
+			break;
+		}
+		if (strncmp(argv[i], "--", 2) == 0) {
+			r = read_option(argv[i], argv[i + 1], l);
+			i++;
+		} else if (l->count == countof(l->words)) {
+			r = usage("too much", argv[i]);
+		} else {
+			l->words[l->count++] = argv[i];
+		}
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static const struct word *word_find(const char *first, const char *second)
+{
+	for (size_t i = 0; i < countof(words); i++) {
+		if (strcmp(words[i].first, first) == 0 &&
+		    (!words[i].second || (second && strcmp(words[i].second, second) == 0)))
+			return &words[i];
+	}
+	return NULL;
+}
+
+static int check(const struct word *word, struct line *l)
+{
+	struct ctl *ctl = &l->ctl;
+	size_t at = word->second ? 2 : 1;
+
+	if (word->run == ctl_keys_add && (!ctl->org || !ctl->org[0]))
+		return usage("keys add needs --org NAME", NULL);
+	if (word->run != ctl_chat)
+		return at < l->count ? usage("too much", l->words[at]) : 0;
+	if (!ctl->front)
+		ctl->front = getenv("SLUICE_FRONT");
+	if (!ctl->key)
+		ctl->key = getenv("SLUICE_KEY");
+	if (!ctl->front || !ctl->key)
+		return usage("chat needs --front URL and --key KEY", NULL);
+	if (at + 1 != l->count)
+		return usage("chat needs one text, in quotes", NULL);
+	ctl->text = l->words[at];
+	return 0;
+}
+
+static int run(const struct word *word, struct ctl *ctl, const char *file)
+{
+	struct config_request request = {.file = file};
+	struct config *config = NULL;
+	struct buf errors = {0};
+	int r;
+
+	if (!word->config)
+		return word->run(ctl);
+	if (!file)
+		return usage("this needs --config FILE", NULL);
+	r = config_load(&request, &config, &errors);
+	if (r) {
+		fputs(buf_text(&errors), stderr);
+		if (r < 0)
+			log_error(ctl->log, "configuration not read", F_STR("file", file),
+				  F_ERR(r));
+		r = 2;
+	} else {
+		ctl->config = config;
+		r = word->run(ctl);
+	}
+	buf_fini(&errors);
+	config_free(config);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct log_sink sink = {.fd = 2, .level = LOG_INFO};
+	struct log log = {.sink = &sink, .key = "svc", .value = "sluicectl"};
+	struct line line = {.ctl.log = &log};
+	const struct word *word;
+	int r = read_line(argc, argv, &line);
+
+	if (r)
+		return r < 0 ? 0 : r;
+	if (!line.count) {
+		help(stderr);
+		return 2;
+	}
+	word = word_find(line.words[0], line.words[1]);
+	if (!word)
+		return usage("unknown command", line.words[0]);
+	r = check(word, &line);
+	return r ? r : run(word, &line.ctl, line.config);
+}
