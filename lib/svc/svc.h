@@ -8,6 +8,9 @@
  *                                                  SIGHUP ─▶ reload   SIGTERM ─▶ drain ─▶
  *svc_drained ─▲
  *
+ * Command line: --config FILE, --id NAME, --workers N, --set section.key=value (again and again), --check, --version,
+ * --help, and --KEY VALUE for each option of the program's own section.
+ *
  * Exit codes: 0 done, 1 failed while running, 2 wrong command line or configuration. */
 #ifndef SLUICE_SVC_SVC_H
 #define SLUICE_SVC_SVC_H
@@ -38,6 +41,8 @@ struct svc {
 	unsigned worker;     /* 0 … workers - 1 */
 	unsigned workers;
 	bool draining;
+	const char *const *args; /* words of the command line that are no options */
+	size_t arg_count;
 };
 
 enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2 };
@@ -52,6 +57,7 @@ struct svc_program {
 	size_t option_count;
 	size_t options_size; /* of the struct behind the table */
 	bool secrets;	     /* needs the accounts' keys */
+	bool takes_args;     /* words that are no options are handed on in svc->args, not refused */
 	/* Builds the program on svc->loop, in the process in which it will run. Start-up may block.
 	 * Returns -errno (it has logged why; close is called all the same with what *@ret_ctx is
 	 * then, if not NULL). */
