@@ -60,11 +60,11 @@ static inline void list_remove(struct list *link)
 }
 
 /* The element at the front (NULL where the list is empty). */
-#define list_first(head, type, member)                                                             \
+#define list_first(head, type, member) \
 	(list_empty(head) ? NULL : container_of((head)->next, type, member))
 
 /* Takes the element at the front out (NULL where the list is empty). */
-#define list_pop_front(head, type, member)                                                         \
+#define list_pop_front(head, type, member) \
 	(list_empty(head) ? NULL : container_of(list_unlink_((head)->next), type, member))
 
 static inline struct list *list_unlink_(struct list *link)
@@ -74,8 +74,8 @@ static inline struct list *list_unlink_(struct list *link)
 }
 
 /* Visits each link; the body may remove the visited one. */
-#define list_each(head, at)                                                                        \
-	for (struct list *at = (head)->next, *at##_next_ = at ? at->next : NULL;                   \
+#define list_each(head, at)                                                      \
+	for (struct list *at = (head)->next, *at##_next_ = at ? at->next : NULL; \
 	     at && at != (head); at = at##_next_, at##_next_ = at->next)
 
 #endif

@@ -49,7 +49,8 @@ struct log_field {
 #define F_INT(k, v) ((struct log_field){.key = (k), .type = LOG_FIELD_INT, .i = (int64_t)(v)})
 #define F_UINT(k, v) ((struct log_field){.key = (k), .type = LOG_FIELD_UINT, .u = (uint64_t)(v)})
 /* The error @r (-errno) as text with the trace of the place it came from. */
-#define F_ERR(r) ((struct log_field){.key = "error", .type = LOG_FIELD_STR, .s = str_of(log_error_text(r))})
+#define F_ERR(r) \
+	((struct log_field){.key = "error", .type = LOG_FIELD_STR, .s = str_of(log_error_text(r))})
 
 /* A child with one more key in its context. @parent outlives it. */
 struct log log_child(const struct log *parent, const char *key, const char *value);
@@ -59,12 +60,12 @@ void log_write(const struct log *l, enum log_level level, const char *event,
 /* Text of -errno and the newest trace; valid until the next call in this thread. */
 const char *log_error_text(int r);
 
-#define LOG_FIELDS_(...)                                                                           \
-	((const struct log_field[]){{0}, ##__VA_ARGS__}),                                          \
+#define LOG_FIELDS_(...)                                  \
+	((const struct log_field[]){{0}, ##__VA_ARGS__}), \
 	    (sizeof((const struct log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct log_field))
 
-#define log_at_(l, level, event, ...)                                                              \
-	(log_wants((l), (level)) ? log_write((l), (level), (event), LOG_FIELDS_(__VA_ARGS__))      \
+#define log_at_(l, level, event, ...)                                                         \
+	(log_wants((l), (level)) ? log_write((l), (level), (event), LOG_FIELDS_(__VA_ARGS__)) \
 				 : (void)0)
 #define log_debug(l, event, ...) log_at_((l), LOG_DEBUG, (event), ##__VA_ARGS__)
 #define log_info(l, event, ...) log_at_((l), LOG_INFO, (event), ##__VA_ARGS__)

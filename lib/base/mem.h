@@ -34,8 +34,8 @@ void mem_free_cleanup(void *address);
 #define cleanup_free __attribute__((cleanup(mem_free_cleanup)))
 
 /* The struct that @member_ptr is embedded in. */
-#define container_of(member_ptr, type, member)                                                     \
-	((type *)((char *)(member_ptr) - offsetof(type, member)))
+#define container_of(member_ptr, type, member) \
+	((type *)((char *)(member_ptr)-offsetof(type, member)))
 
 #define countof(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -20,14 +20,14 @@ bool str_is(struct str a, const char *text)
 
 bool str_is_nocase(struct str a, const char *text)
 {
-	return a.len == strlen(text) && strncasecmp(a.ptr, text, a.len) == 0;
+	return a.len == strlen(text) && (!a.len || strncasecmp(a.ptr, text, a.len) == 0);
 }
 
 bool str_starts(struct str a, const char *prefix)
 {
 	size_t n = strlen(prefix);
 
-	return a.len >= n && memcmp(a.ptr, prefix, n) == 0;
+	return a.len >= n && (!n || memcmp(a.ptr, prefix, n) == 0);
 }
 
 bool str_split(struct str *rest, char separator, struct str *ret_head)
@@ -85,9 +85,9 @@ bool str_i64(struct str a, int64_t *ret_value)
 		a.ptr++;
 		a.len--;
 	}
-	if (!str_u64(a, &value) || value > (uint64_t)INT64_MAX)
+	if (!str_u64(a, &value) || value > (uint64_t)INT64_MAX + negative)
 		return false;
-	*ret_value = negative ? -(int64_t)value : (int64_t)value;
+	*ret_value = (int64_t)(negative ? -value : value);
 	return true;
 }
 

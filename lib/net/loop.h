@@ -67,13 +67,15 @@ void task_cancel(struct task *t);
 enum watch_events { WATCH_READ = 1, WATCH_WRITE = 2 };
 struct watch; /* heap object: libuv needs a turn to let go of its handle */
 /* @ready gets the WATCH_… bits that hold; an error or hang-up shows as both. NULL where @fd cannot be watched. */
-struct watch *watch_open(struct loop *loop, int fd, void (*ready)(void *ctx, unsigned events), void *ctx);
+struct watch *watch_open(struct loop *loop, int fd, void (*ready)(void *ctx, unsigned events),
+			 void *ctx);
 /* @events: what to wait for, 0 for nothing. */
 void watch_set(struct watch *w, unsigned events);
 /* Accepts NULL. No callback comes afterwards. */
 void watch_close(struct watch *w);
 
 /* Calls @handler from the loop when @signum arrives; one handler per signal. For lib/svc only. */
-void loop_on_signal(struct loop *loop, int signum, void (*handler)(void *ctx, int signum), void *ctx);
+void loop_on_signal(struct loop *loop, int signum, void (*handler)(void *ctx, int signum),
+		    void *ctx);
 
 #endif
