@@ -84,6 +84,8 @@ void redis_request_finish(struct redis_request *request, enum redis_result resul
 	}
 	if (request->done)
 		request->done(request->ctx, result, value);
+	else if (request->typed)
+		request->typed(request->ctx, request->then, result, value);
 	mem_free(request);
 }
 
@@ -133,10 +135,8 @@ static struct redis_pipe *choose(struct redis *redis, struct str order)
 }
 
 static struct redis_request *ask(struct redis *redis, struct str order,
-				 struct redis_request *request, redis_fn *done, void *ctx)
+				 struct redis_request *request)
 {
-	request->done = done;
-	request->ctx = ctx;
 	redis->pending++;
 	if (redis->pending > redis->options.max_pending) {
 		list_push_back(&redis->refused, &request->link);
@@ -150,8 +150,25 @@ static struct redis_request *ask(struct redis *redis, struct str order,
 struct redis_request *redis_command(struct redis *redis, struct str order, const struct str *args,
 				    size_t count, redis_fn *done, void *ctx)
 {
+	struct redis_request *request = redis_request_new(redis, NULL, 0, args, count);
+
 	must(count > 0);
-	return ask(redis, order, redis_request_new(redis, NULL, 0, args, count), done, ctx);
+	request->done = done;
+	request->ctx = ctx;
+	return ask(redis, order, request);
+}
+
+struct redis_request *redis_command_typed(struct redis *redis, struct str order,
+					  const struct str *args, size_t count,
+					  redis_typed_fn *done, void *ctx, redis_then_fn *then)
+{
+	struct redis_request *request = redis_request_new(redis, NULL, 0, args, count);
+
+	must(count > 0);
+	request->typed = done;
+	request->ctx = ctx;
+	request->then = then;
+	return ask(redis, order, request);
 }
 
 static struct redis_known_script *known_script(struct redis *redis, const struct script *script)
@@ -169,10 +186,9 @@ static struct redis_known_script *known_script(struct redis *redis, const struct
 	return known;
 }
 
-struct redis_request *redis_script(struct redis *redis, struct str order,
-				   const struct script *script, const struct str *keys,
-				   size_t key_count, const struct str *args, size_t arg_count,
-				   redis_fn *done, void *ctx)
+static struct redis_request *script_request(struct redis *redis, const struct script *script,
+					    const struct str *keys, size_t key_count,
+					    const struct str *args, size_t arg_count)
 {
 	struct redis_request *request;
 	struct str head[17];
@@ -185,7 +201,34 @@ struct redis_request *redis_script(struct redis *redis, struct str order,
 		head[i + 1] = keys[i];
 	request = redis_request_new(redis, head, key_count + 1, args, arg_count);
 	request->script = known_script(redis, script);
-	return ask(redis, order, request, done, ctx);
+	return request;
+}
+
+struct redis_request *redis_script(struct redis *redis, struct str order,
+				   const struct script *script, const struct str *keys,
+				   size_t key_count, const struct str *args, size_t arg_count,
+				   redis_fn *done, void *ctx)
+{
+	struct redis_request *request =
+	    script_request(redis, script, keys, key_count, args, arg_count);
+
+	request->done = done;
+	request->ctx = ctx;
+	return ask(redis, order, request);
+}
+
+struct redis_request *redis_script_typed(struct redis *redis, struct str order,
+					 const struct script *script, const struct str *keys,
+					 size_t key_count, const struct str *args, size_t arg_count,
+					 redis_typed_fn *done, void *ctx, redis_then_fn *then)
+{
+	struct redis_request *request =
+	    script_request(redis, script, keys, key_count, args, arg_count);
+
+	request->typed = done;
+	request->ctx = ctx;
+	request->then = then;
+	return ask(redis, order, request);
 }
 
 void redis_cancel(struct redis_request *request)
@@ -193,6 +236,7 @@ void redis_cancel(struct redis_request *request)
 	if (!request)
 		return;
 	request->done = NULL;
+	request->typed = NULL;
 	if (!request->sent_us) {
 		struct redis_pipe *pipe = request->pipe;
 

@@ -28,7 +28,9 @@ struct redis_request {
 	struct list link; /* in its pipe's queued or sent, or in redis->refused */
 	struct redis *redis;
 	struct redis_pipe *pipe;
-	redis_fn *done; /* NULL: nobody waits */
+	redis_fn *done;	       /* this or typed; neither: nobody waits */
+	redis_typed_fn *typed; /* gets @then */
+	redis_then_fn *then;
 	void *ctx;
 	struct redis_known_script *script; /* NULL: tail is the whole command */
 	uint64_t asked_us;
