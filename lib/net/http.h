@@ -46,6 +46,9 @@ struct http_server_ops {
 	 * @ret_type and @ret_body live until the next call. Optional: plain text otherwise. */
 	void (*error_body)(void *ctx, int status, const char *reason, struct str *ret_type,
 			   struct str *ret_body);
+	/* Such an answer is about to be made, before error_body: the owner may http_add_field to @req (a request id),
+	 * nothing else, and hears no more of it. What was asked may be unknown: all views may be empty. Optional. */
+	void (*error_fields)(void *ctx, struct http_req *req, int status);
 };
 
 struct http_server_options {

@@ -93,6 +93,9 @@ void http_tell_writable(struct http_req *req);
 void http_error_body(struct http_server *server, int status, const char *reason,
 		     struct str *ret_type, struct str *ret_body);
 
+/* ops.error_fields where the owner has one: before http_error_body, for a request that makes such an answer. */
+void http_error_fields(struct http_req *req, int status);
+
 /* "Not Found". "Unknown" for a number without a name. */
 const char *http_reason(int status);
 /* True where an answer with this status has no body (1xx, 204, 304). */
@@ -119,6 +122,7 @@ struct http_server {
 	void *ctx;
 	struct log log;
 	struct listener *listener;
+	uint16_t port;
 	struct tls *tls;
 	struct list links;
 	size_t link_count;
