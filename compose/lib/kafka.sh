@@ -54,7 +54,7 @@ kafka_fetch() {
 # kafka_properties NODE NODES BASE FOLDER: one node's configuration, on stdout. Clients at BASE+10+NODE-1,
 # controllers at BASE+15+NODE-1.
 kafka_properties() {
-	local id=$1 n=$2 base=$3 folder=$4 i voters= min=1
+	local id=$1 n=$2 base=$3 folder=$4 i voters='' min=1
 	for ((i = 1; i <= n; i++)); do
 		voters+=${voters:+,}$i@127.0.0.1:$((base + 14 + i))
 	done
@@ -125,6 +125,8 @@ kafka_dump() {
 	"$JAVA" "${JVM_FLAGS[@]}" "-XX:ArchiveClassesAtExit=$ARCHIVE.new" -cp "$CLASSPATH" kafka.Kafka \
 		"$folder/server.properties" >"$folder/log" 2>&1 9>&- &
 	pid=$!
+	# shellcheck disable=SC2064 # this pid
+	trap "kill -TERM $pid 2>/dev/null" EXIT
 	for ((i = 0; i < 600; i++)); do
 		probe_kafka 127.0.0.1 $((base + 10)) && break
 		kill -0 "$pid" 2>/dev/null || break
@@ -132,6 +134,7 @@ kafka_dump() {
 	done
 	kill -TERM "$pid" 2>/dev/null
 	wait "$pid" 2>/dev/null
+	trap - EXIT
 	if [[ -s $ARCHIVE.new ]]; then
 		rm -f "$KAFKA_HOME"/classes-*.jsa
 		mv "$ARCHIVE.new" "$ARCHIVE"

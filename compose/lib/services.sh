@@ -51,9 +51,11 @@ service_start() {
 		--set "${SECTION[$1]}.admin=127.0.0.1:${ADMIN[$1]}"
 }
 
-# service_outdated INSTANCE: it runs, but its program was built again since, or the configuration changed.
+# service_outdated INSTANCE: it runs, but its program was built again since, or the configuration changed (the simulator
+# reads none).
 service_outdated() {
+	local program=${PROGRAM[$1]:-$1}
 	recorded "$1" || return 1
-	[[ $(readlink "/proc/$PID/exe") != "$(readlink -f "$BIN/${PROGRAM[$1]}")" ]] && return 0
-	[[ $CONFIG -nt $DIR/run/$1.pid || $BIN/${PROGRAM[$1]} -nt $DIR/run/$1.pid ]]
+	[[ $(readlink "/proc/$PID/exe") != "$(readlink -f "$BIN/$program")" || $BIN/$program -nt $DIR/run/$1.pid ]] && return 0
+	[[ $1 != sluice-sim && $CONFIG -nt $DIR/run/$1.pid ]]
 }
