@@ -1,0 +1,223 @@
+#include "consumers/providers/answer.h"
+
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+
+#define PROVIDER(name) extern const struct provider provider_##name;
+#include "consumers/providers/registry.def"
+#undef PROVIDER
+
+static const struct provider *const registry[] = {
+#define PROVIDER(name) &provider_##name,
+#include "consumers/providers/registry.def"
+#undef PROVIDER
+};
+
+const struct provider *provider_at(size_t index)
+{
+	return index < countof(registry) ? registry[index] : NULL;
+}
+
+const struct provider *provider_find(struct str name)
+{
+	for (size_t i = 0; i < countof(registry); i++)
+		if (str_is(name, registry[i]->name))
+			return registry[i];
+	return NULL;
+}
+
+void provider_request_fini(struct provider_request *request)
+{
+	if (request->secret.data)
+		mem_wipe(request->secret.data, request->secret.cap);
+	buf_fini(&request->secret);
+	buf_fini(&request->body);
+}
+
+static void on_event(void *ctx, struct str event, struct str data)
+{
+	struct answer *a = ctx;
+
+	if (!a->over)
+		a->ops->event(a, event, data);
+	if (a->over)
+		sse_stop(&a->sse);
+}
+
+void answer_init(struct answer *a, const struct answer_ops *ops, const struct answer_sink *sink)
+{
+	a->ops = ops;
+	a->sink = *sink;
+	a->outcome = (struct answer_outcome){.retry_after_ms = -1, .finish_reason = ""};
+	a->part_index = -1;
+	sse_init(&a->sse, ANSWER_EVENT_MAX, on_event, a);
+}
+
+void answer_free(struct answer *a)
+{
+	if (!a)
+		return;
+	sse_fini(&a->sse);
+	quick_fini(&a->quick);
+	buf_fini(&a->body);
+	buf_fini(&a->message);
+	buf_fini(&a->request_id);
+	buf_fini(&a->scratch);
+	mem_free(a);
+}
+
+const struct answer_outcome *answer_outcome(const struct answer *a)
+{
+	return &a->outcome;
+}
+
+void answer_fail(struct answer *a, enum fault fault, struct str message)
+{
+	if (a->over)
+		return;
+	a->over = true;
+	a->outcome.fault = fault;
+	buf_add(&a->message, message.ptr, str_utf8_cut(message, 500));
+	a->outcome.message = buf_str(&a->message);
+}
+
+void answer_done(struct answer *a)
+{
+	if (a->over)
+		return;
+	a->over = true;
+	a->outcome.complete = true;
+}
+
+void answer_text(struct answer *a, struct str text)
+{
+	if (!text.len)
+		return;
+	a->outcome.begun = true;
+	a->sink.text(a->sink.ctx, text);
+}
+
+void answer_part(struct answer *a, const char *type, struct str id, struct str name)
+{
+	if (!a->part_any && strcmp(type, "text") == 0 && !a->outcome.begun)
+		return; /* all text so far: an answer without parts */
+	a->part_any = true;
+	a->outcome.begun = true;
+	a->sink.part(a->sink.ctx, type, id, name);
+}
+
+struct json_object *answer_json(struct answer *a, struct str data)
+{
+	struct json_object *tree = NULL;
+	struct json_error error;
+
+	if (json_read(data, &tree, &error)) {
+		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("an event of the answer is not JSON"));
+		return NULL;
+	}
+	if (json_object_get_type(tree) != json_type_object) {
+		json_object_put(tree);
+		answer_fail(a, FAULT_PROVIDER_MALFORMED,
+			    STR("an event of the answer is no object"));
+		return NULL;
+	}
+	return tree;
+}
+
+enum fault answer_status_fault(int status)
+{
+	switch (status) {
+	case 401:
+	case 403:
+		return FAULT_PROVIDER_AUTH;
+	case 402:
+		return FAULT_PROVIDER_QUOTA;
+	case 413:
+		return FAULT_PROVIDER_TOO_BIG;
+	case 429:
+		return FAULT_PROVIDER_RATE;
+	case 408:
+	case 409:
+		return FAULT_PROVIDER_OVERLOADED;
+	default:
+		return status >= 400 && status < 500 ? FAULT_PROVIDER_BAD_REQUEST
+						     : FAULT_PROVIDER_OVERLOADED;
+	}
+}
+
+/* "1.5" seconds or a date; the finer retry-after-ms wins. */
+static void read_retry_after(struct answer *a, struct str name, struct str value)
+{
+	uint64_t us, ms;
+
+	if (str_is(name, "retry-after-ms")) {
+		if (str_u64(value, &ms) && ms < INT32_MAX)
+			a->outcome.retry_after_ms = (int64_t)ms;
+		return;
+	}
+	if (a->outcome.retry_after_ms >= 0)
+		return;
+	if (clock_parse_go(value, &us) == CLOCK_OK)
+		a->outcome.retry_after_ms = (int64_t)(us / US_PER_MS);
+}
+
+void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count)
+{
+	struct str type = STR("");
+
+	a->status = status;
+	for (size_t i = 0; i < count; i++) {
+		struct str name = fields[i].name, value = fields[i].value;
+
+		if (str_is(name, "request-id") || str_is(name, "x-request-id")) {
+			buf_reset(&a->request_id);
+			buf_add(&a->request_id, value.ptr, value.len < 128 ? value.len : 128);
+			a->outcome.request_id = buf_str(&a->request_id);
+		} else if (str_starts(name, "retry-after")) {
+			read_retry_after(a, name, value);
+		} else if (str_is(name, "content-type")) {
+			type = value;
+		} else if (a->ops->field) {
+			a->ops->field(a, name, value);
+		}
+	}
+	if (status == 200 && !str_starts(type, "text/event-stream"))
+		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("the answer is no event stream"));
+}
+
+void answer_data(struct answer *a, struct str bytes)
+{
+	if (a->over)
+		return;
+	if (a->status == 200) {
+		if (sse_feed(&a->sse, bytes))
+			answer_fail(a, FAULT_PROVIDER_MALFORMED,
+				    STR("an event of the answer is too large"));
+		return;
+	}
+	if (a->body.len + bytes.len <= ANSWER_ERROR_MAX)
+		buf_add_str(&a->body, bytes);
+}
+
+void answer_end(struct answer *a)
+{
+	cleanup_json struct json_object *body = NULL;
+	struct json_error error;
+
+	if (a->over)
+		return;
+	if (a->status == 200) {
+		sse_finish(&a->sse);
+		if (!a->over && a->ops->end)
+			a->ops->end(a);
+		answer_fail(a, FAULT_PROVIDER_CUT, STR("the answer ended before it was complete"));
+		return;
+	}
+	if (json_read(buf_str(&a->body), &body, &error))
+		body = NULL;
+	a->ops->error(a, a->status, body);
+	answer_fail(a, answer_status_fault(a->status), STR("the provider refused the request"));
+}

@@ -1,0 +1,55 @@
+/* What all providers' answers share: status, fields, the event stream, bodies of errors, faults. For files of this folder. */
+#ifndef SLUICE_CONSUMERS_PROVIDERS_ANSWER_H
+#define SLUICE_CONSUMERS_PROVIDERS_ANSWER_H
+
+#include "consumers/providers/provider.h"
+#include "consumers/providers/quick.h"
+#include "lib/net/sse.h"
+
+#define ANSWER_EVENT_MAX (4u << 20)
+#define ANSWER_ERROR_MAX (64u << 10)
+
+struct answer_ops {
+	/* One event of the stream of a 200. */
+	void (*event)(struct answer *a, struct str event, struct str data);
+	/* The body of any other status, decoded (NULL where it is no JSON): sets the fault. */
+	void (*error)(struct answer *a, int status, struct json_object *body);
+	/* One field of the head. Optional. */
+	void (*field)(struct answer *a, struct str name, struct str value);
+	/* The stream ended without answer_done: optional last look. */
+	void (*end)(struct answer *a);
+};
+
+struct answer {
+	const struct answer_ops *ops;
+	struct answer_sink sink;
+	struct answer_outcome outcome;
+	struct sse sse;
+	struct quick quick;
+	struct buf body; /* of an error */
+	struct buf message;
+	struct buf request_id;
+	struct buf scratch;
+	int status;
+	bool over; /* complete or at fault: the rest is ignored */
+	/* the vendor's own, small: which part is open */
+	int64_t part_index; /* -1: none */
+	bool part_any;	    /* a part was announced: every following one is */
+};
+
+void answer_init(struct answer *a, const struct answer_ops *ops, const struct answer_sink *sink);
+/* The first fault wins; @message is copied. */
+void answer_fail(struct answer *a, enum fault fault, struct str message);
+/* The terminator was seen. */
+void answer_done(struct answer *a);
+/* Hands text over; notes that output began. */
+void answer_text(struct answer *a, struct str text);
+/* Announces a part: always where it is no text, or once one was. */
+void answer_part(struct answer *a, const char *type, struct str id, struct str name);
+/* Reads the JSON of an event; a malformed one fails the answer. The caller puts it. NULL: over. */
+struct json_object *answer_json(struct answer *a, struct str data);
+
+/* FAULT_… for a status that the vendor's body says nothing more about (providers' common ground). */
+enum fault answer_status_fault(int status);
+
+#endif

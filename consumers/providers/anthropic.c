@@ -1,0 +1,301 @@
+/* Anthropic Messages, version 2023-06-01. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/providers/answer.h"
+#include "consumers/providers/ask.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+
+#define DEFAULT_MAX_TOKENS 4096
+
+/* ── the request ── */
+
+/* OpenAI's words for fields that mean the same here. */
+static const struct ask_field from_openai[] = {
+    {"model", NULL},
+    {"messages", NULL},
+    {"max_tokens", "max_tokens"},
+    {"stream", NULL},
+    {"max_completion_tokens", "max_tokens"},
+    {"temperature", "temperature"},
+    {"top_p", "top_p"},
+    {"stream_options", NULL},
+    {"stop", NULL},
+    {"n", NULL},
+    {"user", NULL},
+    {"safety_identifier", NULL},
+    {NULL, NULL},
+};
+
+/* System and developer messages go into the system prompt; text of users and assistants stays. */
+static enum provider_built map_messages(struct json_object *from, struct json_object *to,
+					struct buf *system, char ret_why[static 128])
+{
+	size_t count =
+	    json_object_is_type(from, json_type_array) ? json_object_array_length(from) : 0;
+	struct buf text = {0};
+
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *message = json_object_array_get_idx(from, i), *mapped;
+		struct str role = json_str(message, "role");
+		bool system_role = str_is(role, "system") || str_is(role, "developer");
+
+		buf_reset(&text);
+		if ((!system_role && !str_is(role, "user") && !str_is(role, "assistant")) ||
+		    !ask_text(json_member(message, "content"), &text)) {
+			snprintf(ret_why, 128, "messages[%zu] has no counterpart at this provider",
+				 i);
+			buf_fini(&text);
+			return PROVIDER_CANNOT;
+		}
+		if (system_role) {
+			if (system->len)
+				buf_add_text(system, "\n\n");
+			buf_add_str(system, buf_str(&text));
+			continue;
+		}
+		mapped = json_object_new_object();
+		json_object_object_add(mapped, "role",
+				       json_object_new_string_len(role.ptr, (int)role.len));
+		json_object_object_add(
+		    mapped, "content",
+		    json_object_new_string_len(text.data + text.head, (int)text.len));
+		json_object_array_add(to, mapped);
+	}
+	buf_fini(&text);
+	return PROVIDER_BUILT;
+}
+
+static enum provider_built map_openai(const struct ask *ask, struct json_object *body,
+				      char ret_why[static 128])
+{
+	struct json_object *messages = json_object_new_array();
+	struct json_object *stop = json_member(ask->request, "stop"), *list;
+	cleanup_json struct json_object *all =
+	    ask_messages(ask, json_member(ask->request, "messages"));
+	struct buf system = {0};
+	enum provider_built r;
+
+	json_object_object_add(body, "messages", messages);
+	r = ask_map(ask->request, body, from_openai, ret_why);
+	if (r == PROVIDER_BUILT)
+		r = map_messages(all, messages, &system, ret_why);
+	if (system.len)
+		json_object_object_add(body, "system",
+				       json_object_new_string_len(system.data, (int)system.len));
+	buf_fini(&system);
+	if (json_object_is_type(stop, json_type_array)) {
+		json_object_object_add(body, "stop_sequences", json_object_get(stop));
+	} else if (json_object_is_type(stop, json_type_string)) {
+		list = json_object_new_array();
+		json_object_array_add(list, json_object_get(stop));
+		json_object_object_add(body, "stop_sequences", list);
+	}
+	return r;
+}
+
+static void from_native(const struct ask *ask, struct json_object *body)
+{
+	json_object_object_add(body, "messages", ask_messages(ask, ask->messages));
+	if (ask->system.len)
+		json_object_object_add(
+		    body, "system",
+		    json_object_new_string_len(ask->system.ptr, (int)ask->system.len));
+	if (ask->max_tokens)
+		json_object_object_add(body, "max_tokens", json_object_new_int64(ask->max_tokens));
+	if (!isnan(ask->temperature))
+		json_object_object_add(body, "temperature",
+				       json_object_new_double(ask->temperature));
+}
+
+static enum provider_built build(const struct ask *ask, struct provider_request *ret_request,
+				 char ret_why[static 128])
+{
+	cleanup_json struct json_object *body = NULL;
+	enum provider_built r = PROVIDER_BUILT;
+
+	*ret_request = (struct provider_request){.path = "/v1/messages"};
+	if (strcmp(ask->dialect, "anthropic") == 0) {
+		body = ask_copy(ask);
+	} else {
+		body = json_object_new_object();
+		if (strcmp(ask->dialect, "openai") == 0)
+			r = map_openai(ask, body, ret_why);
+		else
+			from_native(ask, body);
+	}
+	if (r)
+		return r;
+	json_object_object_add(body, "model", json_object_new_string(ask->model));
+	json_object_object_add(body, "stream", json_object_new_boolean(true));
+	if (!json_member(body, "max_tokens"))
+		json_object_object_add(body, "max_tokens", json_object_new_int(DEFAULT_MAX_TOKENS));
+	ask_write(ret_request, body);
+	buf_add_text(&ret_request->secret, ask->key);
+	ask_add_field(ret_request, "content-type", STR("application/json"));
+	ask_add_field(ret_request, "accept", STR("text/event-stream"));
+	ask_add_field(ret_request, "anthropic-version", STR("2023-06-01"));
+	ask_add_field(ret_request, "x-api-key", buf_str(&ret_request->secret));
+	return PROVIDER_BUILT;
+}
+
+/* ── faults: the vendor's words onto ours ── */
+
+static const struct {
+	int status;	  /* 0: any (inside a 200) */
+	const char *type; /* of the error; NULL: any */
+	const char *code; /* details.error_code, or a piece of the message; NULL: any */
+	enum fault fault;
+} faults[] = {
+    {429, NULL, "enforced_spend_limit_reached", FAULT_PROVIDER_QUOTA},
+    {429, NULL, "contract_spend_limit_reached", FAULT_PROVIDER_QUOTA},
+    {400, NULL, "usage limits", FAULT_PROVIDER_QUOTA},
+    {400, NULL, "credit balance", FAULT_PROVIDER_QUOTA},
+    {0, "overloaded_error", NULL, FAULT_PROVIDER_OVERLOADED},
+    {0, "api_error", NULL, FAULT_PROVIDER_OVERLOADED},
+    {0, "timeout_error", NULL, FAULT_PROVIDER_OVERLOADED},
+    {0, "rate_limit_error", NULL, FAULT_PROVIDER_RATE},
+    {0, "authentication_error", NULL, FAULT_PROVIDER_AUTH},
+    {0, "permission_error", NULL, FAULT_PROVIDER_AUTH},
+    {0, "billing_error", NULL, FAULT_PROVIDER_QUOTA},
+    {0, "request_too_large", NULL, FAULT_PROVIDER_TOO_BIG},
+    {0, "invalid_request_error", NULL, FAULT_PROVIDER_BAD_REQUEST},
+    {0, "not_found_error", NULL, FAULT_PROVIDER_BAD_REQUEST},
+};
+
+static bool holds(struct str text, const char *piece)
+{
+	return text.len && memmem(text.ptr, text.len, piece, strlen(piece));
+}
+
+static void on_error(struct answer *a, int status, struct json_object *body)
+{
+	struct json_object *error = json_member(body, "error");
+	struct str type = json_str(error, "type"), message = json_str(error, "message");
+	struct str code = json_str(json_member(error, "details"), "error_code");
+
+	for (size_t i = 0; i < countof(faults); i++) {
+		if (faults[i].status && faults[i].status != status)
+			continue;
+		if (faults[i].type && !str_is(type, faults[i].type))
+			continue;
+		if (faults[i].code && !holds(code, faults[i].code) &&
+		    !holds(message, faults[i].code))
+			continue;
+		answer_fail(a, faults[i].fault, message);
+		return;
+	}
+	answer_fail(a, status == 200 ? FAULT_PROVIDER_OVERLOADED : answer_status_fault(status),
+		    message.len ? message : STR("the provider refused the request"));
+}
+
+/* ── the stream ── */
+
+static void read_usage(struct answer *a, struct json_object *usage)
+{
+	struct usage *u = &a->outcome.usage;
+	int64_t uncached = u->input_tokens - u->cached_input_tokens - u->cache_write_tokens;
+
+	uncached = json_int(usage, "input_tokens", uncached);
+	u->cached_input_tokens = json_int(usage, "cache_read_input_tokens", u->cached_input_tokens);
+	u->cache_write_tokens =
+	    json_int(usage, "cache_creation_input_tokens", u->cache_write_tokens);
+	u->input_tokens = uncached + u->cached_input_tokens + u->cache_write_tokens;
+	u->output_tokens = json_int(usage, "output_tokens", u->output_tokens);
+}
+
+static void on_block(struct answer *a, struct json_object *event)
+{
+	struct json_object *block = json_member(event, "content_block");
+	struct str type = json_str(block, "type");
+
+	if (str_is(type, "text"))
+		answer_part(a, "text", STR(""), STR(""));
+	else if (str_is(type, "thinking"))
+		answer_part(a, "thinking", STR(""), STR(""));
+	else if (str_is(type, "tool_use"))
+		answer_part(a, "tool_call", json_str(block, "id"), json_str(block, "name"));
+	answer_text(a, json_str(block, "text"));
+}
+
+static void on_delta(struct answer *a, struct json_object *event, struct str data)
+{
+	struct json_object *delta = json_member(event, "delta");
+	struct str type = json_str(delta, "type");
+
+	if (str_is(type, "text_delta")) {
+		answer_text(a, json_str(delta, "text"));
+		quick_learn(&a->quick, data, "\"text\":\"");
+	} else if (str_is(type, "input_json_delta")) {
+		answer_text(a, json_str(delta, "partial_json"));
+	} else if (str_is(type, "thinking_delta")) {
+		answer_text(a, json_str(delta, "thinking"));
+	}
+}
+
+static const struct {
+	const char *theirs;
+	const char *ours;
+} reasons[] = {
+    {"end_turn", "stop"},
+    {"stop_sequence", "stop"},
+    {"max_tokens", "length"},
+    {"tool_use", "tool_calls"},
+    {"refusal", "content_filter"},
+    {"pause_turn", "stop"},
+    {"model_context_window_exceeded", "length"},
+};
+
+static void on_message_delta(struct answer *a, struct json_object *event)
+{
+	struct str reason = json_str(json_member(event, "delta"), "stop_reason");
+
+	for (size_t i = 0; i < countof(reasons); i++)
+		if (str_is(reason, reasons[i].theirs))
+			a->outcome.finish_reason = reasons[i].ours;
+	if (reason.len && !a->outcome.finish_reason[0])
+		a->outcome.finish_reason = "stop";
+	read_usage(a, json_member(event, "usage"));
+}
+
+static void on_event(struct answer *a, struct str name, struct str data)
+{
+	cleanup_json struct json_object *event = NULL;
+	struct str text, type;
+
+	(void)name;
+	if (quick_match(&a->quick, data, &a->scratch, &text)) {
+		answer_text(a, text);
+		return;
+	}
+	event = answer_json(a, data);
+	if (!event)
+		return;
+	type = json_str(event, "type");
+	if (str_is(type, "content_block_delta"))
+		on_delta(a, event, data);
+	else if (str_is(type, "message_start"))
+		read_usage(a, json_member(json_member(event, "message"), "usage"));
+	else if (str_is(type, "content_block_start"))
+		on_block(a, event);
+	else if (str_is(type, "message_delta"))
+		on_message_delta(a, event);
+	else if (str_is(type, "message_stop"))
+		answer_done(a);
+	else if (str_is(type, "error"))
+		on_error(a, 200, event);
+	/* ping, content_block_stop and whatever is new: nothing to do */
+}
+
+static struct answer *answer_new(const struct answer_sink *sink)
+{
+	static const struct answer_ops ops = {.event = on_event, .error = on_error};
+	struct answer *a = mem_new(struct answer);
+
+	answer_init(a, &ops, sink);
+	return a;
+}
+
+const struct provider provider_anthropic = {"anthropic", build, answer_new};

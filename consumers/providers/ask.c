@@ -1,0 +1,90 @@
+#include "consumers/providers/ask.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/mem.h"
+
+enum provider_built ask_map(struct json_object *from, struct json_object *to,
+			    const struct ask_field *table, char ret_why[static 128])
+{
+	json_object_object_foreach(from, key, value)
+	{
+		const struct ask_field *f = table;
+
+		while (f->theirs && strcmp(f->theirs, key) != 0)
+			f++;
+		if (!f->theirs) {
+			snprintf(ret_why, 128, "%.80s has no counterpart at this provider", key);
+			return PROVIDER_CANNOT;
+		}
+		if (f->ours && !json_object_is_type(value, json_type_null))
+			json_object_object_add(to, f->ours, json_object_get(value));
+	}
+	return PROVIDER_BUILT;
+}
+
+bool ask_text(struct json_object *content, struct buf *out)
+{
+	size_t count;
+
+	if (json_object_is_type(content, json_type_string)) {
+		buf_add_str(out, json_text(content));
+		return true;
+	}
+	if (!json_object_is_type(content, json_type_array))
+		return false;
+	count = json_object_array_length(content);
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *item = json_object_array_get_idx(content, i);
+
+		if (!str_is(json_str(item, "type"), "text"))
+			return false;
+		buf_add_str(out, json_str(item, "text"));
+	}
+	return true;
+}
+
+struct json_object *ask_messages(const struct ask *ask, struct json_object *messages)
+{
+	struct json_object *all = json_object_new_array();
+	struct json_object *lists[2] = {ask->history, messages};
+
+	for (size_t l = 0; l < countof(lists); l++) {
+		size_t count = json_object_is_type(lists[l], json_type_array)
+				   ? json_object_array_length(lists[l])
+				   : 0;
+
+		for (size_t i = 0; i < count; i++)
+			json_object_array_add(
+			    all, json_object_get(json_object_array_get_idx(lists[l], i)));
+	}
+	return all;
+}
+
+struct json_object *ask_copy(const struct ask *ask)
+{
+	struct json_object *copy = NULL;
+
+	if (json_object_deep_copy(ask->request, &copy, NULL) < 0 || !copy)
+		copy = json_object_new_object();
+	if (ask->history)
+		json_object_object_add(copy, "messages",
+				       ask_messages(ask, json_member(copy, "messages")));
+	return copy;
+}
+
+void ask_write(struct provider_request *request, struct json_object *body)
+{
+	size_t len;
+	const char *text = json_object_to_json_string_length(
+	    body, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
+
+	buf_add(&request->body, text, len);
+}
+
+void ask_add_field(struct provider_request *request, const char *name, struct str value)
+{
+	must(request->field_count < PROVIDER_FIELDS_MAX);
+	request->fields[request->field_count++] = (struct http_field){str_of(name), value};
+}

@@ -1,0 +1,28 @@
+/* Turning what is asked into a provider's request: the pieces that providers share. For files of this folder. */
+#ifndef SLUICE_CONSUMERS_PROVIDERS_ASK_H
+#define SLUICE_CONSUMERS_PROVIDERS_ASK_H
+
+#include <stdbool.h>
+
+#include "consumers/providers/provider.h"
+#include "lib/base/json.h"
+
+/* One line of the table of a foreign dialect's fields: how it is called here, or that it is dropped. */
+struct ask_field {
+	const char *theirs;
+	const char *ours; /* NULL: handled by hand or without meaning here */
+};
+
+/* Copies the mapped fields of @from into @to; PROVIDER_CANNOT names the first that is not in the table. */
+must_check enum provider_built ask_map(struct json_object *from, struct json_object *to,
+				       const struct ask_field *table, char ret_why[static 128]);
+/* The text of a content: a string, or a list of {type:"text", text}. False where it holds anything else. */
+bool ask_text(struct json_object *content, struct buf *out);
+/* The history, then @messages, as a fresh array (the items are shared). */
+struct json_object *ask_messages(const struct ask *ask, struct json_object *messages);
+/* A deep copy of the body in the provider's own dialect, with the history in front of its messages. */
+struct json_object *ask_copy(const struct ask *ask);
+void ask_write(struct provider_request *request, struct json_object *body);
+void ask_add_field(struct provider_request *request, const char *name, struct str value);
+
+#endif

@@ -1,0 +1,265 @@
+/* OpenAI Chat Completions, and every server that speaks it. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/providers/answer.h"
+#include "consumers/providers/ask.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+
+/* ── the request ── */
+
+/* Anthropic's words for fields that mean the same here. */
+static const struct ask_field from_anthropic[] = {
+    {"model", NULL},
+    {"messages", NULL},
+    {"system", NULL},
+    {"stream", NULL},
+    {"metadata", NULL},
+    {"max_tokens", "max_completion_tokens"},
+    {"temperature", "temperature"},
+    {"top_p", "top_p"},
+    {"stop_sequences", "stop"},
+    {NULL, NULL},
+};
+
+static struct json_object *message_new(struct str role, struct str content)
+{
+	struct json_object *message = json_object_new_object();
+
+	json_object_object_add(message, "role",
+			       json_object_new_string_len(role.ptr, (int)role.len));
+	json_object_object_add(message, "content",
+			       json_object_new_string_len(content.ptr, (int)content.len));
+	return message;
+}
+
+static enum provider_built map_anthropic(const struct ask *ask, struct json_object *body,
+					 char ret_why[static 128])
+{
+	struct json_object *to = json_object_new_array(),
+			   *system = json_member(ask->request, "system");
+	cleanup_json struct json_object *all =
+	    ask_messages(ask, json_member(ask->request, "messages"));
+	size_t count = json_object_array_length(all);
+	struct buf text = {0};
+	enum provider_built r;
+
+	json_object_object_add(body, "messages", to);
+	r = ask_map(ask->request, body, from_anthropic, ret_why);
+	if (system && !ask_text(system, &text)) {
+		snprintf(ret_why, 128, "system has no counterpart at this provider");
+		r = PROVIDER_CANNOT;
+	} else if (text.len) {
+		json_object_array_add(to, message_new(STR("system"), buf_str(&text)));
+	}
+	for (size_t i = 0; i < count && r == PROVIDER_BUILT; i++) {
+		struct json_object *message = json_object_array_get_idx(all, i);
+
+		buf_reset(&text);
+		if (ask_text(json_member(message, "content"), &text)) {
+			json_object_array_add(
+			    to, message_new(json_str(message, "role"), buf_str(&text)));
+			continue;
+		}
+		snprintf(ret_why, 128, "messages[%zu] has no counterpart at this provider", i);
+		r = PROVIDER_CANNOT;
+	}
+	buf_fini(&text);
+	return r;
+}
+
+static void from_native(const struct ask *ask, struct json_object *body)
+{
+	struct json_object *messages = json_object_new_array();
+	cleanup_json struct json_object *rest = ask_messages(ask, ask->messages);
+
+	if (ask->system.len)
+		json_object_array_add(messages, message_new(STR("system"), ask->system));
+	for (size_t i = 0; i < json_object_array_length(rest); i++)
+		json_object_array_add(messages,
+				      json_object_get(json_object_array_get_idx(rest, i)));
+	json_object_object_add(body, "messages", messages);
+	if (ask->max_tokens)
+		json_object_object_add(body, "max_completion_tokens",
+				       json_object_new_int64(ask->max_tokens));
+	if (!isnan(ask->temperature))
+		json_object_object_add(body, "temperature",
+				       json_object_new_double(ask->temperature));
+}
+
+static enum provider_built build(const struct ask *ask, struct provider_request *ret_request,
+				 char ret_why[static 128])
+{
+	cleanup_json struct json_object *body = NULL;
+	struct json_object *options;
+	enum provider_built r = PROVIDER_BUILT;
+
+	*ret_request = (struct provider_request){.path = "/v1/chat/completions"};
+	if (strcmp(ask->dialect, "openai") == 0) {
+		body = ask_copy(ask);
+	} else {
+		body = json_object_new_object();
+		if (strcmp(ask->dialect, "anthropic") == 0)
+			r = map_anthropic(ask, body, ret_why);
+		else
+			from_native(ask, body);
+	}
+	if (r)
+		return r;
+	json_object_object_add(body, "model", json_object_new_string(ask->model));
+	json_object_object_add(body, "stream", json_object_new_boolean(true));
+	options = json_object_new_object();
+	json_object_object_add(options, "include_usage", json_object_new_boolean(true));
+	json_object_object_add(body, "stream_options", options);
+	ask_write(ret_request, body);
+	buf_add_text(&ret_request->secret, "Bearer ");
+	buf_add_text(&ret_request->secret, ask->key);
+	ask_add_field(ret_request, "content-type", STR("application/json"));
+	ask_add_field(ret_request, "accept", STR("text/event-stream"));
+	ask_add_field(ret_request, "authorization", buf_str(&ret_request->secret));
+	return PROVIDER_BUILT;
+}
+
+/* ── faults: the vendor's words onto ours ── */
+
+static const struct {
+	const char *word; /* the error's code or type */
+	enum fault fault;
+} faults[] = {
+    {"insufficient_quota", FAULT_PROVIDER_QUOTA},
+    {"credit_balance_exhausted", FAULT_PROVIDER_QUOTA},
+    {"rate_limit_exceeded", FAULT_PROVIDER_RATE},
+    {"slow_down", FAULT_PROVIDER_RATE},
+    {"server_is_overloaded", FAULT_PROVIDER_OVERLOADED},
+    {"server_error", FAULT_PROVIDER_OVERLOADED},
+    {"invalid_api_key", FAULT_PROVIDER_AUTH},
+    {"invalid_request_error", FAULT_PROVIDER_BAD_REQUEST},
+};
+
+static bool holds(struct str text, const char *piece)
+{
+	return text.len && memmem(text.ptr, text.len, piece, strlen(piece));
+}
+
+static void on_error(struct answer *a, int status, struct json_object *body)
+{
+	struct json_object *error = json_member(body, "error");
+	struct str message = json_str(error, "message");
+	struct str words[2] = {json_str(error, "code"), json_str(error, "type")};
+	enum fault fault = status == 200 ? FAULT_PROVIDER_OVERLOADED : answer_status_fault(status);
+	bool found = false;
+
+	for (size_t w = 0; w < countof(words) && !found; w++) {
+		for (size_t i = 0; i < countof(faults) && !found; i++) {
+			/* a status outside of 429 says more than the broad type does */
+			if (!str_is(words[w], faults[i].word) ||
+			    (w == 1 && status != 200 && status != 429))
+				continue;
+			fault = faults[i].fault;
+			found = true;
+		}
+	}
+	if (fault == FAULT_PROVIDER_RATE && holds(message, "Requested") && !holds(message, "Used"))
+		fault = FAULT_PROVIDER_TOO_BIG;
+	answer_fail(a, fault, message.len ? message : STR("the provider refused the request"));
+}
+
+/* ── the stream ── */
+
+static void read_usage(struct answer *a, struct json_object *usage)
+{
+	struct usage *u = &a->outcome.usage;
+	struct json_object *details = json_member(usage, "prompt_tokens_details");
+
+	if (!json_object_is_type(usage, json_type_object))
+		return;
+	u->input_tokens = json_int(usage, "prompt_tokens", u->input_tokens);
+	u->output_tokens = json_int(usage, "completion_tokens", u->output_tokens);
+	u->cached_input_tokens = json_int(details, "cached_tokens", u->cached_input_tokens);
+	u->cache_write_tokens = json_int(details, "cache_write_tokens", u->cache_write_tokens);
+}
+
+static void on_tool_calls(struct answer *a, struct json_object *calls)
+{
+	size_t count =
+	    json_object_is_type(calls, json_type_array) ? json_object_array_length(calls) : 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *call = json_object_array_get_idx(calls, i);
+		struct json_object *function = json_member(call, "function");
+		int64_t index = json_int(call, "index", 0);
+
+		if (index != a->part_index || json_str(call, "id").len) {
+			a->part_index = index;
+			answer_part(a, "tool_call", json_str(call, "id"),
+				    json_str(function, "name"));
+		}
+		answer_text(a, json_str(function, "arguments"));
+	}
+}
+
+static const char *const reasons[] = {"stop", "length", "tool_calls", "content_filter"};
+
+static void on_choice(struct answer *a, struct json_object *choice, struct str data)
+{
+	struct json_object *delta = json_member(choice, "delta");
+	struct str content = json_str(delta, "content"), reason = json_str(choice, "finish_reason");
+
+	if (content.len && a->part_index >= 0) {
+		a->part_index = -1;
+		answer_part(a, "text", STR(""), STR(""));
+	}
+	answer_text(a, content);
+	answer_text(a, json_str(delta, "refusal"));
+	on_tool_calls(a, json_member(delta, "tool_calls"));
+	if (content.len && !reason.len && !json_member(delta, "role") && !a->part_any)
+		quick_learn(&a->quick, data, "\"content\":\"");
+	if (!reason.len)
+		return;
+	a->outcome.finish_reason = str_is(reason, "function_call") ? "tool_calls" : "stop";
+	for (size_t i = 0; i < countof(reasons); i++)
+		if (str_is(reason, reasons[i]))
+			a->outcome.finish_reason = reasons[i];
+}
+
+static void on_event(struct answer *a, struct str name, struct str data)
+{
+	cleanup_json struct json_object *event = NULL;
+	struct json_object *choices;
+	struct str text;
+
+	(void)name;
+	if (!a->part_any && quick_match(&a->quick, data, &a->scratch, &text)) {
+		answer_text(a, text);
+		return;
+	}
+	if (str_is(str_trim(data), "[DONE]")) {
+		if (a->outcome.finish_reason[0])
+			answer_done(a);
+		return; /* without a finish_reason the end makes it a cut */
+	}
+	event = answer_json(a, data);
+	if (!event)
+		return;
+	if (json_object_is_type(json_member(event, "error"), json_type_object)) {
+		on_error(a, 200, event);
+		return;
+	}
+	choices = json_member(event, "choices");
+	if (json_object_is_type(choices, json_type_array) && json_object_array_length(choices))
+		on_choice(a, json_object_array_get_idx(choices, 0), data);
+	read_usage(a, json_member(event, "usage"));
+}
+
+static struct answer *answer_new(const struct answer_sink *sink)
+{
+	static const struct answer_ops ops = {.event = on_event, .error = on_error};
+	struct answer *a = mem_new(struct answer);
+
+	answer_init(a, &ops, sink);
+	return a;
+}
+
+const struct provider provider_openai = {"openai", build, answer_new};

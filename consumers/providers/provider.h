@@ -1,0 +1,108 @@
+/* A provider: one vendor's words. It writes a request from what is asked and reads the answer from bytes; it does no I/O, knows no
+ * lane, retries nothing. A new provider is one file and one line in registry.def.
+ *
+ *   provider->build(ask) ─▶ path, fields, body          (the pool sends them: lib/net/client.h)
+ *   answer_new ─▶ answer_head ─▶ answer_data* ─▶ answer_end ─▶ answer_outcome
+ *                    sink: parts and text as they come
+ *
+ * An answer is complete only when the vendor's own terminator was seen: an end of bytes without it is a fault, and so is an error
+ * event inside a 200, or a line that cannot be read. */
+#ifndef SLUICE_CONSUMERS_PROVIDER_H
+#define SLUICE_CONSUMERS_PROVIDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/err.h"
+#include "lib/base/str.h"
+#include "lib/net/http.h" /* struct http_field */
+#include "schemas/fault.h"
+
+struct json_object;
+
+/* What is asked. Exactly one of @request (a body in a client's dialect) and @messages (native) is set. Borrowed for the call. */
+struct ask {
+	const char *dialect; /* "native", "openai", "anthropic": whose words @request has */
+	struct json_object *request;
+	struct str system;	      /* native; empty for none */
+	struct json_object *messages; /* native: this turn's messages, [{role, content}] */
+	struct json_object
+	    *history;	    /* the conversation before this turn, [{role, content}], or NULL */
+	int64_t max_tokens; /* 0: the provider's default (where it must be named: 4096) */
+	double temperature; /* NaN: not said */
+	const char *model;  /* as the provider calls it */
+	const char *key;    /* the account's secret */
+};
+
+#define PROVIDER_FIELDS_MAX 8
+
+/* What to send: POST @path. Owns its memory (provider_request_fini). */
+struct provider_request {
+	const char *path;
+	struct http_field fields[PROVIDER_FIELDS_MAX];
+	size_t field_count;
+	struct buf body;
+	struct buf secret; /* the authorization field's value */
+};
+void provider_request_fini(struct provider_request *request);
+
+enum provider_built {
+	PROVIDER_BUILT = 0,
+	PROVIDER_CANNOT, /* a field has no counterpart at this provider: @ret_why names it */
+};
+
+struct usage {
+	int64_t
+	    input_tokens; /* all of the prompt, cached ones included, whatever the vendor's own count does */
+	int64_t cached_input_tokens;
+	int64_t cache_write_tokens;
+	int64_t output_tokens;
+};
+
+/* What an answer tells while it comes. Callbacks come from inside answer_data. */
+struct answer_sink {
+	/* The following text belongs to a new part: "text", "thinking", "tool_call" (then @id and @name are set). An answer that is all
+	 * text has no part. */
+	void (*part)(void *ctx, const char *type, struct str id, struct str name);
+	/* More of the present part, whole code points. */
+	void (*text)(void *ctx, struct str text);
+	void *ctx;
+};
+
+/* How it stands. Views live as long as the answer. */
+struct answer_outcome {
+	bool complete;		   /* the terminator was seen and nothing is wrong */
+	enum fault fault;	   /* FAULT_NONE while it is good */
+	struct str message;	   /* of the fault, for the client; the vendor's own words */
+	int64_t retry_after_ms;	   /* -1: not said */
+	const char *finish_reason; /* stop, length, tool_calls, content_filter; "" while unknown */
+	struct usage usage;	   /* what is known so far */
+	struct str request_id;	   /* the vendor's; empty where none came */
+	bool begun;		   /* output was seen */
+};
+
+struct answer; /* opaque; each provider has its own behind this */
+
+struct provider {
+	const char *name; /* an account's kind */
+	/* Writes the request; always a streaming one. @ret_why: static or inside ask's memory. */
+	enum provider_built (*build)(const struct ask *ask, struct provider_request *ret_request,
+				     char ret_why[static 128]);
+	struct answer *(*answer_new)(const struct answer_sink *sink);
+};
+
+/* NULL where registry.def has no such name. */
+const struct provider *provider_find(struct str name);
+/* The registry in its order; NULL behind the last. */
+const struct provider *provider_at(size_t index);
+
+void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count);
+void answer_data(struct answer *a, struct str bytes);
+/* The transport ended orderly: whatever is not complete now is cut. */
+void answer_end(struct answer *a);
+const struct answer_outcome *answer_outcome(const struct answer *a);
+void answer_free(struct answer *a); /* accepts NULL */
+
+#endif
