@@ -293,7 +293,7 @@ static bool close_bracket(struct check *c)
 	size_t first = c->open[--c->depth].keys;
 
 	c->at++;
-	if (!check_keys(c, c->keys + first, c->key_count - first))
+	if (c->key_count > first && !check_keys(c, c->keys + first, c->key_count - first))
 		return false;
 	c->key_count = first;
 	return true;
