@@ -257,7 +257,7 @@ replay: $(SUITES)
 layers headers docs format:
 	@CC='$(CC)' CHECK_CFLAGS='$(subst ','\'',$(ALL_CFLAGS))' sh tests/checks/$@ $(B)
 
-PARTS := layers headers docs format unit replay corpus
+PARTS := layers headers docs format unit replay world corpus
 check: all $(SUITES) $(FUZZERS)
 	@CC='$(CC)' CHECK_CFLAGS='$(subst ','\'',$(ALL_CFLAGS))' sh tests/checks/run $(B) $(PARTS)
 
@@ -265,10 +265,10 @@ test: all $(SUITES) $(SINGLES) $(FUZZERS)
 	@CC='$(CC)' CHECK_CFLAGS='$(subst ','\'',$(ALL_CFLAGS))' sh tests/checks/run $(B) $(PARTS) scripts
 
 asan tsan:
-	@+$(MAKE) MODE=$@ PARTS='unit replay corpus' check
+	@+$(MAKE) MODE=$@ PARTS='unit replay world corpus' check
 
 cov:
-	@+$(MAKE) MODE=cov PARTS='unit replay corpus' check
+	@+$(MAKE) MODE=cov PARTS='unit replay world corpus' check
 	@sh tests/checks/coverage build/cov $(LIB_SOURCES)
 
 tidy: compile_commands.json $(GEN)
