@@ -51,15 +51,17 @@ static void measure(struct process *p)
 	struct buf ignored = {0};
 	struct json_out names = {.buf = &ignored};
 	struct rusage usage;
+	struct series *cpu;
 
 	getrusage(RUSAGE_SELF, &usage);
 	series_set(metric_only(p->metric_uptime),
 		   (double)(loop_now_us(p->svc.loop) - p->started_us) / 1e6);
 	series_set(metric_only(p->metric_ready), process_ready(p, &names));
 	series_set(metric_only(p->metric_rss), resident_bytes());
-	series_set(metric_only(p->metric_cpu),
-		   (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-		       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+	cpu = metric_only(p->metric_cpu);
+	series_add(cpu, (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+			    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6 -
+			    series_value(cpu));
 	series_set(metric_only(p->metric_fds), open_fds());
 	series_set(metric_only(p->metric_max_fds), (double)p->nofile);
 	buf_fini(&ignored);
