@@ -17,9 +17,12 @@
 #include "lib/relay/state.h"
 
 struct loop;
+struct blob;
+struct event;
 struct pg;
 struct redis;
 struct relay;
+struct relay_lookup;
 struct follow;
 
 /* The end of a job, as a client reads it. Views live until the callback returns. */
@@ -31,7 +34,8 @@ struct follow_end {
 
 struct follow_ops {
 	/* The first word: the present state, after the subscription stands. @resumed: the wanted (attempt, byte) goes on from
-	 * exactly there; else the text begins at byte 0 of @view's attempt (the follower shows it as snapshot or reset). */
+	 * exactly there; else the text begins at byte 0 of @view's attempt (the follower shows it as snapshot or reset). Of a
+	 * fresh job nothing stands yet: @view says queued, attempt 0. */
 	void (*state)(void *ctx, const struct job_view *view, bool resumed);
 	/* Bytes of the answer at @at: exactly where the last ones ended. Never splits a code point. */
 	void (*delta)(void *ctx, int64_t attempt, int64_t at, struct str text);
@@ -57,9 +61,11 @@ struct follow_request {
 	struct str channel; /* empty: looked up in the state first */
 	int64_t attempt;    /* 0: from the beginning */
 	int64_t at;
-	bool
-	    fresh; /* the job is being submitted in this very turn: a missing state is not "gone" until @fresh_us passed */
+	/* The job is being submitted in this very turn: a missing state is not "gone" until @fresh_us passed. */
+	bool fresh;
 	uint64_t fresh_us;
+	/* With fresh: it may have been submitted before (the same Idempotency-Key): look at once. */
+	bool again;
 };
 struct follow *follow_open(struct relay *relay, const struct follow_request *request,
 			   const struct follow_ops *ops, void *ctx);
@@ -71,9 +77,17 @@ void follow_pause(struct follow *follow, bool pause);
 /* No callback afterwards; also from inside a callback. Accepts NULL. */
 void follow_close(struct follow *follow);
 
-/* Reads an ended job from PostgreSQL. @result NULL: not there (PG_OK) or unsure (others). */
-struct pg_request *relay_result(struct relay *relay, struct str job, struct str org,
-				void (*done)(void *ctx, bool sure, const struct result *result),
-				void *ctx);
+/* Where answers above 256 KiB are read from; without it their text stays empty. The caller's. */
+void relay_use_blob(struct relay *relay, struct blob *blob);
+
+/* Reads an ended job from PostgreSQL, with its text. @done comes once, from the loop: @result NULL is "not there" where @sure.
+ * Views live until the callback returns. */
+struct relay_lookup *relay_result(struct relay *relay, struct str job, struct str org,
+				  void (*done)(void *ctx, bool sure, const struct result *result),
+				  void *ctx);
+/* No callback. Accepts NULL; not after @done. */
+void relay_lookup_cancel(struct relay_lookup *lookup);
+/* What a job that is neither in Redis nor in PostgreSQL is: true where it may have stood in a Redis that lost its memory. */
+bool relay_unsure(const struct relay *relay, struct str job);
 
 #endif

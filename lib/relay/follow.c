@@ -1,0 +1,634 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/buf.h"
+#include "lib/base/clock.h"
+#include "lib/base/id.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/base/sm.h"
+#include "lib/relay/relay_impl.h"
+#include "schemas/keys.h"
+
+/* After so long without a word of a job its state is looked at. */
+#define SILENCE_US (2 * US_PER_S)
+/* How long the first look may take before the state counts as unreadable. */
+#define OPEN_US (5 * US_PER_S)
+#define RANGE_BYTES 65536
+
+enum follow_state { FOLLOW_OPENING, FOLLOW_LIVE, FOLLOW_CATCHING_UP, FOLLOW_ENDED };
+
+static const struct sm_state moves[] = {
+    [FOLLOW_OPENING] = {"opening", SM(FOLLOW_LIVE) | SM(FOLLOW_CATCHING_UP) | SM(FOLLOW_ENDED)},
+    [FOLLOW_LIVE] = {"live", SM(FOLLOW_CATCHING_UP) | SM(FOLLOW_ENDED)},
+    [FOLLOW_CATCHING_UP] = {"catching_up", SM(FOLLOW_LIVE) | SM(FOLLOW_ENDED)},
+    [FOLLOW_ENDED] = {"ended", 0},
+};
+
+struct follow {
+	struct list link;
+	struct relay *relay;
+	struct sm sm;
+	const struct follow_ops *ops;
+	void *ctx;
+	struct str job;
+	struct str org;
+	struct str channel;
+	struct arena arena; /* job, org, channel */
+	int64_t want_attempt;
+	int64_t want_at;
+	bool fresh;
+	bool look_at_once;
+	uint64_t fresh_until_us;
+
+	int64_t attempt;
+	int64_t at;
+	int64_t parts_seen;
+	int64_t known_end; /* the answer is known to reach at least here */
+	bool more;	   /* the last piece was a full one: there may be more behind it */
+	bool told;	   /* ops.state was called */
+	bool again;	   /* something was missed: look once more when caught up */
+	bool paused;
+	bool closed;
+
+	/* from the last look */
+	bool terminal;
+	char status[16];
+	char *result; /* JSON */
+	struct json_object *parts;
+
+	struct redis_sub *sub;
+	struct redis_request *request;
+	struct relay_lookup *lookup;
+	struct timer silence;
+	struct task begin;
+};
+
+static void look(struct follow *f);
+static void pump(struct follow *f);
+
+/* ── last words ── */
+
+/* Everything that could still call comes to rest. */
+static void quiet(struct follow *f)
+{
+	if (f->request)
+		redis_cancel(f->request);
+	f->request = NULL;
+	relay_lookup_cancel(f->lookup);
+	f->lookup = NULL;
+	redis_unsubscribe(f->sub);
+	f->sub = NULL;
+	timer_stop(&f->silence);
+	task_cancel(&f->begin);
+}
+
+static void gone(struct follow *f, bool unsure)
+{
+	quiet(f);
+	sm_move(&f->sm, FOLLOW_ENDED);
+	f->ops->gone(f->ctx, unsure);
+}
+
+static void end(struct follow *f, const struct result *result, struct str status)
+{
+	struct follow_end e = {.status = status, .attempt = f->attempt, .result = result};
+
+	quiet(f);
+	sm_move(&f->sm, FOLLOW_ENDED);
+	f->ops->end(f->ctx, &e);
+}
+
+static void end_from_state(struct follow *f)
+{
+	struct arena arena = {0};
+	struct codec_error error;
+	struct result result;
+
+	if (codec_decode(&codec_result, &arena, str_of(f->result), false, &result, &error) !=
+	    CODEC_OK)
+		codec_init(&codec_result, &result);
+	end(f, &result, str_of(f->status));
+	arena_reset(&arena);
+}
+
+/* ── text and parts, in their order ── */
+
+static struct json_object *part_at(const struct follow *f, int64_t index)
+{
+	if (!f->parts || !json_object_is_type(f->parts, json_type_array) || index < 0 ||
+	    (size_t)index >= json_object_array_length(f->parts))
+		return NULL;
+	return json_object_array_get_idx(f->parts, (size_t)index);
+}
+
+static void tell_part(struct follow *f, struct json_object *part)
+{
+	struct buf payload = {0};
+	struct json_out o = {.buf = &payload};
+	struct event event = {.ev = STR("part"), .job = f->job, .attempt = f->attempt, .at = -1};
+	struct str id = json_str(part, "id"), name = json_str(part, "name");
+
+	json_put_int(&o, "at", f->at);
+	json_put_int(&o, "index", f->parts_seen - 1);
+	json_put_str(&o, "type", json_str(part, "type"));
+	if (id.len)
+		json_put_str(&o, "id", id);
+	if (name.len)
+		json_put_str(&o, "name", name);
+	event.payload = buf_str(&payload);
+	f->ops->event(f->ctx, &event);
+	buf_fini(&payload);
+}
+
+/* The known parts that begin where the text stands. */
+static void tell_parts(struct follow *f)
+{
+	struct json_object *part;
+
+	while (!f->closed && (part = part_at(f, f->parts_seen)) &&
+	       json_int(part, "at", 0) <= f->at) {
+		f->parts_seen++;
+		tell_part(f, part);
+	}
+}
+
+/* Hands @text over, which begins at f->at, with the known parts between. */
+static void tell_text(struct follow *f, struct str text)
+{
+	while (text.len && !f->closed) {
+		struct json_object *part;
+		size_t take = text.len;
+		int64_t at = f->at;
+
+		tell_parts(f);
+		part = part_at(f, f->parts_seen);
+		if (f->closed)
+			return;
+		if (part && json_int(part, "at", 0) - at < (int64_t)take)
+			take = (size_t)(json_int(part, "at", 0) - at);
+		f->at += (int64_t)take;
+		f->ops->delta(f->ctx, f->attempt, at, (struct str){text.ptr, take});
+		text.ptr += take;
+		text.len -= take;
+	}
+}
+
+static void new_attempt(struct follow *f, int64_t attempt)
+{
+	bool shown = f->at > 0 || f->parts_seen > 0;
+
+	f->attempt = attempt;
+	f->at = 0;
+	f->parts_seen = 0;
+	f->known_end = 0;
+	f->more = false;
+	json_object_put(f->parts);
+	f->parts = NULL;
+	if (shown)
+		f->ops->reset(f->ctx, attempt);
+}
+
+/* Where the wanted position stands in an answer of @attempt and @bytes. */
+static void tell_state(struct follow *f, const struct job_view *view)
+{
+	bool resumed =
+	    f->want_attempt > 0 && f->want_attempt == view->attempt && f->want_at <= view->bytes;
+	struct json_object *part;
+
+	f->told = true;
+	f->attempt = view->attempt;
+	f->at = resumed ? f->want_at : 0;
+	while ((part = part_at(f, f->parts_seen)) && json_int(part, "at", 0) < f->at)
+		f->parts_seen++;
+	f->ops->state(f->ctx, view, resumed);
+}
+
+/* The beginning of @bytes that ends between two code points. */
+static size_t whole_points(struct str bytes)
+{
+	size_t back = 0;
+
+	while (back < 4 && back < bytes.len) {
+		unsigned char c = (unsigned char)bytes.ptr[bytes.len - 1 - back];
+		size_t need = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 0;
+
+		back++;
+		if (need)
+			return need > back ? bytes.len - back : bytes.len;
+	}
+	return bytes.len;
+}
+
+/* ── catching up ── */
+
+static void ask_postgres(struct follow *f);
+
+static void caught_up(struct follow *f)
+{
+	if (f->again) {
+		f->again = false;
+		look(f);
+	} else if (f->terminal) {
+		end_from_state(f);
+	} else {
+		if (sm_state(&f->sm) != FOLLOW_LIVE)
+			sm_move(&f->sm, FOLLOW_LIVE);
+		timer_set(&f->silence, SILENCE_US);
+	}
+}
+
+static void on_range(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct follow *f = ctx;
+	struct str bytes = STR("");
+	size_t whole;
+
+	f->request = NULL;
+	if (result != REDIS_OK) {
+		timer_set(&f->silence, SILENCE_US);
+		return;
+	}
+	if (value->type == REDIS_STR)
+		bytes = value->str;
+	whole = whole_points(bytes);
+	f->more = bytes.len == RANGE_BYTES;
+	if (!whole && f->at < f->known_end && f->terminal) {
+		ask_postgres(f); /* the text is not here any more */
+		return;
+	}
+	if (!whole)
+		f->known_end = f->at;
+	tell_text(f, (struct str){bytes.ptr, whole});
+	if (!f->closed)
+		pump(f);
+}
+
+/* Reads on until the text that is known to be there was handed over. */
+static void pump(struct follow *f)
+{
+	struct key key = key_out(f->job, f->attempt);
+	char from[24], to[24];
+
+	if (f->paused || f->request || f->lookup)
+		return;
+	tell_parts(f);
+	if (f->closed)
+		return;
+	if (f->at >= f->known_end && !f->more) {
+		caught_up(f);
+		return;
+	}
+	snprintf(from, sizeof(from), "%" PRId64, f->at);
+	snprintf(to, sizeof(to), "%" PRId64, f->at + RANGE_BYTES - 1);
+	f->more = false;
+	f->request = redis_command(
+	    f->relay->redis, f->job,
+	    (const struct str[]){STR("GETRANGE"), key_str(&key), str_of(from), str_of(to)}, 4,
+	    on_range, f);
+}
+
+/* ── looking ── */
+
+static void keep_view(struct follow *f, const struct job_view *view)
+{
+	struct json_error error;
+
+	f->terminal = state_terminal(view->state);
+	if (f->terminal) {
+		snprintf(f->status, sizeof(f->status), "%.*s", STR_FMT(view->state));
+		mem_free(f->result);
+		f->result = mem_dup(view->result.ptr, view->result.len);
+	}
+	json_object_put(f->parts);
+	f->parts = NULL;
+	if (view->parts.len && json_read(view->parts, &f->parts, &error) != JSON_OK)
+		f->parts = NULL;
+}
+
+static void take_view(struct follow *f, const struct job_view *view)
+{
+	if (f->told && view->attempt < f->attempt) {
+		caught_up(f);
+		return;
+	}
+	if (f->told && view->attempt > f->attempt)
+		new_attempt(f, view->attempt);
+	if (f->closed)
+		return;
+	keep_view(f, view);
+	if (!f->told)
+		tell_state(f, view);
+	if (f->closed)
+		return;
+	if (view->bytes > f->known_end)
+		f->known_end = view->bytes;
+	if (sm_state(&f->sm) != FOLLOW_CATCHING_UP)
+		sm_move(&f->sm, FOLLOW_CATCHING_UP);
+	if (f->terminal && !view->result.len)
+		ask_postgres(f);
+	else
+		pump(f);
+}
+
+static void on_result(void *ctx, bool sure, const struct result *result)
+{
+	struct follow *f = ctx;
+	struct job_view view = {0};
+	struct json_error error;
+
+	f->lookup = NULL;
+	if (!result) {
+		if (!sure && f->told)
+			timer_set(&f->silence, SILENCE_US);
+		else
+			gone(f, !sure || relay_unsure(f->relay, f->job));
+		return;
+	}
+	view = (struct job_view){.found = true,
+				 .org = result->org,
+				 .kind = result->kind,
+				 .lane = result->lane,
+				 .session = result->session,
+				 .state = result->status,
+				 .provider = result->provider,
+				 .account = result->account,
+				 .model = result->target_model,
+				 .parts = result->parts,
+				 .metadata = result->metadata,
+				 .turn = result->turn,
+				 .attempt = result->attempt,
+				 .created_ms = result->created_ms,
+				 .finished_ms = result->finished_ms,
+				 .bytes = result->bytes};
+	if (f->told && f->attempt != result->attempt)
+		new_attempt(f, result->attempt);
+	json_object_put(f->parts);
+	f->parts = NULL;
+	if (result->parts.len && json_read(result->parts, &f->parts, &error) != JSON_OK)
+		f->parts = NULL;
+	if (!f->closed && !f->told)
+		tell_state(f, &view);
+	if (!f->closed && f->at < (int64_t)result->text.len)
+		tell_text(f,
+			  (struct str){result->text.ptr + f->at, result->text.len - (size_t)f->at});
+	if (!f->closed)
+		tell_parts(f);
+	if (!f->closed)
+		end(f, result, result->status);
+}
+
+static void ask_postgres(struct follow *f)
+{
+	timer_stop(&f->silence);
+	f->lookup = relay_result(f->relay, f->job, f->org, on_result, f);
+}
+
+static void subscribe(struct follow *f);
+
+static void on_view(void *ctx, enum redis_result result, const struct job_view *view)
+{
+	struct follow *f = ctx;
+
+	f->request = NULL;
+	if (result != REDIS_OK) {
+		if (!f->told)
+			gone(f, true);
+		else
+			timer_set(&f->silence, SILENCE_US);
+	} else if (!view->found) {
+		if (f->fresh && loop_now_us(f->relay->loop) < f->fresh_until_us)
+			timer_set(&f->silence, SILENCE_US);
+		else
+			ask_postgres(f);
+	} else if (!str_eq(view->org, f->org) || str_is(view->state, "refused")) {
+		gone(f, false);
+	} else if (!f->sub && !state_terminal(view->state)) {
+		struct key key = key_channel(f->job);
+		struct str channel = view->channel.len ? view->channel : key_str(&key);
+
+		f->channel =
+		    (struct str){arena_dup(&f->arena, channel.ptr, channel.len), channel.len};
+		subscribe(f);
+	} else {
+		take_view(f, view);
+	}
+}
+
+static void look(struct follow *f)
+{
+	if (f->request || f->lookup) {
+		f->again = true;
+		return;
+	}
+	f->request = state_read(f->relay->redis, f->job, on_view, f);
+}
+
+static void on_silence(struct timer *t)
+{
+	struct follow *f = container_of(t, struct follow, silence);
+
+	if (!f->told)
+		gone(f, true);
+	else if (!f->paused)
+		look(f);
+}
+
+/* ── the channel ── */
+
+static void on_standing(void *ctx)
+{
+	struct follow *f = ctx;
+	struct job_view view = {
+	    .found = true, .org = f->org, .state = STR("queued"), .channel = f->channel};
+
+	if (f->fresh && !f->told) {
+		sm_move(&f->sm, FOLLOW_LIVE);
+		timer_set(&f->silence, SILENCE_US);
+		tell_state(f, &view);
+		if (!f->closed && f->look_at_once)
+			look(f);
+	} else if (!f->paused) {
+		look(f);
+	} else {
+		f->again = true;
+	}
+}
+
+static void on_delta(struct follow *f, const struct event *event)
+{
+	int64_t last = event->at + (int64_t)event->payload.len;
+	int64_t known = f->at - event->at;
+
+	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
+		if (last > f->known_end)
+			f->known_end = last;
+		f->again = f->again || f->paused;
+	} else if (last <= f->at) {
+		return; /* known already */
+	} else if (known < 0) {
+		f->known_end = last;
+		sm_move(&f->sm, FOLLOW_CATCHING_UP);
+		pump(f);
+	} else {
+		tell_text(f, (struct str){event->payload.ptr + known,
+					  event->payload.len - (size_t)known});
+	}
+}
+
+static void on_part(struct follow *f, const struct event *event)
+{
+	cleanup_json struct json_object *part = NULL;
+	struct json_error error;
+	struct buf text = {0};
+
+	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
+		f->again = true;
+		return;
+	}
+	buf_add_char(&text, '{');
+	buf_add_str(&text, event->payload);
+	buf_add_char(&text, '}');
+	if (json_read(buf_str(&text), &part, &error) == JSON_OK) {
+		int64_t at = json_int(part, "at", 0), index = json_int(part, "index", 0);
+
+		if (at > f->at) {
+			look(f);
+		} else if (index >= f->parts_seen) {
+			f->parts_seen = index + 1;
+			f->ops->event(f->ctx, event);
+		}
+	}
+	buf_fini(&text);
+}
+
+static void on_message(void *ctx, struct str payload)
+{
+	struct follow *f = ctx;
+	struct event event;
+
+	if (event_parse(payload, &event) != EVENT_OK || !str_eq(event.job, f->job))
+		return;
+	if (!f->told ||
+	    (event.attempt > f->attempt && (sm_state(&f->sm) != FOLLOW_LIVE || f->paused))) {
+		f->again = true;
+		return;
+	}
+	if (event.attempt < f->attempt)
+		return;
+	if (event.attempt > f->attempt)
+		new_attempt(f, event.attempt);
+	if (f->closed)
+		return;
+	if (sm_state(&f->sm) == FOLLOW_LIVE)
+		timer_set(&f->silence, SILENCE_US);
+	if (str_is(event.ev, "delta")) {
+		on_delta(f, &event);
+	} else if (str_is(event.ev, "part")) {
+		on_part(f, &event);
+	} else if (str_is(event.ev, "result") || str_is(event.ev, "fault")) {
+		if (f->paused || sm_state(&f->sm) != FOLLOW_LIVE)
+			f->again = true;
+		else
+			look(f);
+	} else if (!str_is(event.ev, "reset")) {
+		f->ops->event(f->ctx, &event);
+	}
+}
+
+static const struct redis_sub_ops sub_ops = {.standing = on_standing, .message = on_message};
+
+static void subscribe(struct follow *f)
+{
+	f->sub = redis_subscribe(f->relay->redis, f->channel, &sub_ops, f);
+}
+
+/* ── life ── */
+
+static void on_begin(struct task *t)
+{
+	struct follow *f = container_of(t, struct follow, begin);
+
+	gone(f, false);
+}
+
+struct follow *follow_open(struct relay *relay, const struct follow_request *request,
+			   const struct follow_ops *ops, void *ctx)
+{
+	struct follow *f = mem_new(struct follow);
+
+	f->relay = relay;
+	f->ops = ops;
+	f->ctx = ctx;
+	f->job = (struct str){arena_dup(&f->arena, request->job.ptr, request->job.len),
+			      request->job.len};
+	f->org = (struct str){arena_dup(&f->arena, request->org.ptr, request->org.len),
+			      request->org.len};
+	f->channel = (struct str){arena_dup(&f->arena, request->channel.ptr, request->channel.len),
+				  request->channel.len};
+	f->want_attempt = request->attempt;
+	f->want_at = request->at;
+	f->fresh = request->fresh && request->channel.len;
+	f->look_at_once = request->again;
+	f->fresh_until_us = loop_now_us(relay->loop) + request->fresh_us;
+	sm_init(&f->sm, moves, relay->log, "follow", FOLLOW_OPENING);
+	timer_init(&f->silence, relay->loop, on_silence);
+	task_init(&f->begin, relay->loop, on_begin);
+	list_push_back(&relay->follows, &f->link);
+	if (!id_is(f->job, "job")) {
+		task_post(&f->begin);
+		return f;
+	}
+	timer_set(&f->silence, OPEN_US);
+	if (f->channel.len)
+		subscribe(f);
+	else
+		look(f);
+	return f;
+}
+
+int64_t follow_attempt(const struct follow *follow)
+{
+	return follow->attempt;
+}
+
+int64_t follow_at(const struct follow *follow)
+{
+	return follow->at;
+}
+
+void follow_pause(struct follow *follow, bool pause)
+{
+	if (follow->paused == pause)
+		return;
+	follow->paused = pause;
+	if (pause || !follow->told || follow->closed || sm_state(&follow->sm) == FOLLOW_ENDED)
+		return;
+	follow->again = false;
+	look(follow);
+}
+
+void follow_close(struct follow *follow)
+{
+	if (!follow || follow->closed)
+		return;
+	follow->closed = true;
+	quiet(follow);
+	list_remove(&follow->link);
+	list_push_back(&follow->relay->closed, &follow->link);
+	task_post(&follow->relay->reap);
+}
+
+void follow_reap(struct relay *relay)
+{
+	struct follow *f;
+
+	while ((f = list_pop_front(&relay->closed, struct follow, link))) {
+		json_object_put(f->parts);
+		mem_free(f->result);
+		arena_reset(&f->arena);
+		mem_free(f);
+	}
+}
