@@ -30,14 +30,7 @@ static void add_escaped(struct buf *line, struct str value)
 {
 	bool cut = value.len > VALUE_BYTES;
 
-	if (cut)
-		value.len = VALUE_BYTES;
-	if (cut && !str_utf8(value)) {
-		/* The cut may have split the last code point. */
-		while (value.len && ((unsigned char)value.ptr[value.len - 1] & 0xC0) == 0x80)
-			value.len--;
-		value.len -= value.len ? 1 : 0;
-	}
+	value.len = str_utf8_cut(value, VALUE_BYTES);
 	if (str_utf8(value)) {
 		json_escape(line, value);
 	} else {

@@ -53,15 +53,30 @@ TEST(values_are_quoted_where_they_need_it)
 
 TEST(a_long_value_is_cut_between_code_points)
 {
-	struct log_sink sink = {.fd = -1};
+	struct log_sink sink = {.level = LOG_INFO};
 	struct log root = {.sink = &sink};
-	static char text[5000];
+	static char text[5000], got[5000];
+	int fd[2];
 
 	memset(text, 'a', sizeof(text) - 1);
 	memcpy(text + 1023, "\xC3\xA4", 2);
+	ck_assert_int_eq(pipe(fd), 0);
+	sink.fd = fd[1];
 	log_info(&root, "e", F_STR("v", text), F_INT("n", 1));
-	ck_assert(str_utf8(str_of(sink.last)));
-	ck_assert_uint_lt(strlen(sink.last), sizeof(sink.last));
+	ck_assert_int_gt(read(fd[0], got, sizeof(got) - 1), 1023);
+	ck_assert_ptr_nonnull(strstr(got, "aaa\xE2\x80\xA6\" n=1\n"));
+	ck_assert(str_utf8(str_of(got)));
+}
+
+TEST(the_newest_line_is_kept_and_cut)
+{
+	struct log_sink sink = {.fd = -1};
+	struct log root = {.sink = &sink};
+	char text[700];
+
+	memset(text, 'a', sizeof(text));
+	log_info(&root, "e", F_VIEW("v", ((struct str){text, sizeof(text)})));
+	ck_assert_uint_eq(strlen(sink.last), sizeof(sink.last) - 1);
 }
 
 TEST(lines_below_the_level_are_not_written)
