@@ -24,7 +24,7 @@ ifndef SLUICE_READY
 # ---- First pass: what the build needs is installed, then the real work begins --------------------------------
 
 GOALS := $(or $(MAKECMDGOALS),all)
-PLAIN := help clean
+PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
 TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench replay unit format headers,$(GOALS)),test,build)
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
@@ -42,7 +42,13 @@ build/.deps-%: $(wildcard compose/deps)
 	@if [ -x compose/deps ]; then compose/deps $(filter test,$*); fi
 	@touch $@
 
+# Kafka's jars took a download: they stay.
 clean:
+	@mkdir -p build
+	find build -mindepth 1 -maxdepth 1 ! -name kafka -exec rm -rf {} +
+	rm -f compile_commands.json
+
+distclean:
 	rm -rf build compile_commands.json
 
 help:
@@ -57,7 +63,7 @@ help:
 	@echo 'make fuzz F=x   fuzz tests/fuzz/x.c for FUZZ_S=60 seconds (without F: lists the targets)'
 	@echo 'make bench      lists the benchmarks in tests/bench; BENCH=name runs one'
 	@echo 'make install    PREFIX=/usr/local, DESTDIR'
-	@echo 'make clean      remove build/'
+	@echo 'make clean      remove what was built (distclean: and what was downloaded)'
 	@echo
 	@echo 'MODE=dev|release|asan|tsan|cov|fuzz (build/MODE; default release), CC=gcc|clang-14'
 
