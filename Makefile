@@ -26,7 +26,7 @@ ifndef SLUICE_READY
 GOALS := $(or $(MAKECMDGOALS),all)
 PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
-TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench replay unit format headers,$(GOALS)),test,build)
+TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench bench-% replay unit format headers,$(GOALS)),test,build)
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
 
 .PHONY: $(GOALS) second
@@ -61,7 +61,7 @@ help:
 	@echo 'make cov        unit tests with line coverage per file'
 	@echo 'make tidy       clang-tidy over everything'
 	@echo 'make fuzz F=x   fuzz tests/fuzz/x.c for FUZZ_S=60 seconds (without F: lists the targets)'
-	@echo 'make bench      lists the benchmarks in tests/bench; BENCH=name runs one'
+	@echo 'make bench      lists the benchmarks in tests/bench; make bench-NAME runs one'
 	@echo 'make install    PREFIX=/usr/local, DESTDIR'
 	@echo 'make clean      remove what was built (distclean: and what was downloaded)'
 	@echo
@@ -291,12 +291,13 @@ fuzz:
 	$(if $(F),@+$(MAKE) MODE=fuzz fuzz F=$(F),@echo 'make fuzz F=name; targets: $(FUZZ_NAMES)')
 endif
 
-bench: all $(SINGLES)
-	@if [ -n '$(BENCH)' ]; then \
-		if [ -x 'tests/bench/$(BENCH)' ]; then MODE=$(MODE) tests/bench/$(BENCH); \
-		else $(B)/tests/bench/$(BENCH); fi; \
-	else echo 'make bench BENCH=name; benchmarks:'; \
-		ls tests/bench 2>/dev/null | sed -n '/^README/d; s/\.c$$//; s/^/  /p' | sort -u; fi
+# A benchmark is a script tests/bench/NAME or a program tests/bench/NAME.c.
+bench:
+	@echo 'make bench-NAME; benchmarks:'
+	@ls tests/bench 2>/dev/null | sed -n '/^README/d; s/\.[a-z]*$$//; s/^/  bench-/p' | sort -u
+
+bench-%: all $(SINGLES)
+	@if [ -x tests/bench/$* ]; then MODE=$(MODE) tests/bench/$*; else $(B)/tests/bench/$*; fi
 
 # The build is whole before the stack starts.
 run: all
