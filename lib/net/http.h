@@ -52,22 +52,22 @@ struct http_server_ops {
 };
 
 struct http_server_options {
-	const char *listen;      /* "127.0.0.1:8080", "[::1]:8080"; port 0 takes a free one */
-	bool reuse_port;         /* several processes on one port */
-	size_t max_head_bytes;   /* 32768: above is 431 */
-	size_t max_fields;       /* 100: above is 431 */
-	size_t max_body_bytes;   /* 1 MiB: above is 413; http_body_limit changes it per request */
-	uint64_t head_us;        /* 10 s: head not complete is 408 */
-	uint64_t body_silence_us;/* 30 s without a body byte is 408 */
-	uint64_t idle_us;        /* 75 s between requests, then closed */
-	size_t max_connections;  /* above: 503 with Retry-After, then closed */
-	size_t max_pipelined;    /* 16 requests read ahead of their answers; then reading pauses */
-	size_t max_queued_bytes; /* 256 KiB: http_stream_write says "full" above it */
+	const char *listen;	  /* "127.0.0.1:8080", "[::1]:8080"; port 0 takes a free one */
+	bool reuse_port;	  /* several processes on one port */
+	size_t max_head_bytes;	  /* 32768: above is 431 */
+	size_t max_fields;	  /* 100: above is 431 */
+	size_t max_body_bytes;	  /* 1 MiB: above is 413; http_body_limit changes it per request */
+	uint64_t head_us;	  /* 10 s: head not complete is 408 */
+	uint64_t body_silence_us; /* 30 s without a body byte is 408 */
+	uint64_t idle_us;	  /* 75 s between requests, then closed */
+	size_t max_connections;	  /* above: 503 with Retry-After, then closed */
+	size_t max_pipelined;	  /* 16 requests read ahead of their answers; then reading pauses */
+	size_t max_queued_bytes;  /* 256 KiB: http_stream_write says "full" above it */
 	/* TLS, both NULL for plain text. ALPN offers h2 and http/1.1. */
 	const char *cert_file;
 	const char *key_file;
-	bool http2;              /* offer h2 (TLS only) */
-	uint32_t max_streams;    /* SETTINGS_MAX_CONCURRENT_STREAMS: 100 */
+	bool http2;	      /* offer h2 (TLS only) */
+	uint32_t max_streams; /* SETTINGS_MAX_CONCURRENT_STREAMS: 100 */
 };
 
 /* The defaults written above. */
@@ -91,13 +91,14 @@ struct str http_method(const struct http_req *req);
 struct str http_path(const struct http_req *req);  /* without the query, undecoded */
 struct str http_query(const struct http_req *req); /* behind the '?', undecoded */
 struct str http_body(const struct http_req *req);
-struct str http_peer(const struct http_req *req);  /* "127.0.0.1" */
+struct str http_peer(const struct http_req *req); /* "127.0.0.1" */
 /* The value of the first field with this lower-case name; an empty view with ptr NULL where there is none. */
 struct str http_field(const struct http_req *req, const char *name);
 const struct http_field *http_fields(const struct http_req *req, size_t *ret_count);
 /* The value of @key in the query, percent-decoded into the request's arena; ptr NULL where there is none. */
 struct str http_query_value(struct http_req *req, const char *key);
-uint64_t http_received_us(const struct http_req *req); /* loop time at which the head was complete */
+uint64_t
+http_received_us(const struct http_req *req); /* loop time at which the head was complete */
 struct arena *http_arena(struct http_req *req);
 /* The owner's pointer, NULL at first. */
 void http_set_ctx(struct http_req *req, void *ctx);

@@ -170,7 +170,7 @@ static const llhttp_settings_t body_settings = {
 
 static enum http1_event head_too_big(struct http1 *p, struct str in)
 {
-	if (!memchr(in.ptr, '\n', in.len))
+	if (!memchr(in.ptr, '\n', p->max_head_bytes))
 		return bad(p, 414, "the request target is too long");
 	return bad(p, 431, "the header fields are too large");
 }

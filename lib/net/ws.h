@@ -24,11 +24,11 @@ struct ws_ops {
 };
 
 struct ws_options {
-	size_t max_text_bytes;   /* 1 MiB: above closes with 1009 */
+	size_t max_text_bytes;	 /* 1 MiB: above closes with 1009 */
 	size_t max_binary_bytes; /* 25 MiB */
 	size_t max_queued_bytes; /* 256 KiB: ws_send says "full" above it */
-	uint64_t ping_us;        /* 25 s; any frame counts as life; two missed pings close with 3004 */
-	uint64_t close_us;       /* 5 s for the closing handshake */
+	uint64_t ping_us;  /* 25 s; any frame counts as life; two missed pings close with 3004 */
+	uint64_t close_us; /* 5 s for the closing handshake */
 };
 struct ws_options ws_defaults(void);
 
@@ -37,8 +37,9 @@ enum ws_accept { WS_ACCEPTED = 0, WS_NOT_UPGRADE = 1, WS_BAD_KEY = 2, WS_BAD_VER
 /* In ops.head or ops.request of the HTTP server: answers 101 and takes the connection; the request is invalid
  * afterwards (no ops.gone or ops.done comes). @protocol: the chosen subprotocol or NULL. On >0 nothing was
  * answered. */
-must_check int ws_accept(struct http_req *req, const char *protocol, const struct ws_options *options,
-			 const struct ws_ops *ops, void *ctx, struct ws **ret_ws);
+must_check int ws_accept(struct http_req *req, const char *protocol,
+			 const struct ws_options *options, const struct ws_ops *ops, void *ctx,
+			 struct ws **ret_ws);
 
 /* A frame made once and sent to many. */
 struct ws_frame;

@@ -1,0 +1,290 @@
+#include "lib/net/ws_recv.h"
+
+#include <string.h>
+#include <wslay/wslay.h>
+
+#include "lib/base/mem.h"
+
+#define MAX_CONTROL 125
+#define KEEP_BYTES 4096
+
+struct ws_arriving {
+	wslay_frame_context_ptr wslay;
+	struct str *in;	 /* during a call */
+	uint64_t inside; /* bytes handed over that belong to no finished frame */
+	uint64_t got;	 /* payload bytes of the frame at hand */
+	bool begun;	 /* its header was seen */
+	uint8_t control_len;
+	char control[MAX_CONTROL];
+};
+
+void ws_recv_init(struct ws_recv *r, size_t max_text_bytes, size_t max_binary_bytes)
+{
+	*r = (struct ws_recv){
+	    .max_text_bytes = max_text_bytes,
+	    .max_binary_bytes = max_binary_bytes,
+	};
+}
+
+static void detach(struct ws_recv *r)
+{
+	if (!r->arriving)
+		return;
+	wslay_frame_context_free(r->arriving->wslay);
+	mem_free(r->arriving);
+	r->arriving = NULL;
+}
+
+void ws_recv_fini(struct ws_recv *r)
+{
+	detach(r);
+	buf_fini(&r->message);
+}
+
+bool ws_recv_busy(const struct ws_recv *r)
+{
+	return r->arriving && r->arriving->inside;
+}
+
+static ssize_t pull(uint8_t *into, size_t size, int flags, void *ctx)
+{
+	struct ws_arriving *a = ctx;
+	size_t count = a->in->len < size ? a->in->len : size;
+
+	(void)flags;
+	if (!count)
+		return -1;
+	memcpy(into, a->in->ptr, count);
+	*a->in = (struct str){a->in->ptr + count, a->in->len - count};
+	a->inside += count;
+	return (ssize_t)count;
+}
+
+static void attach(struct ws_recv *r)
+{
+	static const struct wslay_frame_callbacks callbacks = {.recv_callback = pull};
+
+	r->arriving = mem_new(struct ws_arriving);
+	must(wslay_frame_context_init(&r->arriving->wslay, &callbacks, r->arriving) == 0);
+}
+
+static enum ws_event broken(struct ws_recv *r, uint16_t code, const char *reason)
+{
+	detach(r);
+	buf_fini(&r->message);
+	r->code = code;
+	r->reason = reason;
+	return WS_BROKEN;
+}
+
+/* ---- UTF-8, byte by byte (RFC 3629) ---- */
+
+static bool utf8_lead(struct ws_recv *r, uint8_t c)
+{
+	r->utf8_low = 0x80;
+	r->utf8_high = 0xbf;
+	if (c >= 0xc2 && c <= 0xdf) {
+		r->utf8_need = 1;
+	} else if (c >= 0xe0 && c <= 0xef) {
+		r->utf8_need = 2;
+		if (c == 0xe0)
+			r->utf8_low = 0xa0;
+		if (c == 0xed)
+			r->utf8_high = 0x9f;
+	} else if (c >= 0xf0 && c <= 0xf4) {
+		r->utf8_need = 3;
+		if (c == 0xf0)
+			r->utf8_low = 0x90;
+		if (c == 0xf4)
+			r->utf8_high = 0x8f;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static bool utf8_feed(struct ws_recv *r, const uint8_t *at, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		uint8_t c = at[i];
+
+		if (!r->utf8_need) {
+			if (c >= 0x80 && !utf8_lead(r, c))
+				return false;
+			continue;
+		}
+		if (c < r->utf8_low || c > r->utf8_high)
+			return false;
+		r->utf8_low = 0x80;
+		r->utf8_high = 0xbf;
+		r->utf8_need--;
+	}
+	return true;
+}
+
+/* ---- frames ---- */
+
+bool ws_code_ok(unsigned code)
+{
+	return (code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006) ||
+	       (code >= 3000 && code <= 4999);
+}
+
+static size_t wire_bytes(uint64_t payload)
+{
+	return 2 + 4 + (payload < 126 ? 0 : payload < 65536 ? 2 : 8);
+}
+
+/* A frame's header is known: may it come? Sets code and reason where not. */
+static bool frame_ok(struct ws_recv *r, const struct wslay_frame_iocb *f)
+{
+	size_t limit;
+
+	r->code = 1002;
+	r->reason = "a frame without mask";
+	if (!f->mask)
+		return false;
+	r->reason = "reserved bits are set";
+	if (f->rsv)
+		return false;
+	r->reason = "an unknown opcode";
+	if ((f->opcode > WSLAY_BINARY_FRAME && f->opcode < WSLAY_CONNECTION_CLOSE) ||
+	    f->opcode > WSLAY_PONG)
+		return false;
+	if (wslay_is_ctrl_frame(f->opcode))
+		return true;
+	r->reason = "a continuation of nothing, or a message within another";
+	if ((f->opcode == WSLAY_CONTINUATION_FRAME) != (r->opcode != 0))
+		return false;
+	if (f->opcode)
+		r->opcode = f->opcode;
+	limit = r->opcode == WSLAY_TEXT_FRAME ? r->max_text_bytes : r->max_binary_bytes;
+	r->code = 1009;
+	r->reason = "the message is too big";
+	return f->payload_length <= limit && r->message.len <= limit - f->payload_length;
+}
+
+/* What the first two bytes of a frame say, before its payload comes. */
+static bool peek_ok(struct ws_recv *r, struct str in)
+{
+	r->code = 1002;
+	r->reason = "reserved bits are set";
+	if (in.len >= 1 && (in.ptr[0] & 0x70))
+		return false;
+	r->reason = "a frame without mask";
+	return in.len < 2 || (in.ptr[1] & 0x80);
+}
+
+static enum ws_event end_close(struct ws_recv *r, struct ws_arriving *a, struct str *ret_payload)
+{
+	struct str reason = {"", 0};
+
+	r->code = 1005;
+	if (a->control_len == 1)
+		return broken(r, 1002, "half a close code");
+	if (a->control_len) {
+		r->code = (uint16_t)((uint8_t)a->control[0] << 8 | (uint8_t)a->control[1]);
+		reason = (struct str){a->control + 2, a->control_len - 2U};
+	}
+	if (a->control_len && !ws_code_ok(r->code))
+		return broken(r, 1002, "a close code that may not be sent");
+	if (!str_utf8(reason))
+		return broken(r, 1007, "the close reason is not UTF-8");
+	*ret_payload = reason;
+	return WS_CLOSE;
+}
+
+static enum ws_event end_frame(struct ws_recv *r, const struct wslay_frame_iocb *f,
+			       struct str *ret_payload)
+{
+	struct ws_arriving *a = r->arriving;
+
+	a->inside -= wire_bytes(f->payload_length) + f->payload_length;
+	a->begun = false;
+	a->got = 0;
+	if (f->opcode == WSLAY_CONNECTION_CLOSE)
+		return end_close(r, a, ret_payload);
+	if (wslay_is_ctrl_frame(f->opcode)) {
+		*ret_payload = (struct str){a->control, a->control_len};
+		return f->opcode == WSLAY_PING ? WS_PING : WS_PONG;
+	}
+	if (!f->fin)
+		return WS_MORE;
+	if (r->opcode == WSLAY_TEXT_FRAME && r->utf8_need)
+		return broken(r, 1007, "the text is not UTF-8");
+	*ret_payload = buf_str(&r->message);
+	r->delivered = true;
+	enum ws_event event = r->opcode == WSLAY_TEXT_FRAME ? WS_TEXT : WS_BINARY;
+
+	r->opcode = 0;
+	return event;
+}
+
+/* A piece of a frame, or its end. WS_MORE here: go on. */
+static enum ws_event take_piece(struct ws_recv *r, const struct wslay_frame_iocb *f, size_t count,
+				struct str *ret_payload)
+{
+	struct ws_arriving *a = r->arriving;
+
+	if (!a->begun) {
+		if (!frame_ok(r, f))
+			return broken(r, r->code, r->reason);
+		a->begun = true;
+		a->control_len = 0;
+	}
+	a->got += count;
+	if (wslay_is_ctrl_frame(f->opcode)) {
+		memcpy(a->control + a->control_len, f->data, count);
+		a->control_len = (uint8_t)(a->control_len + count);
+	} else {
+		if (r->opcode == WSLAY_TEXT_FRAME && !utf8_feed(r, f->data, count))
+			return broken(r, 1007, "the text is not UTF-8");
+		buf_add(&r->message, f->data, count);
+	}
+	return a->got == f->payload_length ? end_frame(r, f, ret_payload) : WS_MORE;
+}
+
+/* Gives back what the last event used. */
+static void forget_delivered(struct ws_recv *r)
+{
+	if (!r->delivered)
+		return;
+	r->delivered = false;
+	r->utf8_need = 0;
+	if (r->message.cap > KEEP_BYTES)
+		buf_fini(&r->message);
+	else
+		buf_reset(&r->message);
+}
+
+enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_payload)
+{
+	struct wslay_frame_iocb frame;
+
+	*ret_payload = (struct str){"", 0};
+	forget_delivered(r);
+	for (;;) {
+		if (!ws_recv_busy(r) && !in->len) {
+			detach(r);
+			if (!r->opcode)
+				buf_fini(&r->message);
+			return WS_MORE;
+		}
+		if (!ws_recv_busy(r) && !peek_ok(r, *in))
+			return broken(r, r->code, r->reason);
+		if (!r->arriving)
+			attach(r);
+		r->arriving->in = in;
+		memset(&frame, 0, sizeof(frame));
+		ssize_t n = wslay_frame_recv(r->arriving->wslay, &frame);
+
+		if (n == WSLAY_ERR_WANT_READ)
+			return WS_MORE;
+		if (n < 0)
+			return broken(r, 1002, "a malformed frame");
+		enum ws_event event = take_piece(r, &frame, (size_t)n, ret_payload);
+
+		if (event != WS_MORE)
+			return event;
+	}
+}
