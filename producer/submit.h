@@ -13,7 +13,15 @@
 #include "schemas/codec.h"
 #include "schemas/fault.h"
 
+struct blob;
+struct config;
 struct json_object;
+struct lane_writer;
+struct log;
+struct loop;
+struct pg;
+struct rand;
+struct redis;
 struct submitter;
 struct submit;
 
@@ -21,12 +29,12 @@ struct submit;
 struct submitter_options {
 	struct loop *loop;
 	struct redis *redis;
-	struct pg *pg;               /* sessions that Redis lost */
+	struct pg *pg; /* sessions that Redis lost */
 	struct lane_writer *writer;
 	struct blob *blob;
 	const struct config *config; /* routes; replaced by submitter_reload */
 	const char *topic_prefix;
-	int64_t max_open_turns;      /* per session */
+	int64_t max_open_turns; /* per session */
 	const struct log *log;
 };
 struct submitter *submitter_new(const struct submitter_options *options);
@@ -35,10 +43,10 @@ void submitter_free(struct submitter *submitter); /* accepts NULL */
 
 /* What a client's request became, or why not. */
 struct admitted {
-	enum fault fault;     /* FAULT_NONE: good */
-	char param[96];       /* "messages[0].role"; "" for none */
+	enum fault fault; /* FAULT_NONE: good */
+	char param[96];	  /* "messages[0].role"; "" for none */
 	char message[200];
-	int64_t offset;       /* byte of bad JSON, -1 for none */
+	int64_t offset; /* byte of bad JSON, -1 for none */
 };
 /* Reads and checks the body of POST /v1/jobs (native) into @ret_job; views live in @arena. Times, ids and the lane are filled
  * in; session and turn follow at submit. */
@@ -49,17 +57,18 @@ struct admitted admit_native_tree(const struct config *config, struct arena *are
 				  struct job *ret_job);
 
 struct submit_outcome {
-	enum fault fault;      /* FAULT_NONE: accepted */
-	const char *message;   /* NULL: the fault's own text */
+	enum fault fault;    /* FAULT_NONE: accepted */
+	const char *message; /* NULL: the fault's own text */
 	struct str job;
-	const char *topic;     /* full name */
+	const char *topic; /* full name */
 	int32_t partition;
 	int64_t offset;
-	int64_t position;      /* -1: not known yet */
+	int64_t position; /* -1: not known yet */
 };
 /* Submits; @job's views are copied. @done comes once, from the loop, not after submit_cancel (which does not undo anything). */
 struct submit *submit_open(struct submitter *submitter, const struct job *job,
-			   void (*done)(void *ctx, const struct submit_outcome *outcome), void *ctx);
+			   void (*done)(void *ctx, const struct submit_outcome *outcome),
+			   void *ctx);
 void submit_cancel(struct submit *submit); /* accepts NULL */
 
 #endif

@@ -1,0 +1,30 @@
+/* Checking a request before anything is done with it: what the native routes, the compatible ones and the WebSocket share
+ * (admit_native is in submit.h). Refuses to guess: what is wrong is named, and what is not known yet is refused by name. */
+#ifndef SLUICE_PRODUCER_ADMIT_H
+#define SLUICE_PRODUCER_ADMIT_H
+
+#include "producer/submit.h"
+
+struct config_route;
+struct rand;
+
+/* "Nothing wrong yet". */
+struct admitted admitted_good(void);
+/* Sets the fault once: the first one stays. */
+void admitted_fail(struct admitted *a, enum fault fault, const char *param, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The route that @job names by task or model: an alias, or a model of any route's target. NULL after admitted_fail. */
+const struct config_route *admit_route(const struct config *config, const struct job *job,
+				       struct admitted *a);
+/* The lane by name; "" is interactive. */
+void admit_lane(struct job *job, struct str lane, struct admitted *a);
+/* Fills in what every accepted job has: id, times by its lane, channel, estimate of @input_bytes and the answer. */
+void admit_finish(struct job *job, const struct config_route *route, size_t input_bytes,
+		  uint64_t now_wall_ms, struct rand *rand, struct arena *arena);
+/* A copy that lives in @arena. */
+struct str admit_copy(struct arena *arena, struct str text);
+/* The text of a tree, in @arena. */
+struct str admit_raw(struct arena *arena, struct json_object *tree);
+
+#endif

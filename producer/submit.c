@@ -1,0 +1,471 @@
+#include "producer/submit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/clock.h"
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "lib/base/sm.h"
+#include "lib/lane/lane.h"
+#include "lib/net/loop.h"
+#include "lib/relay/state.h"
+#include "lib/store/blob.h"
+#include "lib/store/redis.h"
+#include "lib/svc/config.h"
+#include "producer/admit.h"
+#include "producer/restore.h"
+#include "schemas/keys.h"
+#include "schemas/lanes.h"
+#include "schemas/scripts.h"
+
+enum submit_state {
+	SUBMIT_TURN,	/* the session's turn is asked for */
+	SUBMIT_RESTORE, /* the session is brought back from PostgreSQL */
+	SUBMIT_BLOB,	/* a large record goes to the blob store */
+	SUBMIT_WRITE,	/* the broker is to acknowledge */
+	SUBMIT_QUEUE,	/* `queued` is written where nothing stands */
+	SUBMIT_REFUSE,	/* nobody knows whether it is in the log: refused where nothing stands */
+	SUBMIT_ENDED,
+};
+
+static const struct sm_state moves[] = {
+    [SUBMIT_TURN] = {"turn",
+		     SM(SUBMIT_RESTORE) | SM(SUBMIT_BLOB) | SM(SUBMIT_WRITE) | SM(SUBMIT_ENDED)},
+    [SUBMIT_RESTORE] = {"restore", SM(SUBMIT_TURN) | SM(SUBMIT_ENDED)},
+    [SUBMIT_BLOB] = {"blob", SM(SUBMIT_WRITE) | SM(SUBMIT_ENDED)},
+    [SUBMIT_WRITE] = {"write", SM(SUBMIT_QUEUE) | SM(SUBMIT_REFUSE) | SM(SUBMIT_ENDED)},
+    [SUBMIT_QUEUE] = {"queue", SM(SUBMIT_ENDED)},
+    [SUBMIT_REFUSE] = {"refuse", SM(SUBMIT_ENDED)},
+    [SUBMIT_ENDED] = {"ended", 0},
+};
+
+struct submitter {
+	struct submitter_options o;
+	char *topics[LANE_COUNT];
+	struct list submits;
+};
+
+struct submit {
+	struct list link;
+	struct submitter *submitter;
+	struct sm sm;
+	struct arena arena;
+	struct job job;
+	struct buf record;
+	const char *topic;
+	int32_t partition;
+	int64_t offset;
+	bool restored; /* the session was brought back once */
+	bool writing;  /* lane_write cannot be cancelled: the object waits for its word */
+	bool cancelled;
+	struct redis_request *request;
+	struct blob_request *blob;
+	struct restore *restore;
+	void (*done)(void *ctx, const struct submit_outcome *outcome);
+	void *ctx;
+};
+
+/* ── the end ── */
+
+static void submit_free(struct submit *s)
+{
+	if (s->request)
+		redis_cancel(s->request);
+	if (s->blob)
+		blob_cancel(s->blob);
+	restore_cancel(s->restore);
+	list_remove(&s->link);
+	buf_fini(&s->record);
+	arena_reset(&s->arena);
+	mem_free(s);
+}
+
+static void submit_end(struct submit *s, enum fault fault, const char *message)
+{
+	struct submit_outcome outcome = {.fault = fault,
+					 .message = message,
+					 .job = s->job.id,
+					 .topic = s->topic,
+					 .partition = s->partition,
+					 .offset = s->offset,
+					 .position = -1};
+
+	sm_move(&s->sm, SUBMIT_ENDED);
+	if (!s->cancelled)
+		s->done(s->ctx, &outcome);
+	submit_free(s);
+}
+
+/* ── after the broker ── */
+
+static void on_queued(void *ctx, enum redis_result result, struct str state)
+{
+	struct submit *s = ctx;
+
+	s->request = NULL;
+	if (result != REDIS_OK)
+		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
+	else if (str_is(state, "refused"))
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+	else
+		submit_end(s, FAULT_NONE, NULL);
+}
+
+static void on_refused(void *ctx, enum redis_result result, struct str state)
+{
+	struct submit *s = ctx;
+
+	s->request = NULL;
+	if (result == REDIS_OK && str_is(state, "refused"))
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+	else
+		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
+}
+
+/* The job will not be in the log: the next turn of its session need not wait for it. */
+static void drop_turn(struct submit *s)
+{
+	struct submitter_options *o = &s->submitter->o;
+
+	if (s->job.turn)
+		state_refuse(o->redis, s->job.id, s->job.org,
+			     state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), NULL, NULL);
+}
+
+/* Lists of open jobs are a help for readers: not awaited, rebuilt by pools. */
+static void list_open(struct submit *s)
+{
+	const struct str owners[2] = {s->job.org, s->job.session};
+	char score[24];
+
+	snprintf(score, sizeof(score), "%lld", (long long)s->job.created_ms);
+	for (size_t i = 0; i < countof(owners); i++) {
+		struct key key = key_open(owners[i]);
+		const struct str args[] = {STR("ZADD"), key_str(&key), str_of(score), s->job.id};
+
+		if (owners[i].len)
+			redis_command(s->submitter->o.redis, owners[i], args, countof(args), NULL,
+				      NULL);
+	}
+}
+
+static void on_written(void *ctx, enum lane_written result, int32_t partition, int64_t offset)
+{
+	struct submit *s = ctx;
+	struct submitter *owner = s->submitter;
+	uint64_t now = loop_wall_ms(owner->o.loop);
+	int64_t ttl = state_ttl_ms(s->job.deadline_ms, now);
+
+	s->writing = false;
+	s->partition = partition;
+	s->offset = offset;
+	switch (result) {
+	case LANE_WRITTEN:
+		sm_move(&s->sm, SUBMIT_QUEUE);
+		s->request = state_submit(owner->o.redis, &s->job, s->topic, partition, offset, now,
+					  on_queued, s);
+		list_open(s);
+		return;
+	case LANE_NOT_WRITTEN:
+		drop_turn(s);
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		return;
+	case LANE_UNKNOWN:
+		sm_move(&s->sm, SUBMIT_REFUSE);
+		s->request =
+		    state_refuse(owner->o.redis, s->job.id, s->job.org, ttl, on_refused, s);
+		return;
+	case LANE_TOO_BIG:
+		drop_turn(s);
+		submit_end(s, FAULT_TOO_LARGE, NULL);
+		return;
+	}
+}
+
+/* ── towards the broker ── */
+
+static void write_record(struct submit *s)
+{
+	const struct job *job = &s->job;
+	struct job_head head = {.v = 1,
+				.job = job->id,
+				.org = job->org,
+				.session = job->session,
+				.turn = job->turn,
+				.prev = job->prev,
+				.kind = job->kind,
+				.class = job->task.len ? job->task : job->model,
+				.estimate = job->estimate,
+				.created_ms = job->created_ms,
+				.start_by_ms = job->created_ms + job->queue_ms,
+				.deadline_ms = job->deadline_ms,
+				.traceparent = job->traceparent};
+	struct lane_header headers[32];
+	char numbers[32][24];
+	struct lane_write what = {.topic = s->topic,
+				  .partition = -1,
+				  .key = job->session.len ? job->session : job->id,
+				  .body = buf_str(&s->record),
+				  .headers = headers};
+
+	must(codec_head.count <= countof(headers));
+	for (size_t i = 0; i < codec_head.count; i++) {
+		struct str text = codec_text(&codec_head.fields[i], &head, numbers[i]);
+
+		if (text.ptr)
+			headers[what.header_count++] =
+			    (struct lane_header){str_of(codec_head.fields[i].name), text};
+	}
+	sm_move(&s->sm, SUBMIT_WRITE);
+	s->writing = true;
+	lane_write(s->submitter->o.writer, &what, on_written, s);
+}
+
+static void on_blob(void *ctx, enum blob_result result, const char *ref)
+{
+	struct submit *s = ctx;
+	const struct job *job = &s->job;
+	struct job small;
+
+	s->blob = NULL;
+	if (result != BLOB_OK) {
+		drop_turn(s);
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		return;
+	}
+	codec_init(&codec_job, &small);
+	small.v = 1;
+	small.id = job->id;
+	small.org = job->org;
+	small.kind = job->kind;
+	small.lane = job->lane;
+	small.session = job->session;
+	small.turn = job->turn;
+	small.prev = job->prev;
+	small.channel = job->channel;
+	small.created_ms = job->created_ms;
+	small.queue_ms = job->queue_ms;
+	small.run_ms = job->run_ms;
+	small.deadline_ms = job->deadline_ms;
+	small.blob = str_of(ref);
+	buf_reset(&s->record);
+	codec_encode(&codec_job, &small, &s->record);
+	write_record(s);
+}
+
+static void encode(struct submit *s)
+{
+	codec_encode(&codec_job, &s->job, &s->record);
+	if (s->record.len <= BLOB_INLINE_MAX) {
+		write_record(s);
+		return;
+	}
+	sm_move(&s->sm, SUBMIT_BLOB);
+	s->blob = blob_put(s->submitter->o.blob, buf_str(&s->record), on_blob, s);
+}
+
+/* ── the session's turn ── */
+
+static void ask_turn(struct submit *s);
+
+static void on_restored(void *ctx, enum restored result)
+{
+	struct submit *s = ctx;
+
+	s->restore = NULL;
+	switch (result) {
+	case RESTORED_OK:
+		sm_move(&s->sm, SUBMIT_TURN);
+		ask_turn(s);
+		return;
+	case RESTORED_MISSING:
+		submit_end(s, FAULT_NOT_FOUND, "There is no such session.");
+		return;
+	case RESTORED_UNSURE:
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		return;
+	}
+}
+
+static void session_missing(struct submit *s)
+{
+	struct submitter_options *o = &s->submitter->o;
+
+	if (s->restored) {
+		submit_end(s, FAULT_NOT_FOUND, "There is no such session.");
+		return;
+	}
+	s->restored = true;
+	sm_move(&s->sm, SUBMIT_RESTORE);
+	s->restore = restore_open(o->redis, o->pg, s->job.session, s->job.org,
+				  loop_wall_ms(o->loop), on_restored, s);
+}
+
+/* What the session says where the job does not; then on. */
+static void with_session(struct submit *s, struct str task, struct str system)
+{
+	struct admitted a = admitted_good();
+	bool native = str_is(s->job.dialect, "native");
+
+	if (!s->job.task.len && !s->job.model.len)
+		s->job.task = admit_copy(&s->arena, task);
+	if (native && !s->job.system.len && system.len) {
+		s->job.system = admit_copy(&s->arena, system);
+		s->job.estimate += (int64_t)(system.len / 4);
+	}
+	if (!s->job.task.len && !s->job.model.len)
+		admitted_fail(&a, FAULT_INVALID_REQUEST, "task",
+			      "One of task or model must name the route.");
+	else
+		admit_route(s->submitter->o.config, &s->job, &a);
+	if (a.fault == FAULT_NONE) {
+		encode(s);
+		return;
+	}
+	drop_turn(s);
+	submit_end(s, a.fault, a.message);
+}
+
+static void on_turn(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct submit *s = ctx;
+	struct str word = STR("");
+
+	s->request = NULL;
+	if (result == REDIS_OK && value->type == REDIS_LIST)
+		word = redis_item_str(value, 0);
+	if (str_is(word, "ok")) {
+		s->job.turn = redis_item_int(value, 1, 0);
+		s->job.prev = admit_copy(&s->arena, redis_item_str(value, 2));
+		with_session(s, redis_item_str(value, 3), redis_item_str(value, 4));
+	} else if (str_is(word, "missing")) {
+		session_missing(s);
+	} else if (str_is(word, "busy")) {
+		submit_end(s, FAULT_BUSY, NULL);
+	} else {
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+	}
+}
+
+/* Background jobs take no turn: the session only lends its task and system prompt. */
+static void on_lent(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct submit *s = ctx;
+
+	s->request = NULL;
+	if (result != REDIS_OK || value->type != REDIS_LIST)
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+	else if (!str_eq(redis_item_str(value, 0), s->job.org))
+		session_missing(s);
+	else
+		with_session(s, redis_item_str(value, 1), redis_item_str(value, 2));
+}
+
+static void ask_turn(struct submit *s)
+{
+	struct submitter_options *o = &s->submitter->o;
+	struct key key = key_session(s->job.session);
+	const struct str name = key_str(&key);
+	char max[24];
+
+	if (str_is(s->job.lane, lane_name(LANE_BACKGROUND))) {
+		const struct str args[] = {STR("HMGET"), name, STR("org"), STR("task"),
+					   STR("system")};
+
+		s->request =
+		    redis_command(o->redis, s->job.session, args, countof(args), on_lent, s);
+		return;
+	}
+	snprintf(max, sizeof(max), "%lld", (long long)o->max_open_turns);
+	s->request =
+	    redis_script(o->redis, s->job.session, &script_turn, &name, 1,
+			 (const struct str[]){s->job.org, s->job.id, str_of(max)}, 3, on_turn, s);
+}
+
+/* ── life ── */
+
+struct submitter *submitter_new(const struct submitter_options *options)
+{
+	struct submitter *s = mem_new(struct submitter);
+
+	s->o = *options;
+	list_init(&s->submits);
+	for (int lane = 0; lane < LANE_COUNT; lane++)
+		s->topics[lane] =
+		    topic_full(options->topic_prefix, lane_topic_llm((enum lane)lane));
+	return s;
+}
+
+void submitter_reload(struct submitter *submitter, const struct config *config)
+{
+	submitter->o.config = config;
+}
+
+void submitter_free(struct submitter *submitter)
+{
+	struct submit *s;
+
+	if (!submitter)
+		return;
+	/* The writer is closed before: what still waits for its word gets none. */
+	while ((s = list_first(&submitter->submits, struct submit, link)))
+		submit_free(s);
+	for (int lane = 0; lane < LANE_COUNT; lane++)
+		mem_free(submitter->topics[lane]);
+	mem_free(submitter);
+}
+
+static void copy_job(struct submit *s, const struct job *job)
+{
+	s->job = *job;
+	for (size_t i = 0; i < codec_job.count; i++) {
+		const struct codec_field *f = &codec_job.fields[i];
+		struct str *text = (struct str *)((char *)&s->job + f->offset);
+
+		if (f->type == CODEC_STR || f->type == CODEC_RAW)
+			*text = admit_copy(&s->arena, *text);
+	}
+}
+
+struct submit *submit_open(struct submitter *submitter, const struct job *job,
+			   void (*done)(void *ctx, const struct submit_outcome *outcome), void *ctx)
+{
+	struct submit *s = mem_new(struct submit);
+	enum lane lane = LANE_INTERACTIVE;
+
+	s->submitter = submitter;
+	s->done = done;
+	s->ctx = ctx;
+	s->offset = -1;
+	s->partition = -1;
+	copy_job(s, job);
+	if (lane_find(s->job.lane, &lane) != LANE_FOUND)
+		lane = LANE_INTERACTIVE;
+	s->topic = submitter->topics[lane];
+	list_push_back(&submitter->submits, &s->link);
+	sm_init(&s->sm, moves, submitter->o.log, "submit", SUBMIT_TURN);
+	if (s->job.session.len)
+		ask_turn(s);
+	else
+		encode(s);
+	return s;
+}
+
+void submit_cancel(struct submit *submit)
+{
+	if (!submit)
+		return;
+	if (submit->writing) {
+		/* The record goes its way, and so does what follows from it: the state is written, nobody is told. */
+		submit->cancelled = true;
+		return;
+	}
+	if (sm_state(&submit->sm) == SUBMIT_QUEUE || sm_state(&submit->sm) == SUBMIT_REFUSE) {
+		submit->cancelled = true;
+		return;
+	}
+	submit_free(submit);
+}
