@@ -245,8 +245,12 @@ static void ws_read(struct ws *ws)
 		return;
 	struct str in = {bytes, (size_t)n};
 
-	if (!ws->rest.len)
-		ws_process(ws, &in);
+	if (ws->rest.len) {
+		buf_add_str(&ws->rest, in);
+		ws_process_rest(ws);
+		return;
+	}
+	ws_process(ws, &in);
 	if (ws->state == WS_OPEN || ws->state == WS_CLOSING)
 		buf_add_str(&ws->rest, in);
 }
@@ -323,7 +327,7 @@ static void on_task(struct task *t)
 		return;
 	}
 	ws->busy = true;
-	if (ws->rest.len || ws_recv_busy(&ws->recv))
+	if (ws->rest.len)
 		ws_process_rest(ws);
 	if ((ws->count || ws->state == WS_ENDING) && ws->state != WS_OVER && !ws->blocked)
 		ws_write(ws);

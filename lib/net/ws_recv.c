@@ -6,14 +6,16 @@
 #include "lib/base/mem.h"
 
 #define MAX_CONTROL 125
+#define MAX_HEAD 14
 #define KEEP_BYTES 4096
 
 struct ws_arriving {
 	wslay_frame_context_ptr wslay;
 	struct str *in;	 /* during a call */
-	uint64_t inside; /* bytes handed over that belong to no finished frame */
+	uint64_t inside; /* bytes of the frame at hand that were handed over */
 	uint64_t got;	 /* payload bytes of the frame at hand */
 	bool begun;	 /* its header was seen */
+	uint8_t head[MAX_HEAD];
 	uint8_t control_len;
 	char control[MAX_CONTROL];
 };
@@ -46,15 +48,44 @@ bool ws_recv_busy(const struct ws_recv *r)
 	return r->arriving && r->arriving->inside;
 }
 
+static size_t wide_of(uint8_t len7)
+{
+	return len7 < 126 ? 0 : len7 == 126 ? 2 : 8;
+}
+
+/* How many bytes the frame at hand still lacks, as far as its head is known: nothing of the next frame is handed
+ * over, so that where one ends is always known. */
+static uint64_t lacking(const struct ws_arriving *a)
+{
+	uint64_t len = a->head[1] & 0x7f;
+	size_t wide = wide_of((uint8_t)len);
+	size_t head = 2 + wide + 4;
+
+	if (a->inside < 2)
+		return 2 - a->inside;
+	if (a->inside < head)
+		return head - a->inside;
+	if (wide)
+		len = 0;
+	for (size_t i = 0; i < wide; i++)
+		len = len << 8 | a->head[2 + i];
+	return head + len - a->inside;
+}
+
 static ssize_t pull(uint8_t *into, size_t size, int flags, void *ctx)
 {
 	struct ws_arriving *a = ctx;
+	uint64_t want = lacking(a);
 	size_t count = a->in->len < size ? a->in->len : size;
 
 	(void)flags;
+	if (count > want)
+		count = (size_t)want;
 	if (!count)
 		return -1;
 	memcpy(into, a->in->ptr, count);
+	for (size_t i = 0; i < count && a->inside + i < MAX_HEAD; i++)
+		a->head[a->inside + i] = into[i];
 	*a->in = (struct str){a->in->ptr + count, a->in->len - count};
 	a->inside += count;
 	return (ssize_t)count;
@@ -130,11 +161,6 @@ bool ws_code_ok(unsigned code)
 	       (code >= 3000 && code <= 4999);
 }
 
-static size_t wire_bytes(uint64_t payload)
-{
-	return 2 + 4 + (payload < 126 ? 0 : payload < 65536 ? 2 : 8);
-}
-
 /* A frame's header is known: may it come? Sets code and reason where not. */
 static bool frame_ok(struct ws_recv *r, const struct wslay_frame_iocb *f)
 {
@@ -164,15 +190,17 @@ static bool frame_ok(struct ws_recv *r, const struct wslay_frame_iocb *f)
 	return f->payload_length <= limit && r->message.len <= limit - f->payload_length;
 }
 
-/* What the first two bytes of a frame say, before its payload comes. */
-static bool peek_ok(struct ws_recv *r, struct str in)
+/* What the first two bytes of a frame say, before the rest of it comes. */
+static bool first_bytes_ok(struct ws_recv *r, struct str in)
 {
+	uint64_t inside = r->arriving ? r->arriving->inside : 0;
+
 	r->code = 1002;
 	r->reason = "reserved bits are set";
-	if (in.len >= 1 && (in.ptr[0] & 0x70))
+	if (inside == 0 && in.len >= 1 && (in.ptr[0] & 0x70))
 		return false;
 	r->reason = "a frame without mask";
-	return in.len < 2 || (in.ptr[1] & 0x80);
+	return inside > 1 || in.len + inside < 2 || (in.ptr[1 - inside] & 0x80);
 }
 
 static enum ws_event end_close(struct ws_recv *r, struct ws_arriving *a, struct str *ret_payload)
@@ -199,7 +227,7 @@ static enum ws_event end_frame(struct ws_recv *r, const struct wslay_frame_iocb 
 {
 	struct ws_arriving *a = r->arriving;
 
-	a->inside -= wire_bytes(f->payload_length) + f->payload_length;
+	a->inside = 0;
 	a->begun = false;
 	a->got = 0;
 	if (f->opcode == WSLAY_CONNECTION_CLOSE)
@@ -270,7 +298,7 @@ enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_pa
 				buf_fini(&r->message);
 			return WS_MORE;
 		}
-		if (!ws_recv_busy(r) && !peek_ok(r, *in))
+		if (!first_bytes_ok(r, *in))
 			return broken(r, r->code, r->reason);
 		if (!r->arriving)
 			attach(r);

@@ -44,10 +44,10 @@ struct ws_recv {
 
 void ws_recv_init(struct ws_recv *r, size_t max_text_bytes, size_t max_binary_bytes);
 void ws_recv_fini(struct ws_recv *r);
-/* The next event in @in, whose used bytes are cut off in front (some more may be kept inside). @ret_payload lives
- * until the next call; for WS_CLOSE it is the reason. */
+/* The next event in @in, whose used bytes are cut off in front. @ret_payload lives until the next call; for WS_CLOSE
+ * it is the reason. */
 must_check enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_payload);
-/* True where a frame has begun or bytes wait inside. */
+/* True where a frame has begun and is not whole. */
 bool ws_recv_busy(const struct ws_recv *r);
 
 /* May @code stand in a close frame (RFC 6455, 7.4)? */

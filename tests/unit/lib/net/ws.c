@@ -1,0 +1,215 @@
+#include "lib/net/ws_frame.h"
+#include "lib/net/ws_recv.h"
+#include "tests/unit/test.h"
+
+SUITE("net/ws");
+
+/* A client's frame: @first is its first byte; the mask is "mask". */
+static void put(struct buf *to, int first, struct str payload)
+{
+	static const char mask[] = "mask";
+
+	buf_add_char(to, (char)first);
+	if (payload.len < 126) {
+		buf_add_char(to, (char)(0x80 | payload.len));
+	} else {
+		buf_add_char(to, (char)0xfe);
+		buf_add_char(to, (char)(payload.len >> 8));
+		buf_add_char(to, (char)payload.len);
+	}
+	buf_add(to, mask, 4);
+	for (size_t i = 0; i < payload.len; i++)
+		buf_add_char(to, (char)(payload.ptr[i] ^ mask[i % 4]));
+}
+
+static void read_in_pieces(struct str bytes, size_t piece, struct buf *log)
+{
+	static const char names[] = "?tbpPc!";
+	struct ws_recv r;
+	enum ws_event event = WS_MORE;
+
+	ws_recv_init(&r, 300, 400);
+	for (size_t at = 0; at < bytes.len && event != WS_BROKEN; at += piece) {
+		struct str in = {bytes.ptr + at, bytes.len - at < piece ? bytes.len - at : piece};
+		struct str payload;
+
+		while ((event = ws_recv_next(&r, &in, &payload)) != WS_MORE && event != WS_BROKEN) {
+			buf_add_char(log, names[event]);
+			if (event == WS_CLOSE)
+				buf_add_u64(log, r.code);
+			buf_add_str(log, payload);
+			buf_add_char(log, ';');
+		}
+		ck_assert(event == WS_BROKEN || !in.len);
+	}
+	if (event == WS_BROKEN)
+		buf_printf(log, "!%u", r.code);
+	ws_recv_fini(&r);
+}
+
+static void expect(struct buf *bytes, const char *events)
+{
+	for (size_t piece = 1; piece <= bytes->len; piece++) {
+		struct buf log = {0};
+
+		read_in_pieces(buf_str(bytes), piece, &log);
+		ck_assert_view(buf_str(&log), events);
+		buf_fini(&log);
+	}
+	buf_fini(bytes);
+}
+
+static void expect_one(int first, struct str payload, const char *events)
+{
+	struct buf bytes = {0};
+
+	put(&bytes, first, payload);
+	expect(&bytes, events);
+}
+
+TEST(messages_are_read_in_any_pieces)
+{
+	struct buf bytes = {0};
+
+	put(&bytes, 0x81, STR("hi"));
+	put(&bytes, 0x82, STR("\x01\xff"));
+	put(&bytes, 0x81, STR(""));
+	expect(&bytes, "thi;b\x01\xff;t;");
+}
+
+TEST(control_frames_may_stand_within_a_fragmented_message)
+{
+	struct buf bytes = {0};
+
+	put(&bytes, 0x01, STR("a\xe2\x82"));
+	put(&bytes, 0x89, STR("ping"));
+	put(&bytes, 0x00, STR("\xac"));
+	put(&bytes, 0x8a, STR("pong"));
+	put(&bytes, 0x80, STR("b"));
+	expect(&bytes, "pping;Ppong;ta\xe2\x82\xac"
+		       "b;");
+}
+
+TEST(a_long_frame_is_one_message)
+{
+	char text[300];
+	struct buf bytes = {0};
+	struct buf log = {0};
+
+	memset(text, 'x', sizeof(text));
+	put(&bytes, 0x81, (struct str){text, sizeof(text)});
+	read_in_pieces(buf_str(&bytes), 7, &log);
+	ck_assert_uint_eq(log.len, sizeof(text) + 2);
+	buf_fini(&bytes);
+	buf_fini(&log);
+}
+
+TEST(what_is_over_the_limit_is_1009)
+{
+	char text[401] = {0};
+	struct buf bytes = {0};
+
+	expect_one(0x81, (struct str){text, 301}, "!1009");
+	expect_one(0x82, (struct str){text, 401}, "!1009");
+	put(&bytes, 0x01, (struct str){text, 200});
+	put(&bytes, 0x80, (struct str){text, 101});
+	expect(&bytes, "!1009");
+}
+
+TEST(a_frame_without_mask_is_refused_with_its_second_byte)
+{
+	struct buf bytes = {0};
+
+	buf_add(&bytes, "\x81\x05", 2);
+	expect(&bytes, "!1002");
+}
+
+TEST(reserved_bits_opcodes_and_lengths_are_refused)
+{
+	struct buf bytes = {0};
+
+	expect_one(0xc1, STR("x"), "!1002");
+	expect_one(0xa1, STR("x"), "!1002");
+	expect_one(0x91, STR("x"), "!1002");
+	expect_one(0x83, STR("x"), "!1002");
+	expect_one(0x8b, STR("x"), "!1002");
+	buf_add(&bytes, "\x81\xfe\x00\x01mask-", 9);
+	expect(&bytes, "!1002");
+	buf_add(&bytes, "\x82\xff\x80\0\0\0\0\0\0\0mask", 14);
+	expect(&bytes, "!1002");
+}
+
+TEST(control_frames_are_short_and_whole)
+{
+	char text[126] = {0};
+
+	expect_one(0x09, STR("x"), "!1002");
+	expect_one(0x89, (struct str){text, 126}, "!1002");
+}
+
+TEST(continuations_continue_something)
+{
+	struct buf bytes = {0};
+
+	expect_one(0x80, STR("x"), "!1002");
+	put(&bytes, 0x01, STR("a"));
+	put(&bytes, 0x81, STR("b"));
+	expect(&bytes, "!1002");
+}
+
+TEST(bad_utf8_is_refused_at_its_first_bad_byte)
+{
+	struct buf bytes = {0};
+
+	expect_one(0x01, STR("\xff"), "!1007");
+	expect_one(0x81, STR("\xed\xa0\x80"), "!1007");
+	expect_one(0x81, STR("\xc0\x80"), "!1007");
+	expect_one(0x81, STR("\xf4\x90\x80\x80"), "!1007");
+	expect_one(0x81, STR("\xe2\x82"), "!1007");
+	put(&bytes, 0x81, STR("a\xff____________"));
+	bytes.len = 8; /* the rest never comes */
+	expect(&bytes, "!1007");
+}
+
+TEST(close_codes_are_those_that_may_be_sent)
+{
+	expect_one(0x88, STR(""), "c1005;");
+	expect_one(0x88,
+		   STR("\x03\xe8"
+		       "bye"),
+		   "c1000bye;");
+	expect_one(0x88, STR("\x03"), "!1002");
+	expect_one(0x88, STR("\x03\xed"), "!1002");
+	expect_one(0x88, STR("\x03\xe8\xff"), "!1007");
+	ck_assert(ws_code_ok(3000) && ws_code_ok(4999) && ws_code_ok(1011));
+	ck_assert(!ws_code_ok(999) && !ws_code_ok(1004) && !ws_code_ok(1006));
+	ck_assert(!ws_code_ok(1015) && !ws_code_ok(2999) && !ws_code_ok(5000));
+}
+
+TEST(frames_to_send_have_the_shortest_head)
+{
+	static const struct {
+		size_t payload, head;
+	} cases[] = {{0, 2}, {125, 2}, {126, 4}, {65535, 4}, {65536, 10}};
+	static char text[65536];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct ws_frame *frame = ws_frame_new(false, (struct str){text, cases[i].payload});
+
+		ck_assert_uint_eq(frame->len, cases[i].head + cases[i].payload);
+		ck_assert_int_eq((unsigned char)frame->bytes[0], 0x82);
+		ws_frame_unref(frame);
+	}
+}
+
+TEST(a_close_reason_is_cut_where_no_character_is_split)
+{
+	char reason[130];
+
+	memset(reason, 'x', 122);
+	memcpy(reason + 122, "\xe2\x82\xac", 4);
+	struct ws_frame *frame = ws_frame_close(3501, str_of(reason));
+
+	ck_assert_uint_eq(frame->len, 2 + 2 + 122);
+	ws_frame_unref(frame);
+}
