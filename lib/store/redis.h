@@ -70,7 +70,7 @@ struct redis_ops {
 must_check int redis_open(struct loop *loop, const struct redis_options *options,
 			  const struct redis_ops *ops, void *ctx, const struct log *log,
 			  struct redis **ret_redis);
-/* Requests get no callback any more. Accepts NULL. */
+/* Requests get no callback any more, subscriptions end with it. Not from inside a callback. Accepts NULL. */
 void redis_close(struct redis *redis);
 bool redis_up(const struct redis *redis);
 /* When the present epoch began, ms since 1970; 0 before the first connection. */

@@ -142,20 +142,18 @@ static void on_wait(struct timer *timer)
 
 static void pipe_is_up(struct redis_pipe *pipe)
 {
-	struct list now;
-
 	pipe->state = REDIS_PIPE_UP;
 	pipe->link.failures = 0;
 	timer_set(&pipe->tick, TICK_US / 2 + rand_below(loop_rand(pipe->redis->loop), TICK_US));
 	timer_stop(&pipe->wait);
-	redis_up_changed(pipe->redis, +1);
-	list_init(&now);
+	/* Before anybody is told, who may ask for more of the same job. */
 	while (!list_empty(&pipe->queued)) {
 		struct redis_request *request =
 		    list_pop_front(&pipe->queued, struct redis_request, link);
 
 		pipe_send(pipe, request);
 	}
+	redis_up_changed(pipe->redis, +1);
 }
 
 /* Both for the first question of a connection and for the periodic one. */

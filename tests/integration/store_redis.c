@@ -20,6 +20,58 @@ struct test {
 	char text[256];
 };
 
+/* A CA of the test's own and a certificate for 127.0.0.1; false where there is no openssl command. */
+static bool certificates(struct test *t)
+{
+	char script[900];
+	char *argv[] = {"sh", "-c", script, NULL};
+
+	snprintf(
+	    script, sizeof(script),
+	    "cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+	    "-subj /CN=test-ca -keyout ca.key -out ca.pem && "
+	    "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=redis "
+	    "-keyout key.pem -out csr.pem && printf 'subjectAltName=IP:127.0.0.1' > ext && "
+	    "openssl x509 -req -in csr.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
+	    "-extfile ext -out cert.pem",
+	    t->p.dir);
+	return run(argv) == 0;
+}
+
+static void tls_server_start(struct test *t)
+{
+	char port[16];
+	char cert[96];
+	char key[96];
+	char ca[96];
+	char *argv[] = {"redis-server",
+			"--port",
+			"0",
+			"--tls-port",
+			port,
+			"--bind",
+			"127.0.0.1",
+			"--save",
+			"",
+			"--dir",
+			t->p.dir,
+			"--tls-cert-file",
+			cert,
+			"--tls-key-file",
+			key,
+			"--tls-ca-cert-file",
+			ca,
+			"--tls-auth-clients",
+			"no",
+			NULL};
+
+	snprintf(port, sizeof(port), "%u", t->p.port);
+	snprintf(cert, sizeof(cert), "%s/cert.pem", t->p.dir);
+	snprintf(key, sizeof(key), "%s/key.pem", t->p.dir);
+	snprintf(ca, sizeof(ca), "%s/ca.pem", t->p.dir);
+	t->p.pid = start(argv);
+}
+
 static void server_start(struct test *t)
 {
 	char port[16];
@@ -337,6 +389,118 @@ static void limits(struct test *t)
 	t->redis = keep;
 }
 
+/* A server that is there and does not answer. */
+static void silent(struct test *t)
+{
+	struct redis_options options = redis_defaults();
+	struct redis *keep = t->redis;
+	char url[96];
+
+	snprintf(url, sizeof(url), "redis://:s3cret@127.0.0.1:%u/2", t->p.port);
+	options.url = url;
+	options.timeout_us = 400 * US_PER_MS;
+	if (redis_open(t->p.loop, &options, NULL, NULL, &t->p.log, &t->redis) < 0)
+		exit(2);
+	reset(t);
+	ask(t, "s", "GET", "a", NULL);
+	turn_until(&t->p, &t->done, 1, 3000);
+	reset(t);
+	kill(t->p.pid, SIGSTOP);
+	ask(t, "s", "GET", "a", NULL);
+	uint64_t asked = loop_fresh_us(t->p.loop);
+
+	turn_until(&t->p, &t->done, 1, 5000);
+	uint64_t took = loop_fresh_us(t->p.loop) - asked;
+
+	kill(t->p.pid, SIGCONT);
+	claim(&t->p, t->lost == 1 && took >= 400000 && took < 800000,
+	      "without a reply in time the connection is cut and the request lost");
+	reset(t);
+	ask(t, "s", "GET", "a", NULL);
+	claim(&t->p, turn_until(&t->p, &t->done, 1, 5000) && t->ok == 1,
+	      "and works again when the server does");
+	redis_close(t->redis);
+	t->redis = keep;
+}
+
+/* 200 subscriptions of 50 channels come and go at random while messages arrive: who is told that he stands hears
+ * every message from then on until he is told otherwise. */
+static void churn(struct test *t)
+{
+	struct listener_of all[200] = {0};
+	struct rand *r = loop_rand(t->p.loop);
+	int right = 0;
+
+	for (int step = 0; step < 5000; step++) {
+		struct listener_of *l = &all[rand_below(r, 200)];
+		char channel[16];
+
+		snprintf(channel, sizeof(channel), "c%d", (int)(l - all) % 50);
+		if (l->sub) {
+			redis_unsubscribe(l->sub);
+			l->sub = NULL;
+		} else {
+			listen_to(t, l, channel);
+		}
+		if (step % 10 == 0)
+			loop_turn(t->p.loop, 0);
+	}
+	for (int i = 0; i < 200; i++) {
+		if (all[i].sub)
+			turn_until(&t->p, &all[i].standing, 1, 2000);
+		all[i].messages = 0;
+	}
+	reset(t);
+	for (int i = 0; i < 50; i++) {
+		char channel[16];
+
+		snprintf(channel, sizeof(channel), "c%d", i);
+		ask(t, "", "PUBLISH", channel, "m");
+	}
+	turn_until(&t->p, &t->done, 50, 2000);
+	for (int i = 0; i < 200; i++) {
+		if (all[i].sub)
+			turn_until(&t->p, &all[i].messages, 1, 500);
+		right += all[i].messages == (all[i].sub ? 1 : 0);
+		redis_unsubscribe(all[i].sub);
+	}
+	claim(&t->p, right == 200, "after much coming and going each hears what he follows, once");
+}
+
+static void over_tls(struct test *t)
+{
+	struct redis_options options = redis_defaults();
+	char url[96];
+	char ca[96];
+
+	if (!certificates(t)) {
+		printf("skipped: no openssl command, so no TLS here\n");
+		return;
+	}
+	redis_close(t->redis);
+	stop(&t->p, SIGTERM);
+	t->p.port = free_port();
+	tls_server_start(t);
+	snprintf(url, sizeof(url), "rediss://127.0.0.1:%u", t->p.port);
+	snprintf(ca, sizeof(ca), "%s/ca.pem", t->p.dir);
+	options.url = url;
+	options.ca_file = ca;
+	if (redis_open(t->p.loop, &options, NULL, NULL, &t->p.log, &t->redis) < 0)
+		exit(2);
+	reset(t);
+	ask(t, "s", "SET", "a", "1");
+	claim(&t->p, turn_until(&t->p, &t->done, 1, 5000) && t->ok == 1,
+	      "over TLS it is the same, with a CA that is named");
+	redis_close(t->redis);
+	options.ca_file = NULL;
+	if (redis_open(t->p.loop, &options, NULL, NULL, &t->p.log, &t->redis) < 0)
+		exit(2);
+	reset(t);
+	ask(t, "s", "SET", "a", "1");
+	claim(&t->p, turn_until(&t->p, &t->done, 1, 5000) && t->away == 1,
+	      "a certificate of an unknown CA is not accepted");
+}
+
 int main(void)
 {
 	struct test t = {0};
@@ -352,8 +516,11 @@ int main(void)
 	flushed(&t);
 	restarted(&t, &stays);
 	limits(&t);
-	ask(&t, "", "GET", "a", NULL);
+	silent(&t);
+	churn(&t);
 	redis_unsubscribe(stays.sub);
+	over_tls(&t);
+	ask(&t, "", "GET", "a", NULL);
 	redis_close(t.redis);
 	loop_turn(t.p.loop, 0);
 	return parts_end(&t.p);
