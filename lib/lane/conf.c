@@ -201,5 +201,5 @@ int32_t lane_stats_partitions(const char *json, const char *topic)
 
 bool lane_stats_ready(const char *json)
 {
-	return strstr(json, "\"state\":\"UP\"") && strstr(json, "\"idemp_state\":\"Assigned\"");
+	return strstr(json, "\"state\":\"UP\"") && strstr(json, "\"idemp_state\": \"Assigned\"");
 }

@@ -13,7 +13,7 @@
 /* Reports handled in one turn of the loop. */
 #define TURN_REPORTS 2048
 /* How often librdkafka says whether it is connected and how many partitions there are. */
-#define STATS_MS "500"
+#define STATS_MS "300"
 #define RENEW_US (1 * US_PER_S)
 
 struct write {
@@ -29,7 +29,9 @@ struct write {
 struct topic {
 	struct list link;
 	char *name;
-	rd_kafka_topic_t *handle; /* asks for the topic's metadata and keeps it fresh */
+	rd_kafka_topic_t *
+	    handle; /* making it asks for the metadata at once; a record's topic name alone would wait for
+				     librdkafka's next look, up to a second */
 	int32_t partitions;
 };
 
@@ -58,9 +60,10 @@ struct lane_writer {
 
 static int producer_open(struct lane_writer *w)
 {
-	/* librdkafka looks for records that are out of time once a second: its last word comes before ours. */
+	/* librdkafka looks for records that are out of time once a second: its last word, which knows more, is to come before
+	 * ours. */
 	uint64_t timeout_us =
-	    w->timeout_us > 2 * US_PER_S ? w->timeout_us - US_PER_S : w->timeout_us / 2;
+	    w->timeout_us > 3 * US_PER_S ? w->timeout_us - 3 * US_PER_S / 2 : w->timeout_us / 2;
 	cleanup_free char *timeout =
 	    mem_printf("%llu", (unsigned long long)(timeout_us / US_PER_MS));
 	cleanup_free char *linger = mem_printf("%.3f", (double)w->linger_us / (double)US_PER_MS);
@@ -101,7 +104,8 @@ static void producer_close(struct lane_writer *w)
 	list_each (&w->topics, at) {
 		struct topic *t = container_of(at, struct topic, link);
 
-		rd_kafka_topic_destroy(t->handle);
+		if (t->handle)
+			rd_kafka_topic_destroy(t->handle);
 		t->handle = NULL;
 	}
 	lane_signal_detach(w->queue);
@@ -393,13 +397,31 @@ static rd_kafka_headers_t *headers_of(const struct lane_write *what)
 	return headers;
 }
 
+static struct topic *topic_of(struct lane_writer *w, const char *name)
+{
+	struct topic *t;
+
+	list_each (&w->topics, at) {
+		t = container_of(at, struct topic, link);
+		if (strcmp(t->name, name) == 0)
+			return t;
+	}
+	t = mem_new(struct topic);
+	t->name = mem_strdup(name);
+	list_push_back(&w->topics, &t->link);
+	if (w->rk)
+		topic_ask(w, t);
+	return t;
+}
+
 static rd_kafka_resp_err_t produce(struct lane_writer *w, const struct lane_write *what,
 				   struct write *write)
 {
-	rd_kafka_headers_t *headers = headers_of(what);
+	struct topic *topic = topic_of(w, what->topic);
+	rd_kafka_headers_t *headers = topic->handle ? headers_of(what) : NULL;
 	const char *key = what->key.len ? what->key.ptr : NULL;
 	rd_kafka_vu_t fields[] = {
-	    {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = what->topic},
+	    {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic->handle},
 	    {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = what->partition},
 	    {.vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY},
 	    {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {(void *)key, what->key.len}},
@@ -407,11 +429,15 @@ static rd_kafka_resp_err_t produce(struct lane_writer *w, const struct lane_writ
 	    {.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = write},
 	    {.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers},
 	};
-	rd_kafka_error_t *error = rd_kafka_produceva(w->rk, fields, countof(fields));
-	rd_kafka_resp_err_t code = error ? rd_kafka_error_code(error) : RD_KAFKA_RESP_ERR_NO_ERROR;
+	rd_kafka_resp_err_t code;
+	rd_kafka_error_t *error;
 
+	if (!topic->handle)
+		return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+	error = rd_kafka_produceva(w->rk, fields, countof(fields));
 	if (!error)
 		return RD_KAFKA_RESP_ERR_NO_ERROR;
+	code = rd_kafka_error_code(error);
 	log_debug(&w->log, "write_refused", F_STR("why", rd_kafka_error_string(error)));
 	rd_kafka_headers_destroy(headers);
 	rd_kafka_error_destroy(error);
@@ -454,17 +480,5 @@ void lane_write(struct lane_writer *w, const struct lane_write *what,
 
 int32_t lane_partitions(struct lane_writer *w, const char *name)
 {
-	struct topic *t;
-
-	list_each (&w->topics, at) {
-		t = container_of(at, struct topic, link);
-		if (strcmp(t->name, name) == 0)
-			return t->partitions;
-	}
-	t = mem_new(struct topic);
-	t->name = mem_strdup(name);
-	list_push_back(&w->topics, &t->link);
-	if (w->rk)
-		topic_ask(w, t);
-	return 0;
+	return topic_of(w, name)->partitions;
 }
