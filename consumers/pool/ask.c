@@ -1,0 +1,354 @@
+/* Asking: the next target, the call, and what its end means for the job: the answer is complete, another target is asked at once, after
+ * a wait without a slot, or the job has failed. */
+#include <string.h>
+
+#include "consumers/pool/work.h"
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/svc/config.h"
+#include "schemas/keys.h"
+
+/* ── the call's beginning is written ── */
+
+void work_calls_json(const struct work *w, struct buf *out)
+{
+	struct json_out o = {.buf = out};
+
+	json_open(&o, '[');
+	for (size_t i = 0; i < w->call_count; i++) {
+		const struct work_call *c = &w->calls[i];
+
+		json_open(&o, '{');
+		json_put_text(&o, "provider", c->provider);
+		json_put_text(&o, "account", c->account);
+		json_put_text(&o, "model", c->model);
+		json_put_int(&o, "attempt", c->attempt);
+		json_put_int(&o, "started_ms", (int64_t)c->started_ms);
+		json_put_int(&o, "first_token_ms", (int64_t)c->first_token_ms);
+		json_put_int(&o, "ended_ms", (int64_t)c->ended_ms);
+		json_put_text(&o, "fault", c->fault ? fault_info(c->fault)->code : NULL);
+		json_put_str(&o, "request_id", c->request_id);
+		json_put_int(&o, "input_tokens", c->usage.input_tokens);
+		json_put_int(&o, "cached_input_tokens", c->usage.cached_input_tokens);
+		json_put_int(&o, "cache_write_tokens", c->usage.cache_write_tokens);
+		json_put_int(&o, "output_tokens", c->usage.output_tokens);
+		json_put_int(&o, "cost_microusd", c->cost_microusd);
+		json_close(&o, '}');
+	}
+	json_close(&o, ']');
+}
+
+static void on_said(void *ctx, enum state_held held, bool cancel)
+{
+	struct work *w = ctx;
+
+	w->call_request = NULL;
+	if (held == STATE_NOT_HELD)
+		work_lost(w);
+	else if (held == STATE_HELD && cancel)
+		work_stop(w, FAULT_CANCELLED);
+	else if (held == STATE_UNSURE)
+		log_warn(&w->log, "call is not written: Redis did not answer");
+}
+
+void ask_say_call(struct work *w)
+{
+	struct buf calls = {0}, event = {0};
+	struct json_out o = {.buf = &event};
+	const struct work_call *c = &w->calls[w->call_count - 1];
+	struct state_call say = {
+	    .job = w->head.job,
+	    .fence = str_of(w->fence),
+	    .attempt = w->attempt,
+	    .tries = w->tries,
+	    .provider = str_of(c->provider),
+	    .account = str_of(c->account),
+	    .model = str_of(c->model),
+	    .picked_up_ms = w->picked_up_ms,
+	    .channel = key_str(&w->channel),
+	};
+
+	work_calls_json(w, &calls);
+	event_head(&event, "started", w->head.job, w->attempt, -1);
+	json_put_text(&o, "provider", c->provider);
+	json_put_text(&o, "model", c->model);
+	say.calls = buf_str(&calls);
+	say.event = buf_str(&event);
+	if (w->call_request)
+		redis_cancel(w->call_request);
+	w->call_request = state_call(w->pool->redis, &say, on_said, w);
+	buf_fini(&calls);
+	buf_fini(&event);
+}
+
+/* ── the call's end ── */
+
+static const char *outcome_name(const struct call_outcome *o)
+{
+	return o->fault ? fault_info(o->fault)->code : "complete";
+}
+
+static void count_call(struct work *w, struct work_call *c)
+{
+	struct pool_metrics *m = &w->pool->metric;
+	const struct {
+		const char *type;
+		int64_t count;
+	} tokens[] = {
+	    {"input", c->usage.input_tokens},
+	    {"cached_input", c->usage.cached_input_tokens},
+	    {"cache_write", c->usage.cache_write_tokens},
+	    {"output", c->usage.output_tokens},
+	};
+
+	for (size_t i = 0; i < countof(tokens); i++)
+		if (tokens[i].count > 0)
+			series_add(metric_series(m->tokens, (const char *const[]){c->provider,
+										  tokens[i].type}),
+				   (double)tokens[i].count);
+	if (c->cost_microusd > 0)
+		series_add(metric_series(m->cost, (const char *const[]){c->provider,
+									lane_name(w->lane->lane)}),
+			   (double)c->cost_microusd);
+	if (c->first_token_ms)
+		series_observe_us(metric_one(m->first_token, c->provider),
+				  (c->first_token_ms - c->started_ms) * US_PER_MS);
+}
+
+/* What is known of a call that was cut: the text stands for its output where the provider did not say. */
+static void estimate(struct work *w, struct work_call *c, bool begun)
+{
+	if (!begun)
+		return;
+	if (c->usage.output_tokens <= 1)
+		c->usage.output_tokens = (int64_t)(w->scribe.text.len + 3) / 4;
+	if (!c->usage.input_tokens)
+		c->usage.input_tokens = w->head.estimate > w->job.max_tokens
+					    ? w->head.estimate - w->job.max_tokens
+					    : w->head.estimate;
+}
+
+void ask_note_end(struct work *w, enum fault as)
+{
+	const struct call_outcome *o = call_outcome(w->call);
+	struct work_call *c = &w->calls[w->call_count - 1];
+	struct pool *pool = w->pool;
+
+	c->fault = as;
+	c->ended_ms = loop_wall_ms(pool->loop);
+	c->first_token_ms = o->first_token_wall_ms;
+	c->usage = o->usage;
+	c->request_id = (struct str){arena_dup(&w->arena, o->request_id.ptr, o->request_id.len),
+				     o->request_id.len};
+	if (as)
+		estimate(w, c, o->begun);
+	c->cost_microusd = price_of(pool->config, c->provider, c->model, &c->usage, c->started_ms);
+	count_call(w, c);
+	series_add(metric_series(pool->metric.calls, (const char *const[]){c->provider, c->account,
+									   as ? fault_info(as)->code
+									      : outcome_name(o)}),
+		   1);
+	call_free(w->call);
+	w->call = NULL;
+}
+
+static void on_backoff(struct timer *t)
+{
+	pool_want_slot(container_of(t, struct work, timer)->pool,
+		       container_of(t, struct work, timer));
+}
+
+static void back_off(struct work *w, uint64_t us)
+{
+	pool_drop_slot(w->pool, w);
+	if (sm_state(&w->sm) == WORK_CLAIMING || sm_state(&w->sm) == WORK_HELD)
+		return; /* the claim is being made again: it goes on from there */
+	sm_move(&w->sm, WORK_BACKOFF);
+	work_again(w, us, on_backoff);
+}
+
+/* Full jitter, doubled each time, never before the provider's own word. */
+static uint64_t back_off_us(struct work *w, int64_t retry_after_ms)
+{
+	const struct pool_options *o = w->pool->options;
+	uint64_t most = o->backoff_ms << (w->tries < 16 ? (w->tries > 0 ? w->tries - 1 : 0) : 15);
+	uint64_t us;
+
+	if (most > o->backoff_max_ms)
+		most = o->backoff_max_ms;
+	us = rand_below(loop_rand(w->pool->loop), most * US_PER_MS + 1);
+	if (retry_after_ms > 0 && us < (uint64_t)retry_after_ms * US_PER_MS)
+		us = (uint64_t)retry_after_ms * US_PER_MS;
+	return us;
+}
+
+static void fail(struct work *w, enum fault fault, struct str message)
+{
+	struct str kept = {arena_dup(&w->arena, message.ptr, message.len), message.len};
+
+	pool_drop_slot(w->pool, w);
+	finish_begin(w, "failed", fault, kept);
+}
+
+/* Another try, or the end. @text_seen: output of this attempt stands already. */
+static void try_again(struct work *w, enum fault fault, struct str message, int64_t retry_after_ms,
+		      bool text_seen)
+{
+	enum fault_retry retry = fault_info(fault)->retry;
+	uint64_t wait_us;
+	size_t index;
+
+	if (retry == FAULT_NEVER || (text_seen && str_is(w->job.on_cut, "fail"))) {
+		fail(w, fault, message);
+		return;
+	}
+	if (retry == FAULT_WAIT)
+		w->tries--; /* a provider's 429 burns no try */
+	if (w->tries >= w->pool->options->max_tries || w->call_count == WORK_CALLS_MAX) {
+		fail(w, fault, message);
+		return;
+	}
+	if (text_seen) {
+		w->attempt++;
+		scribe_begin(&w->scribe, w->attempt);
+	}
+	if (fault !=
+	    FAULT_PROVIDER_REFUSED_STREAM) /* not processed: the same one may be asked at once */
+		w->tried |= UINT32_C(1) << w->target_index;
+	if (route_choose(&w->route, w->tried, loop_now_us(w->pool->loop), &index, &wait_us)) {
+		if (sm_state(&w->sm) == WORK_CALLING)
+			work_run(w); /* the slot is kept: the next target at once */
+		return;
+	}
+	w->tried = 0;
+	back_off(w, back_off_us(w, retry_after_ms));
+}
+
+static void on_end(void *ctx)
+{
+	struct work *w = ctx;
+	struct call_outcome o = *call_outcome(w->call);
+	bool text_seen = w->scribe.text.len > 0;
+	char message[256];
+	struct str kept = {message,
+			   o.message.len < sizeof(message) ? o.message.len : sizeof(message)};
+
+	kept.len = str_utf8_cut(o.message, kept.len);
+	memcpy(message, o.message.ptr ? o.message.ptr : "", kept.len);
+	target_learn(w->target, o.fault, o.retry_after_ms, loop_now_us(w->pool->loop),
+		     loop_rand(w->pool->loop));
+	w->finish_reason = o.finish_reason;
+	ask_note_end(w, o.fault);
+	if (!o.fault) {
+		pool_drop_slot(w->pool, w);
+		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
+		return;
+	}
+	log_info(&w->log, "call failed", F_STR("fault", fault_info(o.fault)->code),
+		 F_STR("account", w->target->account->config->name), F_INT("tries", w->tries),
+		 F_VIEW("message", kept));
+	try_again(w, o.fault, kept, o.retry_after_ms, text_seen);
+}
+
+static void on_text(void *ctx, struct str text)
+{
+	struct work *w = ctx;
+
+	if (w->scribe.text.len + text.len > w->pool->options->max_answer_bytes) {
+		call_break(w->call, FAULT_PROVIDER_TOO_BIG,
+			   "the answer is longer than max_answer_bytes");
+		return;
+	}
+	scribe_text(&w->scribe, text);
+}
+
+static void on_part(void *ctx, const char *type, struct str id, struct str name)
+{
+	struct work *w = ctx;
+
+	scribe_part(&w->scribe, type, id, name);
+}
+
+/* ── the call ── */
+
+static enum provider_built build(struct work *w, struct target *target,
+				 struct provider_request *request, char why[static 128])
+{
+	const struct job *job = &w->job;
+	struct ask ask = {
+	    .dialect = "native",
+	    .system = job->system.len ? job->system : str_of(w->route.system),
+	    .messages = w->messages,
+	    .history = w->history,
+	    .max_tokens = job->max_tokens ? job->max_tokens : w->route.max_tokens,
+	    .temperature = job->temperature,
+	    .model = target->model,
+	    .key = target->account->config->key,
+	};
+
+	if (w->body) {
+		ask.dialect = str_is(job->dialect, "openai") ? "openai" : "anthropic";
+		ask.request = w->body;
+	}
+	return target->account->provider->build(&ask, request, why);
+}
+
+static void begin(struct work *w, struct target *target, const struct provider_request *request)
+{
+	static const struct call_ops ops = {on_part, on_text, on_end};
+	struct pool *pool = w->pool;
+	uint64_t now = loop_wall_ms(pool->loop);
+
+	w->target = target;
+	w->tries++;
+	w->calls[w->call_count++] = (struct work_call){
+	    .provider = target->account->config->kind,
+	    .account = target->account->config->name,
+	    .model = target->model,
+	    .attempt = w->attempt,
+	    .started_ms = now,
+	};
+	if (!w->picked_up_ms) {
+		w->picked_up_ms = now;
+		series_observe_us(metric_one(pool->metric.pickup, lane_name(w->lane->lane)),
+				  loop_fresh_us(pool->loop) - w->taken_us);
+		uint64_t end = now + (uint64_t)w->job.run_ms;
+
+		if (!w->job.run_ms || end > (uint64_t)w->head.deadline_ms)
+			end = (uint64_t)w->head.deadline_ms;
+		timer_set(&w->deadline, end > now ? (end - now) * US_PER_MS : 0);
+	}
+	ask_say_call(w);
+	w->call = call_open(pool->loop, target, request, &ops, w, &w->log);
+}
+
+void work_run(struct work *w)
+{
+	struct provider_request request;
+	struct target *target;
+	uint64_t wait_us;
+	char why[128] = "";
+
+	if (sm_state(&w->sm) == WORK_SLOT)
+		sm_move(&w->sm, WORK_CALLING);
+	for (;;) {
+		target = route_choose(&w->route, w->tried, loop_now_us(w->pool->loop),
+				      &w->target_index, &wait_us);
+		if (!target)
+			break;
+		if (build(w, target, &request, why) == PROVIDER_BUILT) {
+			begin(w, target, &request);
+			provider_request_fini(&request);
+			return;
+		}
+		provider_request_fini(&request);
+		w->tried |= UINT32_C(1) << w->target_index;
+	}
+	if (wait_us) {
+		w->tried = 0;
+		back_off(w, wait_us);
+	} else {
+		fail(w, why[0] ? FAULT_PROVIDER_BAD_REQUEST : FAULT_NO_TARGET, str_of(why));
+	}
+}

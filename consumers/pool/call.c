@@ -1,0 +1,224 @@
+#include "consumers/pool/call.h"
+
+#include <string.h>
+
+#include "consumers/pool/route.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/base/sm.h"
+#include "lib/net/client.h"
+#include "lib/net/loop.h"
+#include "lib/svc/config.h"
+
+enum call_state { CALL_SENDING, CALL_WAITING, CALL_STREAMING, CALL_ENDED };
+
+static const struct sm_state states[] = {
+    [CALL_SENDING] = {"sending", SM(CALL_WAITING) | SM(CALL_STREAMING) | SM(CALL_ENDED)},
+    [CALL_WAITING] = {"waiting", SM(CALL_STREAMING) | SM(CALL_ENDED)},
+    [CALL_STREAMING] = {"streaming", SM(CALL_ENDED)},
+    [CALL_ENDED] = {"ended", 0},
+};
+
+struct call {
+	struct sm sm;
+	struct log log;
+	struct loop *loop;
+	const struct config_account *account;
+	struct client_call *exchange;
+	struct answer *answer;
+	struct timer clock; /* the nearest of headers, first token, silence */
+	struct timer whole;
+	struct task ending;
+	uint64_t last_output_us;
+	struct call_outcome outcome;
+	const struct call_ops *ops;
+	void *ctx;
+};
+
+static void call_end(struct call *call, enum fault fault, struct str message)
+{
+	const struct answer_outcome *seen = answer_outcome(call->answer);
+
+	if (sm_state(&call->sm) == CALL_ENDED)
+		return;
+	call->outcome.fault = fault;
+	call->outcome.message = message;
+	call->outcome.retry_after_ms = seen->retry_after_ms;
+	call->outcome.finish_reason = seen->finish_reason;
+	call->outcome.usage = seen->usage;
+	call->outcome.request_id = seen->request_id;
+	call->outcome.begun = seen->begun;
+	timer_stop(&call->clock);
+	timer_stop(&call->whole);
+	if (call->exchange)
+		client_cancel(call->exchange);
+	call->exchange = NULL;
+	sm_move(&call->sm, CALL_ENDED);
+	task_post(&call->ending);
+}
+
+/* The answer says how it stands; ends the call where that is decided. */
+static void look(struct call *call)
+{
+	const struct answer_outcome *seen = answer_outcome(call->answer);
+
+	if (seen->fault)
+		call_end(call, seen->fault, seen->message);
+	else if (seen->complete)
+		call_end(call, FAULT_NONE, STR(""));
+}
+
+static void on_part(void *ctx, const char *type, struct str id, struct str name)
+{
+	struct call *call = ctx;
+
+	if (sm_state(&call->sm) == CALL_ENDED)
+		return; /* stopped in the middle of the bytes at hand */
+	call->ops->part(call->ctx, type, id, name);
+}
+
+static void on_text(void *ctx, struct str text)
+{
+	struct call *call = ctx;
+
+	if (sm_state(&call->sm) == CALL_ENDED)
+		return;
+	if (!call->outcome.first_token_wall_ms)
+		call->outcome.first_token_wall_ms = loop_wall_ms(call->loop);
+	call->ops->text(call->ctx, text);
+}
+
+static void on_head(void *ctx, int status, const struct http_field *fields, size_t count)
+{
+	struct call *call = ctx;
+
+	answer_head(call->answer, status, fields, count);
+	if (sm_state(&call->sm) == CALL_SENDING) {
+		sm_move(&call->sm, CALL_WAITING);
+		timer_set(&call->clock, call->account->first_token_ms * US_PER_MS);
+	}
+	look(call);
+}
+
+static void on_data(void *ctx, struct str bytes)
+{
+	struct call *call = ctx;
+
+	call->last_output_us = loop_now_us(call->loop);
+	answer_data(call->answer, bytes);
+	if (sm_state(&call->sm) == CALL_WAITING && answer_outcome(call->answer)->begun) {
+		sm_move(&call->sm, CALL_STREAMING);
+		timer_set(&call->clock, call->account->silence_ms * US_PER_MS);
+	}
+	look(call);
+}
+
+static void on_end(void *ctx, enum client_end end, const char *detail)
+{
+	struct call *call = ctx;
+
+	call->exchange = NULL;
+	switch (end) {
+	case CLIENT_DONE:
+		answer_end(call->answer);
+		look(call);
+		return;
+	case CLIENT_REFUSED:
+		call_end(call, FAULT_PROVIDER_REFUSED_STREAM,
+			 str_of("the provider refused the stream"));
+		return;
+	case CLIENT_CONNECT:
+	case CLIENT_TIMEOUT:
+	case CLIENT_RESET:
+	case CLIENT_CUT:
+	case CLIENT_PROTOCOL:
+		log_debug(&call->log, "exchange ended", F_STR("end", client_end_name(end)),
+			  F_STR("detail", detail));
+		call_end(call,
+			 answer_outcome(call->answer)->begun ? FAULT_PROVIDER_CUT
+							     : FAULT_PROVIDER_TRANSPORT,
+			 str_of(client_end_name(end)));
+		return;
+	}
+}
+
+static void on_clock(struct timer *t)
+{
+	struct call *call = container_of(t, struct call, clock);
+	uint64_t quiet = loop_now_us(call->loop) - call->last_output_us;
+	uint64_t silence = call->account->silence_ms * US_PER_MS;
+
+	if (sm_state(&call->sm) == CALL_STREAMING && quiet < silence) {
+		timer_set(&call->clock, silence - quiet);
+		return;
+	}
+	call_end(call, FAULT_PROVIDER_SILENT,
+		 sm_state(&call->sm) == CALL_SENDING   ? STR("no answer began in time")
+		 : sm_state(&call->sm) == CALL_WAITING ? STR("no token came in time")
+						       : STR("the stream fell silent"));
+}
+
+static void on_whole(struct timer *t)
+{
+	struct call *call = container_of(t, struct call, whole);
+
+	call_end(call, FAULT_PROVIDER_SILENT, STR("the call took too long"));
+}
+
+static void on_ending(struct task *t)
+{
+	struct call *call = container_of(t, struct call, ending);
+
+	call->ops->end(call->ctx);
+}
+
+struct call *call_open(struct loop *loop, struct target *target,
+		       const struct provider_request *request, const struct call_ops *ops,
+		       void *ctx, const struct log *log)
+{
+	static const struct client_ops client_ops = {on_head, on_data, on_end};
+	struct call *call = mem_new(struct call);
+	struct answer_sink sink = {on_part, on_text, call};
+
+	call->loop = loop;
+	call->account = target->account->config;
+	call->log = log_child(log, "target", call->account->name);
+	call->ops = ops;
+	call->ctx = ctx;
+	sm_init(&call->sm, states, &call->log, "call", CALL_SENDING);
+	timer_init(&call->clock, loop, on_clock);
+	timer_init(&call->whole, loop, on_whole);
+	task_init(&call->ending, loop, on_ending);
+	call->answer = target->account->provider->answer_new(&sink);
+	timer_set(&call->clock, call->account->headers_ms * US_PER_MS);
+	timer_set(&call->whole, call->account->whole_ms * US_PER_MS);
+	call->exchange =
+	    client_call(target->account->client, "POST", request->path, request->fields,
+			request->field_count, buf_str(&request->body), &client_ops, call);
+	return call;
+}
+
+void call_stop(struct call *call)
+{
+	call_end(call, FAULT_CANCELLED, STR(""));
+	task_cancel(&call->ending);
+}
+
+void call_break(struct call *call, enum fault fault, const char *message)
+{
+	call_end(call, fault, str_of(message));
+}
+
+const struct call_outcome *call_outcome(const struct call *call)
+{
+	return &call->outcome;
+}
+
+void call_free(struct call *call)
+{
+	if (!call)
+		return;
+	call_stop(call);
+	answer_free(call->answer);
+	mem_free(call);
+}

@@ -1,0 +1,498 @@
+#include "consumers/pool/pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/pool/route.h"
+#include "consumers/pool/work.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/lane/lane.h"
+#include "lib/store/blob.h"
+#include "lib/store/pg.h"
+#include "lib/store/redis.h"
+#include "lib/svc/config.h"
+#include "schemas/keys.h"
+
+#define TICK_US US_PER_S
+#define TAKE_MOST 256 /* works begun per turn of the loop */
+
+/* ── slots ── */
+
+/* The lane whose waiting work gets the next slot: smooth weighted round robin over the lanes that may have one. */
+static struct pool_lane *slot_next(struct pool *pool)
+{
+	struct pool_lane *best = NULL;
+	int64_t total = 0;
+	size_t others = 0, shared = (size_t)(pool->options->slots - pool->options->reserved);
+
+	for (size_t i = 0; i < pool->lane_count; i++)
+		if (pool->lanes[i].lane != LANE_INTERACTIVE)
+			others += pool->lanes[i].slots;
+	for (size_t i = 0; i < pool->lane_count; i++) {
+		struct pool_lane *l = &pool->lanes[i];
+
+		if (!l->waiting_count || (l->lane != LANE_INTERACTIVE && others >= shared))
+			continue;
+		l->credit += l->weight;
+		total += l->weight;
+		if (!best || l->credit > best->credit)
+			best = l;
+	}
+	if (best)
+		best->credit -= total;
+	return best;
+}
+
+static void grant(struct pool *pool)
+{
+	while (pool->slots < (size_t)pool->options->slots) {
+		struct pool_lane *lane = slot_next(pool);
+		struct work *w;
+
+		if (!lane)
+			return;
+		w = container_of(lane->waiting.next, struct work, slot_link);
+		list_remove(&w->slot_link);
+		lane->waiting_count--;
+		w->slot_wanted = false;
+		w->slot_held = true;
+		lane->slots++;
+		pool->slots++;
+		work_park(w);
+		work_run(w);
+	}
+}
+
+void pool_want_slot(struct pool *pool, struct work *w)
+{
+	sm_move(&w->sm, WORK_SLOT);
+	if (w->slot_held || w->slot_wanted)
+		return;
+	w->slot_wanted = true;
+	list_push_back(&w->lane->waiting, &w->slot_link);
+	w->lane->waiting_count++;
+	task_post(&pool->take);
+}
+
+void pool_drop_slot(struct pool *pool, struct work *w)
+{
+	if (w->slot_wanted) {
+		list_remove(&w->slot_link);
+		w->lane->waiting_count--;
+		w->slot_wanted = false;
+	}
+	if (w->slot_held) {
+		w->slot_held = false;
+		w->lane->slots--;
+		pool->slots--;
+		task_post(&pool->take);
+	}
+}
+
+/* ── taking ── */
+
+static void take(struct pool *pool)
+{
+	size_t begun = 0;
+
+	if (pool->draining)
+		return;
+	for (size_t i = 0; i < pool->lane_count; i++) {
+		struct pool_lane *lane = &pool->lanes[i];
+
+		while (lane->ahead < (size_t)pool->options->ahead) {
+			struct lane_record *record;
+
+			if (begun++ == TAKE_MOST) {
+				task_post(&pool->take);
+				return;
+			}
+			record = lane_take(pool->reader, i);
+			if (!record)
+				break;
+			series_add(metric_one(pool->metric.taken, lane_name(lane->lane)), 1);
+			work_new(pool, lane, record);
+		}
+	}
+}
+
+static void on_take(struct task *t)
+{
+	struct pool *pool = container_of(t, struct pool, take);
+
+	take(pool);
+	grant(pool);
+}
+
+void pool_look(struct pool *pool)
+{
+	task_post(&pool->take);
+}
+
+static void on_ready(void *ctx, size_t lane)
+{
+	(void)lane;
+	pool_look(ctx);
+}
+
+static void on_revoked(void *ctx, size_t lane, int32_t partition)
+{
+	struct pool *pool = ctx;
+
+	log_info(pool->log, "partition revoked", F_STR("lane", lane_name(pool->lanes[lane].lane)),
+		 F_INT("partition", partition));
+}
+
+static void on_trouble(void *ctx, const char *what)
+{
+	struct pool *pool = ctx;
+
+	log_error(pool->log, "lane needs an operator", F_STR("what", what));
+}
+
+/* ── wishes, and Redis's memory ── */
+
+static void on_control_standing(void *ctx)
+{
+	(void)ctx;
+}
+
+/* "1 cancel job_…": somebody set the wish for a job that is held here. */
+static void on_control(void *ctx, struct str payload)
+{
+	struct pool *pool = ctx;
+	struct str version, op, job;
+	struct work *w;
+
+	if (!str_split(&payload, ' ', &version) || !str_is(version, "1") ||
+	    !str_split(&payload, ' ', &op) || !str_is(op, "cancel") ||
+	    !str_split(&payload, ' ', &job))
+		return;
+	w = map_find(&pool->works, job);
+	if (w)
+		work_stop(w, FAULT_CANCELLED);
+}
+
+static void on_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
+{
+	struct pool *pool = ctx;
+
+	(void)epoch_wall_ms;
+	if (first)
+		return;
+	log_warn(pool->log, "redis begins a new epoch: claims are made again",
+		 F_UINT("works", pool->work_count));
+	list_each (&pool->all, at)
+		work_lost(container_of(at, struct work, link));
+}
+
+/* ── gauges ── */
+
+static void measure_lanes(struct pool *pool)
+{
+	uint64_t now = loop_wall_ms(pool->loop);
+
+	for (size_t i = 0; i < pool->lane_count; i++) {
+		struct pool_lane *lane = &pool->lanes[i];
+		struct lane_depth d = lane_reader_depth(pool->reader, i);
+		const char *name = lane_name(lane->lane);
+		int64_t depth = d.end - d.base - d.completed;
+		double age = d.oldest_wall_ms && now > d.oldest_wall_ms
+				 ? (double)(now - d.oldest_wall_ms) / 1000
+				 : 0;
+
+		series_set(metric_one(pool->metric.slots, name), (double)lane->slots);
+		series_set(metric_one(pool->metric.lane_end, name), depth > 0 ? (double)depth : 0);
+		series_set(metric_one(pool->metric.lane_age, name), age);
+	}
+}
+
+static void on_tick(struct timer *t)
+{
+	struct pool *pool = container_of(t, struct pool, tick);
+	size_t counts[WORK_STATES] = {0};
+	struct account *a;
+
+	timer_set(&pool->tick, TICK_US);
+	list_each (&pool->all, at)
+		counts[sm_state(&container_of(at, struct work, link)->sm)]++;
+	for (int s = 0; s < WORK_OVER; s++)
+		series_set(metric_one(pool->metric.running, work_state_name((enum work_state)s)),
+			   (double)counts[s]);
+	for (size_t i = 0; (a = routes_account(pool->routes, i)); i++) {
+		struct client_stats stats;
+
+		if (!a->client)
+			continue;
+		stats = client_stats(a->client);
+		series_set(metric_one(pool->metric.connections, a->config->name),
+			   stats.connections);
+		series_set(metric_one(pool->metric.opened, a->config->name),
+			   (double)stats.connections_opened);
+	}
+	if (pool->reader)
+		measure_lanes(pool);
+}
+
+/* ── opening ── */
+
+static int open_stores(struct pool *pool)
+{
+	static const struct redis_ops redis_ops = {.epoch = on_epoch};
+	static const struct redis_sub_ops control_ops = {on_control_standing, on_control, NULL};
+	struct redis_options redis = redis_defaults();
+	struct pg_options pg = pg_defaults();
+	struct key control;
+	int r;
+
+	redis.url = pool->config->redis.url;
+	redis.ca_file = pool->config->redis.ca_file;
+	redis.connections = (uint32_t)pool->config->redis.connections;
+	redis.timeout_us = pool->config->redis.command_ms * US_PER_MS;
+	r = redis_open(pool->loop, &redis, &redis_ops, pool, pool->log, &pool->redis);
+	if (r < 0)
+		return err_trace(r);
+	control = key_control(str_of(pool->worker));
+	pool->control = redis_subscribe(pool->redis, key_str(&control), &control_ops, pool);
+	pg.conninfo = pool->config->postgres.conninfo;
+	pg.connections = (uint32_t)pool->config->postgres.connections;
+	pg.timeout_us = pool->config->postgres.query_ms * US_PER_MS;
+	r = pg_open(pool->loop, &pg, pool->log, &pool->pg);
+	if (r < 0)
+		return err_trace(r);
+	return err_trace(blob_open(pool->loop, pool->config->blob.dir, pool->log, &pool->blob));
+}
+
+static int64_t weight_of(const struct pool_options *o, enum lane lane)
+{
+	switch (lane) {
+	case LANE_INTERACTIVE:
+		return o->weight_interactive;
+	case LANE_HIGH:
+		return o->weight_high;
+	case LANE_BACKGROUND:
+	case LANE_COUNT:
+		break;
+	}
+	return o->weight_background;
+}
+
+static int read_lanes(struct pool *pool)
+{
+	struct str rest = str_of(pool->options->lanes), name;
+
+	while (str_split(&rest, ',', &name)) {
+		struct pool_lane *l = &pool->lanes[pool->lane_count];
+
+		if (pool->lane_count == LANE_COUNT || lane_find(str_trim(name), &l->lane)) {
+			log_error(pool->log, "pool.lanes names no lane", F_VIEW("lane", name));
+			return err_origin(-EINVAL);
+		}
+		l->topic = topic_full(pool->config->kafka.topic_prefix, lane_topic_llm(l->lane));
+		l->weight = weight_of(pool->options, l->lane);
+		list_init(&l->waiting);
+		pool->lane_count++;
+	}
+	return 0;
+}
+
+static struct lane_options kafka_options(const struct pool *pool)
+{
+	const struct config_kafka *k = &pool->config->kafka;
+
+	return (struct lane_options){
+	    .brokers = k->brokers,
+	    .client_id = pool->worker,
+	    .setting_count = k->setting_count,
+	};
+}
+
+static int open_lanes(struct pool *pool)
+{
+	static const struct lane_reader_ops ops = {on_ready, on_revoked, on_trouble};
+	const struct config_kafka *k = &pool->config->kafka;
+	const char *topics[LANE_COUNT];
+	cleanup_free struct lane_setting *settings =
+	    mem_alloc((k->setting_count + 1) * sizeof(struct lane_setting));
+	cleanup_free char *group = mem_printf("%spool-%s", k->topic_prefix, pool->options->pool);
+	struct lane_options kafka = kafka_options(pool);
+	struct lane_writer_options writer = {.timeout_us = 10 * US_PER_S, .max_pending = 100000};
+	struct lane_reader_options reader = {
+	    .group = group,
+	    .instance = pool->worker,
+	    .topics = topics,
+	    .topic_count = pool->lane_count,
+	    .commit_us = 200 * US_PER_MS,
+	    .window_records = (size_t)pool->options->window_records,
+	    .window_bytes = pool->options->window_bytes,
+	    .session_us = 10 * US_PER_S,
+	};
+	int r;
+
+	for (size_t i = 0; i < k->setting_count; i++)
+		settings[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
+	kafka.settings = settings;
+	for (size_t i = 0; i < pool->lane_count; i++)
+		topics[i] = pool->lanes[i].topic;
+	pool->results_topic = topic_full(k->topic_prefix, TOPIC_RESULTS);
+	writer.kafka = reader.kafka = kafka;
+	r = lane_writer_open(pool->loop, &writer, pool->log, &pool->writer);
+	if (r < 0)
+		return err_trace(r);
+	return err_trace(
+	    lane_reader_open(pool->loop, &reader, &ops, pool, pool->log, &pool->reader));
+}
+
+static void register_metrics(struct pool *pool, struct metrics *metrics)
+{
+#define METRIC(field, name, type, help, labels) \
+	pool->metric.field = metric_register(metrics, name, METRIC_##type, help, labels);
+#include "consumers/pool/metrics.def"
+#undef METRIC
+}
+
+static void on_hand_back(struct timer *t);
+
+int pool_open(const struct pool_request *request, struct pool **ret_pool)
+{
+	struct pool *pool = mem_new(struct pool);
+	int r;
+
+	*ret_pool = pool;
+	pool->loop = request->loop;
+	pool->log = request->log;
+	pool->config = request->config;
+	pool->options = request->options;
+	pool->worker =
+	    mem_strdup(pool->options->instance[0] ? pool->options->instance : request->id);
+	snprintf(pool->incarnation, sizeof(pool->incarnation), "%016llx",
+		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
+	list_init(&pool->all);
+	map_init(&pool->works, rand_u64(loop_rand(pool->loop)));
+	task_init(&pool->take, pool->loop, on_take);
+	timer_init(&pool->tick, pool->loop, on_tick);
+	timer_init(&pool->hand_back, pool->loop, on_hand_back);
+	register_metrics(pool, request->metrics);
+	if (strcmp(pool->options->pool, "llm") != 0) {
+		log_error(pool->log, "this pool's work is not known",
+			  F_STR("pool", pool->options->pool));
+		return err_origin(-EINVAL);
+	}
+	if (pool->options->reserved >= pool->options->slots) {
+		log_error(pool->log, "pool.reserved must be less than pool.slots");
+		return err_origin(-EINVAL);
+	}
+	r = read_lanes(pool);
+	if (r >= 0)
+		r = open_stores(pool);
+	if (r >= 0)
+		r = routes_open(pool->loop, pool->config, pool->log, &pool->routes);
+	if (r >= 0)
+		r = open_lanes(pool);
+	if (r < 0)
+		return err_trace(r);
+	timer_set(&pool->tick, TICK_US);
+	return 0;
+}
+
+int pool_reload(struct pool *pool, const struct config *config, const struct pool_options *options)
+{
+	struct routes *routes;
+	int r = routes_open(pool->loop, config, pool->log, &routes);
+
+	if (r < 0)
+		return err_trace(r);
+	routes_unref(pool->routes);
+	pool->routes = routes;
+	pool->config = config;
+	pool->options = options;
+	for (size_t i = 0; i < pool->lane_count; i++)
+		pool->lanes[i].weight = weight_of(options, pool->lanes[i].lane);
+	return 0;
+}
+
+void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), void *ctx)
+{
+	if (!redis_up(pool->redis))
+		waits(ctx, "redis");
+	if (!lane_reader_ready(pool->reader))
+		waits(ctx, "kafka group");
+	if (!lane_writer_ready(pool->writer))
+		waits(ctx, "kafka producer");
+}
+
+/* ── the end ── */
+
+static void on_reader_closed(void *ctx)
+{
+	struct pool *pool = ctx;
+
+	pool->reader = NULL;
+	if (pool->drained)
+		pool->drained(pool->drained_ctx);
+}
+
+static void drained(struct pool *pool)
+{
+	timer_stop(&pool->hand_back);
+	if (pool->reader)
+		lane_reader_close(pool->reader, false, on_reader_closed, pool);
+}
+
+void pool_work_over(struct pool *pool)
+{
+	if (pool->draining && !pool->work_count)
+		drained(pool);
+	else
+		pool_look(pool);
+}
+
+static void on_hand_back(struct timer *t)
+{
+	struct pool *pool = container_of(t, struct pool, hand_back);
+
+	log_warn(pool->log, "drain: the limit is reached, running jobs are handed back",
+		 F_UINT("works", pool->work_count));
+	list_each (&pool->all, at)
+		work_hand_back(container_of(at, struct work, link), true);
+}
+
+void pool_drain(struct pool *pool, uint64_t limit_us, void (*done)(void *ctx), void *ctx)
+{
+	pool->draining = true;
+	pool->drained = done;
+	pool->drained_ctx = ctx;
+	log_info(pool->log, "drain begins", F_UINT("works", pool->work_count));
+	if (!pool->work_count) {
+		drained(pool);
+		return;
+	}
+	timer_set(&pool->hand_back, limit_us);
+	list_each (&pool->all, at)
+		work_hand_back(container_of(at, struct work, link), false);
+}
+
+void pool_close(struct pool *pool)
+{
+	if (!pool)
+		return;
+	timer_stop(&pool->tick);
+	timer_stop(&pool->hand_back);
+	lane_writer_close(pool->writer);
+	list_each (&pool->all, at)
+		work_abandon(container_of(at, struct work, link));
+	task_cancel(&pool->take);
+	routes_unref(pool->routes);
+	blob_close(pool->blob);
+	pg_close(pool->pg);
+	redis_unsubscribe(pool->control);
+	redis_close(pool->redis);
+	for (size_t i = 0; i < pool->lane_count; i++)
+		mem_free(pool->lanes[i].topic);
+	map_fini(&pool->works);
+	mem_free(pool->results_topic);
+	mem_free(pool->worker);
+	mem_free(pool);
+}

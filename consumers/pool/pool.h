@@ -1,0 +1,113 @@
+/* The pool: one member of the consumer group, hundreds of jobs at once on one loop. It takes records from its lanes, claims jobs a
+ * little ahead, gives slots (open calls) to lanes by weight with some reserved for the interactive one, and ends when its works
+ * have ended or were handed back. What happens to one job is work.h's. */
+#ifndef SLUICE_POOL_POOL_H
+#define SLUICE_POOL_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "lib/base/map.h"
+#include "lib/base/metric.h"
+#include "lib/net/loop.h"
+#include "lib/svc/option.h"
+#include "schemas/lanes.h"
+
+struct blob;
+struct config;
+struct lane_reader;
+struct lane_writer;
+struct pg;
+struct redis;
+struct redis_sub;
+struct routes;
+struct work;
+
+struct pool_options {
+#define OPTION OPTION_MEMBER
+#include "consumers/pool/options.def"
+#undef OPTION
+};
+
+struct pool_metrics {
+#define METRIC(field, name, type, help, labels) struct metric *field;
+#include "consumers/pool/metrics.def"
+#undef METRIC
+};
+
+/* One lane as this pool sees it. */
+struct pool_lane {
+	enum lane lane;
+	char *topic;
+	struct list waiting; /* works that want a slot */
+	size_t waiting_count;
+	size_t ahead; /* works between taken and calling that are not parked */
+	size_t slots; /* in use */
+	int64_t weight;
+	int64_t credit; /* smooth weighted round robin */
+};
+
+struct pool {
+	struct loop *loop;
+	const struct log *log;
+	const struct config *config;
+	const struct pool_options *options;
+	struct redis *redis;
+	struct pg *pg;
+	struct blob *blob;
+	struct lane_writer *writer;
+	struct lane_reader *reader;
+	struct routes *routes;
+	struct redis_sub *control;
+	struct pool_metrics metric;
+	char *results_topic;
+	char *worker;	      /* instance id: claims name it */
+	char incarnation[17]; /* random per start */
+	struct pool_lane lanes[LANE_COUNT];
+	size_t lane_count;
+	struct map works; /* by job id */
+	struct list all;
+	size_t work_count;
+	size_t slots;
+	struct task take;
+	struct timer tick; /* gauges */
+	struct timer hand_back;
+	bool draining;
+	void (*drained)(void *ctx);
+	void *drained_ctx;
+};
+
+struct pool_request {
+	struct loop *loop;
+	const struct log *log;
+	const struct config *config;
+	const struct pool_options *options;
+	struct metrics *metrics;
+	const char *id;
+};
+/* Opens everything and begins to take. -errno with a log line. */
+must_check int pool_open(const struct pool_request *request, struct pool **ret_pool);
+/* New accounts, routes and prices for the jobs that come; -EINVAL keeps the old ones. */
+must_check int pool_reload(struct pool *pool, const struct config *config,
+			   const struct pool_options *options);
+/* Calls @waits with a word for each thing that is not there yet. */
+void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), void *ctx);
+/* Takes nothing new, ends what runs within @limit_us, hands back the rest, commits, then calls @drained. */
+void pool_drain(struct pool *pool, uint64_t limit_us, void (*drained)(void *ctx), void *ctx);
+void pool_close(struct pool *pool); /* accepts NULL */
+
+/* ── for work.c ── */
+
+/* A slot for @work's call: granted from the loop by work_run, when it is its turn. */
+void pool_want_slot(struct pool *pool, struct work *work);
+/* The work does not want or hold a slot any more. Safe where it does neither. */
+void pool_drop_slot(struct pool *pool, struct work *work);
+/* The work is over and freed itself. */
+void pool_work_over(struct pool *pool);
+/* There may be room for more works. */
+void pool_look(struct pool *pool);
+
+#endif

@@ -1,0 +1,83 @@
+/* The scribe: one answer in memory, on its way to Redis. The first bytes go at once, later ones are rolled up; every write names its
+ * place and the claim's fence, and where Redis holds another length the whole text is written anew. While Redis is away the text stays
+ * here. It refuses to decide: a lost claim is its owner's to handle. */
+#ifndef SLUICE_POOL_SCRIBE_H
+#define SLUICE_POOL_SCRIBE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/buf.h"
+#include "lib/base/list.h"
+#include "lib/net/loop.h"
+#include "lib/store/redis.h"
+
+struct series;
+
+struct scribe_ops {
+	/* The claim is not held any more. */
+	void (*lost)(void *ctx);
+	/* A write brought the wish to cancel. */
+	void (*wish)(void *ctx);
+	/* After scribe_flush: Redis has all of it. */
+	void (*flushed)(void *ctx);
+};
+
+#define SCRIBE_PARTS_MAX 64
+
+struct scribe_part {
+	int64_t at;
+	const char *type;
+	struct str id;
+	struct str name;
+};
+
+/* Embedded in its owner; zeroed + scribe_init. */
+struct scribe {
+	struct loop *loop;
+	struct redis *redis;
+	struct str job;
+	struct str channel;
+	const char *fence; /* the owner's present one */
+	int64_t deadline_ms;
+	uint64_t roll_us;
+	const struct scribe_ops *ops;
+	void *ctx;
+	struct series *rewrites;
+
+	int64_t attempt;
+	struct buf text;
+	int64_t sent;		/* bytes handed to Redis, if all goes well */
+	uint64_t first_wall_ms; /* first byte of this attempt */
+	bool first_said;
+	bool parts_dirty;
+	bool rewrite; /* Redis holds something else: the next write replaces all */
+	bool flushing;
+	struct scribe_part parts[SCRIBE_PARTS_MAX];
+	size_t part_count;
+	struct arena arena;
+	struct list writes; /* under way, in order */
+	size_t write_count;
+	uint64_t last_us;
+	struct timer timer;
+	struct task told; /* flushed, said from the loop */
+};
+
+void scribe_init(struct scribe *s, struct loop *loop, struct redis *redis,
+		 const struct scribe_ops *ops, void *ctx);
+void scribe_fini(struct scribe *s);
+/* Forgets the text: a new attempt begins. Writes under way get no answer. */
+void scribe_begin(struct scribe *s, int64_t attempt);
+/* The same text under another attempt and fence: after a claim was lost and won again. */
+void scribe_adopt(struct scribe *s, int64_t attempt);
+void scribe_part(struct scribe *s, const char *type, struct str id, struct str name);
+void scribe_text(struct scribe *s, struct str text);
+/* Sends what is left; ops.flushed once Redis confirmed everything. */
+void scribe_flush(struct scribe *s);
+/* [{at, type, id, name}] with the implicit first part. */
+void scribe_parts_json(const struct scribe *s, struct buf *out);
+/* The bytes of the parts that are text. */
+void scribe_plain(const struct scribe *s, struct buf *out);
+
+#endif

@@ -1,0 +1,106 @@
+/* Turns name their predecessor: a job of a session starts when the job of the turn before is terminal or refused. Order does not depend
+ * on partitions, lanes or tiers. */
+#include "consumers/pool/work.h"
+#include "lib/base/clock.h"
+#include "lib/base/id.h"
+#include "lib/store/pg.h"
+#include "schemas/keys.h"
+
+/* A predecessor without any state that is older than this was never accepted: its front gave up or died before its broker's word. */
+#define PRODUCE_LIMIT_MS 20000
+
+static void look(struct work *w);
+
+static void on_timer(struct timer *t)
+{
+	look(container_of(t, struct work, timer));
+}
+
+static void wait_more(struct work *w)
+{
+	work_park(w);
+	work_again(w, work_pause_us(w, 10, 250), on_timer);
+}
+
+static void go_on(struct work *w)
+{
+	w->waits = 0;
+	work_claim(w);
+}
+
+static void on_refused(void *ctx, enum redis_result result, struct str state)
+{
+	struct work *w = ctx;
+
+	w->request = NULL;
+	if (result == REDIS_OK && str_is(state, "refused"))
+		go_on(w);
+	else
+		wait_more(w);
+}
+
+static void on_record(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct work *w = ctx;
+
+	w->pg_request = NULL;
+	if (result == PG_OK && pg_count(rows))
+		go_on(w);
+	else
+		wait_more(w);
+}
+
+/* Nothing stands of the turn before: was Redis emptied, or was it never accepted? */
+static void missing(struct work *w)
+{
+	struct pool *pool = w->pool;
+	uint64_t made = id_wall_ms(w->head.prev), now = loop_wall_ms(pool->loop);
+
+	if (made < redis_epoch_wall_ms(pool->redis)) {
+		w->pg_request = pg_query(pool->pg, "SELECT 1 FROM results WHERE job = $1",
+					 &w->head.prev, 1, on_record, w);
+		return;
+	}
+	if (now < made + PRODUCE_LIMIT_MS) {
+		wait_more(w);
+		return;
+	}
+	log_warn(&w->log, "turn before was never accepted", F_VIEW("prev", w->head.prev));
+	w->request =
+	    state_refuse(pool->redis, w->head.prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
+}
+
+static void on_state(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct work *w = ctx;
+
+	w->request = NULL;
+	if (result != REDIS_OK) {
+		wait_more(w);
+		return;
+	}
+	if (value->type != REDIS_STR)
+		missing(w);
+	else if (state_terminal(value->str) || str_is(value->str, "refused"))
+		go_on(w);
+	else
+		wait_more(w);
+}
+
+static void look(struct work *w)
+{
+	struct key key = key_job(w->head.prev);
+
+	w->request =
+	    redis_command(w->pool->redis, w->head.prev,
+			  (struct str[]){STR("HGET"), key_str(&key), STR("state")}, 3, on_state, w);
+}
+
+void turn_wait(struct work *w)
+{
+	if (!id_is(w->head.prev, "job")) {
+		go_on(w);
+		return;
+	}
+	look(w);
+}

@@ -1,0 +1,457 @@
+#include "consumers/pool/work.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/lane/lane.h"
+#include "lib/store/pg.h"
+#include "lib/svc/config.h"
+#include "schemas/keys.h"
+
+#define HELD_MOST_MS 10000
+/* States after which a call or its answer is worth keeping when the claim is lost. */
+#define DECIDED (SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_PUBLISHING))
+
+static const struct sm_state states[WORK_STATES] = {
+    [WORK_TURN] = {"turn", SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_CLAIMING] = {"claiming", SM(WORK_CLAIMING) | SM(WORK_HELD) | SM(WORK_LOADING) |
+				       SM(WORK_SLOT) | SM(WORK_CALLING) | SM(WORK_WRITING) |
+				       SM(WORK_PUBLISHING) | SM(WORK_OVER)},
+    [WORK_HELD] = {"held", SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_LOADING] = {"loading",
+		      SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_SLOT] = {"slot", SM(WORK_CALLING) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
+			       SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_CALLING] = {"calling", SM(WORK_SLOT) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
+				     SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_BACKOFF] = {"backoff",
+		      SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_WRITING] = {"writing", SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_DECIDING] = {"deciding",
+		       SM(WORK_WRITING) | SM(WORK_PUBLISHING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_PUBLISHING] = {"publishing", SM(WORK_CONVERSING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_CONVERSING] = {"conversing", SM(WORK_ENDING) | SM(WORK_OVER)},
+    [WORK_ENDING] = {"ending", SM(WORK_OVER)},
+    [WORK_OVER] = {"over", 0},
+};
+
+const char *work_state_name(enum work_state state)
+{
+	return states[state].name;
+}
+
+/* ── waits ── */
+
+void work_again(struct work *w, uint64_t us, void (*then)(struct timer *t))
+{
+	timer_stop(&w->timer);
+	w->timer.fire = then;
+	timer_set(&w->timer, us);
+}
+
+uint64_t work_pause_us(struct work *w, uint64_t first_ms, uint64_t most_ms)
+{
+	uint64_t ms = first_ms << (w->waits < 16 ? w->waits : 16);
+
+	w->waits++;
+	if (ms > most_ms)
+		ms = most_ms;
+	return ms * US_PER_MS / 2 + rand_below(loop_rand(w->pool->loop), ms * US_PER_MS / 2 + 1);
+}
+
+/* Whatever the present state waits for is not waited for any more. */
+static void stop_waiting(struct work *w)
+{
+	timer_stop(&w->timer);
+	if (w->request)
+		redis_cancel(w->request);
+	if (w->pg_request)
+		pg_cancel(w->pg_request);
+	if (w->blob_request)
+		blob_cancel(w->blob_request);
+	w->request = NULL;
+	w->pg_request = NULL;
+	w->blob_request = NULL;
+}
+
+/* ── the lease ── */
+
+static void on_renewed(void *ctx, enum state_held held, bool cancel)
+{
+	struct work *w = ctx;
+
+	w->lease_request = NULL;
+	if (held == STATE_NOT_HELD)
+		work_lost(w);
+	else if (held == STATE_HELD && cancel)
+		work_stop(w, FAULT_CANCELLED);
+}
+
+static void on_lease(struct timer *t)
+{
+	struct work *w = container_of(t, struct work, lease);
+
+	timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
+	if (!w->lease_request)
+		w->lease_request =
+		    state_renew(w->pool->redis, w->head.job, str_of(w->fence), on_renewed, w);
+}
+
+static void lease_stop(struct work *w)
+{
+	timer_stop(&w->lease);
+	if (w->lease_request)
+		redis_cancel(w->lease_request);
+	if (w->call_request)
+		redis_cancel(w->call_request);
+	w->lease_request = NULL;
+	w->call_request = NULL;
+	w->claimed = false;
+}
+
+/* ── the claim ── */
+
+static void on_claim_timer(struct timer *t)
+{
+	work_claim(container_of(t, struct work, timer));
+}
+
+/* The call and the text of before are not worth anything any more. */
+static void forget_call(struct work *w)
+{
+	call_free(w->call);
+	w->call = NULL;
+	w->target = NULL;
+	pool_drop_slot(w->pool, w);
+	scribe_begin(&w->scribe, 0);
+	w->status = NULL;
+	w->resume = WORK_OVER;
+}
+
+/* The claim was won again after it was lost: goes on where it was. */
+static void go_on(struct work *w)
+{
+	enum work_state resume = w->resume;
+
+	w->resume = WORK_OVER;
+	log_info(&w->log, "claim won again", F_INT("attempt", w->attempt),
+		 F_STR("stage", states[resume].name));
+	if (resume == WORK_CALLING && w->call) {
+		sm_move(&w->sm, WORK_CALLING);
+		ask_say_call(w);
+		scribe_adopt(&w->scribe, w->attempt);
+	} else if (w->status) {
+		scribe_adopt(&w->scribe, w->attempt);
+		finish_write(w);
+	} else {
+		forget_call(w);
+		scribe_begin(&w->scribe, w->attempt);
+		load_begin(w);
+	}
+}
+
+static void granted(struct work *w, const struct claim *claim)
+{
+	w->claimed = true;
+	w->waits = 0;
+	w->attempt = claim->attempt;
+	if (claim->tries > w->tries)
+		w->tries = claim->tries;
+	timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
+	if (w->resume != WORK_OVER) {
+		go_on(w);
+		return;
+	}
+	scribe_begin(&w->scribe, w->attempt);
+	if (claim->cancel && !w->end_as)
+		w->end_as = FAULT_CANCELLED;
+	if (w->end_as)
+		finish_begin(w, w->end_as == FAULT_EXPIRED ? "expired" : "cancelled", w->end_as,
+			     STR(""));
+	else if (claim->died && w->tries >= w->pool->options->max_tries)
+		finish_begin(w, "failed", FAULT_TRIES_EXHAUSTED,
+			     STR("workers ended again and again while they ran this job"));
+	else
+		load_begin(w);
+}
+
+static void on_claim(void *ctx, const struct claim *claim)
+{
+	struct work *w = ctx;
+	uint64_t held_ms = (uint64_t)(claim->held_ms > 0 ? claim->held_ms : 0);
+
+	w->request = NULL;
+	if (claim->verdict != CLAIM_RUN && claim->verdict != CLAIM_UNSURE)
+		forget_call(w);
+	switch (claim->verdict) {
+	case CLAIM_RUN:
+		granted(w, claim);
+		return;
+	case CLAIM_FINISHING:
+		w->claimed = true;
+		w->finishing = true;
+		w->attempt = claim->attempt;
+		w->tries = claim->tries;
+		timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
+		finish_again(w, claim->result);
+		return;
+	case CLAIM_HELD:
+		sm_move(&w->sm, WORK_HELD);
+		work_park(w);
+		if (held_ms > HELD_MOST_MS)
+			held_ms = HELD_MOST_MS;
+		work_again(w,
+			   (held_ms + 1) * US_PER_MS + rand_below(loop_rand(w->pool->loop), 50000),
+			   on_claim_timer);
+		return;
+	case CLAIM_TERMINAL:
+		/* tell again: whoever ended it may have died before it could */
+		finish_tell(w, claim->state, claim->attempt);
+		work_over(w, true);
+		return;
+	case CLAIM_REFUSED:
+	case CLAIM_STALE:
+		log_info(&w->log, "record is void",
+			 F_STR("why", claim->verdict == CLAIM_REFUSED ? "refused" : "newer copy"));
+		work_over(w, true);
+		return;
+	case CLAIM_UNSURE:
+		work_again(w, work_pause_us(w, 50, 1000), on_claim_timer);
+		return;
+	}
+}
+
+void work_claim(struct work *w)
+{
+	struct pool *pool = w->pool;
+	struct claim_request request = {
+	    .job = w->head.job,
+	    .worker = str_of(pool->worker),
+	    .incarnation = str_of(pool->incarnation),
+	    .head = &w->head,
+	    .lane = str_of(lane_name(w->lane->lane)),
+	    .channel = key_str(&w->channel),
+	    .topic = str_of(w->lane->topic),
+	    .partition = lane_record_partition(w->record),
+	    .offset = lane_record_offset(w->record),
+	    .epoch_ms = redis_epoch_wall_ms(pool->redis),
+	    .now_wall_ms = loop_wall_ms(pool->loop),
+	};
+
+	sm_move(&w->sm, WORK_CLAIMING);
+	snprintf(w->fence, sizeof(w->fence), "%016llx",
+		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
+	request.fence = str_of(w->fence);
+	w->request = state_claim(pool->redis, &request, on_claim, w);
+}
+
+void work_lost(struct work *w)
+{
+	enum work_state state = (enum work_state)sm_state(&w->sm);
+
+	if (!w->claimed)
+		return;
+	lease_stop(w);
+	if (state == WORK_CONVERSING || state == WORK_ENDING)
+		return; /* the result is durable: what is left happens without the claim */
+	series_add(metric_only(w->pool->metric.lost), 1);
+	log_warn(&w->log, "claim lost", F_STR("stage", states[state].name));
+	stop_waiting(w);
+	if (w->finishing) {
+		w->resume = WORK_OVER; /* the result stands in the state, or nowhere: looks again */
+		w->finishing = false;
+		w->status = NULL;
+	} else {
+		w->resume = SM(state) & DECIDED ? WORK_WRITING : state;
+	}
+	if (state == WORK_SLOT || state == WORK_BACKOFF)
+		pool_drop_slot(w->pool, w);
+	work_claim(w);
+}
+
+/* ── stopping ── */
+
+static void stop_running(struct work *w)
+{
+	bool expired = w->end_as == FAULT_EXPIRED;
+
+	stop_waiting(w);
+	if (w->call) {
+		call_stop(w->call);
+		ask_note_end(w, w->end_as);
+	}
+	pool_drop_slot(w->pool, w);
+	finish_begin(w, expired ? "expired" : "cancelled", w->end_as, STR(""));
+}
+
+void work_stop(struct work *w, enum fault as)
+{
+	if (w->end_as || w->status)
+		return;
+	w->end_as = as;
+	switch ((enum work_state)sm_state(&w->sm)) {
+	case WORK_TURN:
+		stop_waiting(w);
+		work_claim(w);
+		return;
+	case WORK_CLAIMING:
+	case WORK_HELD:
+		return; /* the claim's answer looks at end_as */
+	case WORK_LOADING:
+	case WORK_SLOT:
+	case WORK_CALLING:
+	case WORK_BACKOFF:
+		stop_running(w);
+		return;
+	case WORK_WRITING:
+	case WORK_DECIDING:
+	case WORK_PUBLISHING:
+	case WORK_CONVERSING:
+	case WORK_ENDING:
+	case WORK_OVER:
+	case WORK_STATES:
+		return;
+	}
+}
+
+static void on_deadline(struct timer *t)
+{
+	work_stop(container_of(t, struct work, deadline), FAULT_EXPIRED);
+}
+
+/* ── beginning and end ── */
+
+static int read_head(struct work *w)
+{
+	codec_init(&codec_head, &w->head);
+	for (size_t i = 0; i < codec_head.count; i++) {
+		struct str text = lane_record_header(w->record, codec_head.fields[i].name);
+
+		if (text.ptr && codec_set_text(&codec_head.fields[i], text, &w->head))
+			return err_origin(-EINVAL);
+	}
+	if (w->head.v != 1 || !id_is(w->head.job, "job") || !id_is(w->head.org, "org"))
+		return err_origin(-EINVAL);
+	if (w->head.session.len && !id_is(w->head.session, "ses"))
+		return err_origin(-EINVAL);
+	return 0;
+}
+
+void work_park(struct work *w)
+{
+	if (w->counted_ahead)
+		w->lane->ahead--;
+	w->counted_ahead = false;
+	pool_look(w->pool);
+}
+
+static void free_work(struct work *w)
+{
+	stop_waiting(w);
+	lease_stop(w);
+	timer_stop(&w->deadline);
+	pool_drop_slot(w->pool, w);
+	call_free(w->call);
+	scribe_fini(&w->scribe);
+	routes_unref(w->routes);
+	json_object_put(w->messages);
+	json_object_put(w->body);
+	json_object_put(w->history);
+	work_park(w);
+	if (map_find(&w->pool->works, w->head.job) == w)
+		map_take(&w->pool->works, w->head.job);
+	list_remove(&w->link);
+	w->pool->work_count--;
+	arena_reset(&w->arena);
+	mem_free(w);
+}
+
+void work_over(struct work *w, bool done)
+{
+	struct pool *pool = w->pool;
+
+	if (w->record && done)
+		lane_record_done(w->record);
+	else if (w->record)
+		lane_record_drop(w->record);
+	w->record = NULL;
+	if (sm_state(&w->sm) != WORK_OVER)
+		sm_move(&w->sm, WORK_OVER);
+	if (w->publishing) {
+		stop_waiting(w);
+		lease_stop(w);
+		return; /* the last word on its result record comes back here */
+	}
+	free_work(w);
+	pool_work_over(pool);
+}
+
+void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record)
+{
+	static const struct scribe_ops scribe_ops = {finish_lost, finish_wish, finish_flushed};
+	struct work *w = mem_new(struct work);
+	uint64_t now = loop_wall_ms(pool->loop);
+
+	w->pool = pool;
+	w->lane = lane;
+	w->record = record;
+	w->resume = WORK_OVER;
+	w->taken_us = loop_now_us(pool->loop);
+	timer_init(&w->timer, pool->loop, NULL);
+	timer_init(&w->lease, pool->loop, on_lease);
+	timer_init(&w->deadline, pool->loop, on_deadline);
+	list_push_back(&pool->all, &w->link);
+	pool->work_count++;
+	lane->ahead++;
+	w->counted_ahead = true;
+	scribe_init(&w->scribe, pool->loop, pool->redis, &scribe_ops, w);
+	w->log = log_child(pool->log, "job", w->job_id);
+	sm_init(&w->sm, states, &w->log, "work", WORK_TURN);
+	if (read_head(w) < 0) {
+		log_error(pool->log, "record is not a job", F_STR("topic", lane->topic),
+			  F_INT("partition", lane_record_partition(record)),
+			  F_INT("offset", lane_record_offset(record)));
+		work_over(w, true);
+		return;
+	}
+	memcpy(w->job_id, w->head.job.ptr, ID_LEN);
+	w->channel = key_channel(w->head.session.len ? w->head.session : w->head.job);
+	w->tries = w->head.tries;
+	w->scribe.job = w->head.job;
+	w->scribe.channel = key_str(&w->channel);
+	w->scribe.fence = w->fence;
+	w->scribe.deadline_ms = w->head.deadline_ms;
+	w->scribe.roll_us = pool->options->roll_ms * US_PER_MS;
+	w->scribe.rewrites = metric_only(pool->metric.rewrites);
+	if (!map_find(&pool->works, w->head.job))
+		map_set(&pool->works, w->head.job, w);
+	if (w->head.start_by_ms)
+		timer_set(&w->deadline, (uint64_t)w->head.start_by_ms > now
+					    ? ((uint64_t)w->head.start_by_ms - now) * US_PER_MS
+					    : 0);
+	turn_wait(w);
+}
+
+bool work_hand_back(struct work *w, bool running_too)
+{
+	enum work_state state = (enum work_state)sm_state(&w->sm);
+
+	if (w->status || state >= WORK_WRITING || (w->call && !running_too))
+		return false;
+	if (w->claimed)
+		state_release(w->pool->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy,
+			      NULL, NULL);
+	work_over(w, false);
+	return true;
+}
+
+void work_abandon(struct work *w)
+{
+	if (w->record)
+		lane_record_drop(w->record);
+	free_work(w);
+}

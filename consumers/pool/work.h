@@ -1,0 +1,178 @@
+/* A work: one job in this pool, from its record to its mark. It holds at most one claim, one call and one slot, and it alone writes
+ * the job's end while it holds the claim (design.md, "Done is said after it is durable").
+ *
+ *   TURN ─▶ CLAIMING ─▶ LOADING ─▶ SLOT ─▶ CALLING ─▶ WRITING ─▶ DECIDING ─▶ PUBLISHING ─▶ CONVERSING ─▶ ENDING ─▶ OVER
+ *             │ ▲ └────────────────────┐      │ ▲                   ▲ ▲                                             ▲
+ *             ▼ │                      │      ▼ │                   │ └─ any: cancelled, expired                    │
+ *            HELD                      │    BACKOFF                 └─ CLAIMING: `finishing` is published again       │
+ *                                      └── terminal, refused, stale ─────────────────────────────────────────────────┘
+ *
+ * A claim that is lost (Redis emptied, a lease that ran out) sends any claimed state back to CLAIMING; where it is won again, the
+ * call that went on meanwhile is kept and its text is written anew under the new attempt. */
+#ifndef SLUICE_POOL_WORK_H
+#define SLUICE_POOL_WORK_H
+
+#include "consumers/pool/call.h"
+#include "consumers/pool/pool.h"
+#include "consumers/pool/route.h"
+#include "consumers/pool/scribe.h"
+#include "lib/base/arena.h"
+#include "lib/base/id.h"
+#include "lib/base/sm.h"
+#include "lib/relay/state.h"
+#include "lib/store/blob.h"
+#include "schemas/codec.h"
+#include "schemas/keys.h"
+
+struct lane_record;
+
+enum work_state {
+	WORK_TURN,
+	WORK_CLAIMING,
+	WORK_HELD,
+	WORK_LOADING,
+	WORK_SLOT,
+	WORK_CALLING,
+	WORK_BACKOFF,
+	WORK_WRITING,
+	WORK_DECIDING,
+	WORK_PUBLISHING,
+	WORK_CONVERSING,
+	WORK_ENDING,
+	WORK_OVER,
+	WORK_STATES
+};
+const char *work_state_name(enum work_state state);
+
+#define WORK_CALLS_MAX 32
+
+/* One call, as the ledger keeps it. */
+struct work_call {
+	const char *provider;
+	const char *account;
+	const char *model;
+	int64_t attempt;
+	uint64_t started_ms;
+	uint64_t first_token_ms;
+	uint64_t ended_ms;
+	enum fault fault;
+	struct str request_id;
+	struct usage usage;
+	int64_t cost_microusd;
+};
+
+struct work {
+	struct sm sm;
+	struct log log;
+	struct pool *pool;
+	struct pool_lane *lane;
+	struct list link; /* pool->all */
+	struct arena arena;
+	struct lane_record *record;
+	uint64_t taken_us;
+	struct job_head head;
+	struct job job;
+	char job_id[ID_SIZE];
+	struct key channel;
+	bool loaded;
+	bool counted_ahead;
+
+	/* the claim */
+	char fence[17];
+	bool claimed;
+	bool finishing;		/* the claim was granted in `finishing` */
+	enum work_state resume; /* where to go on after a claim was lost; WORK_OVER: nowhere */
+	int64_t attempt;
+	int64_t tries;
+	enum fault end_as; /* EXPIRED, CANCELLED: wished, not yet done */
+
+	/* what is under way: at most one of each */
+	struct redis_request *request;
+	struct redis_request *lease_request;
+	struct redis_request *call_request;
+	struct pg_request *pg_request;
+	struct blob_request *blob_request;
+	bool publishing;    /* a lane write whose last word is to come */
+	struct timer timer; /* waits of the present state */
+	struct timer lease;
+	struct timer deadline;
+	unsigned waits; /* in this state, for growing intervals */
+
+	/* the call */
+	struct list slot_link;
+	bool slot_wanted;
+	bool slot_held;
+	struct routes *routes;
+	struct route route;
+	uint32_t tried;
+	struct target *target;
+	size_t target_index;
+	struct call *call;
+	struct scribe scribe;
+	struct json_object *messages; /* native: this turn's */
+	struct json_object *body;     /* a dialect's */
+	struct json_object *history;
+	struct work_call calls[WORK_CALLS_MAX];
+	size_t call_count;
+	uint64_t picked_up_ms;
+
+	/* the end */
+	const char *status;
+	enum fault fault;
+	char fault_message[256];
+	const char *finish_reason;
+	uint64_t finished_ms;
+	struct str result; /* JSON without the text, in the arena */
+	struct str text_blob;
+};
+
+/* A work for @record, which it owns from now on. It begins by itself. */
+void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record);
+/* A slot is granted: asks the next target. */
+void work_run(struct work *w);
+/* The client, or the clock, wants it to end: FAULT_CANCELLED or FAULT_EXPIRED. */
+void work_stop(struct work *w, enum fault as);
+/* Redis lost its memory, or a fenced write was refused: the claim is made again. */
+void work_lost(struct work *w);
+/* Drain: gives the job back unfinished; a work that is past its calls goes on (false). */
+bool work_hand_back(struct work *w, bool running_too);
+/* Process end: frees it without a word to anybody. */
+void work_abandon(struct work *w);
+
+/* ── between the files of a work ── */
+
+/* turn.c: waits for the turn before, then work_claim. */
+void turn_wait(struct work *w);
+/* work.c */
+void work_claim(struct work *w);
+void work_again(struct work *w, uint64_t us,
+		void (*then)(struct timer *t)); /* sets the state's timer */
+uint64_t work_pause_us(struct work *w, uint64_t first_ms,
+		       uint64_t most_ms); /* growing waits, jittered */
+/* Frees it; @done marks its record. */
+void work_over(struct work *w, bool done);
+/* It waits for something else than its turn among the lane's works: another may be taken in its place. */
+void work_park(struct work *w);
+/* load.c: body, blob, conversation; then pool_want_slot. */
+void load_begin(struct work *w);
+/* ask.c: the next call */
+void ask_say_call(struct work *w);
+/* The present call is over, @as this: goes into the ledger, and is freed. */
+void ask_note_end(struct work *w, enum fault as);
+/* finish.c: the order that makes redelivery safe */
+void finish_begin(struct work *w, const char *status, enum fault fault, struct str message);
+void finish_write(struct work *w);
+void finish_again(struct work *w, struct str result); /* granted in `finishing` */
+/* Tells the followers of a job that is terminal already. */
+void finish_tell(struct work *w, struct str state, int64_t attempt);
+/* The scribe's words. */
+void finish_lost(void *ctx);
+void finish_wish(void *ctx);
+void finish_flushed(void *ctx);
+/* price.c: micro-dollars, rounded up; 0 where no price is known. */
+int64_t price_of(const struct config *config, const char *provider, const char *model,
+		 const struct usage *usage, uint64_t wall_ms);
+/* calls as JSON */
+void work_calls_json(const struct work *w, struct buf *out);
+
+#endif
