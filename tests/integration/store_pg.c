@@ -235,6 +235,11 @@ static void limits(struct test *t)
 	query(t, "SELECT pg_sleep(5)", NULL);
 	claim(&t->p, t->failed == 1 && strcmp(t->state, "57014") == 0,
 	      "a statement that takes too long is ended by the server");
+	query(t, "SELECT pg_terminate_backend(pg_backend_pid())", NULL);
+	claim(&t->p, t->lost == 1,
+	      "a statement whose session the server ended is lost, not refused");
+	query(t, "SELECT 1", NULL);
+	claim(&t->p, t->ok == 1, "the next one has a connection");
 	pg_close(t->pg);
 	t->pg = keep;
 }
