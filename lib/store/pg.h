@@ -49,15 +49,19 @@ bool pg_up(const struct pg *pg);
 
 typedef void pg_fn(void *ctx, enum pg_result result, const struct pg_rows *rows);
 
-/* One statement with $1 … parameters (text form; ptr NULL is SQL NULL), copied. @done comes from
- * the loop. */
+/* One statement with $1 … parameters (text form without NUL bytes; ptr NULL is SQL NULL), copied. It is a transaction of
+ * its own; several may be on their way on one connection, in no order that a caller may count on. @done comes from the
+ * loop (NULL: nobody waits). It waits for a connection for @wait_us while the server is away, and for @timeout_us while
+ * all connections are busy, then it is PG_AWAY. */
 struct pg_request *pg_query(struct pg *pg, const char *sql, const struct str *params, size_t count,
 			    pg_fn *done, void *ctx);
+/* No callback. What was sent is done all the same, but a transaction with a check that was not reached yet is rolled
+ * back. Accepts NULL. */
 void pg_cancel(struct pg_request *request);
 
-/* A transaction: BEGIN, the statements in order, COMMIT, in one pipeline. @check decides after
- * statement @check_at (index) from its rows whether to go on; false rolls back and gives PG_FAILED
- * with sqlstate "" to @done. */
+/* A transaction: BEGIN, the statements in order, COMMIT, in one pipeline. @check (may be NULL) decides after statement
+ * @check_at (index) from its rows whether to go on, and may start nothing; false rolls back and gives PG_FAILED with
+ * sqlstate "" to @done. With PG_OK @done gets the rows of the last statement. */
 struct pg_statement {
 	const char *sql;
 	const struct str *params;
