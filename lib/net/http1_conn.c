@@ -578,7 +578,8 @@ static void link_drain(struct http_link *link)
 {
 	struct h1 *c = container_of(link, struct h1, link);
 
-	if (c->state == H1_OPEN && !c->reading)
+	/* What has begun to be asked is still answered. */
+	if (c->state == H1_OPEN && !c->reading && !c->in.len)
 		c->state = H1_LAST;
 	task_post(&c->task);
 }
