@@ -33,7 +33,7 @@ part_answers() {
 	kafka-*) probe_kafka 127.0.0.1 "$REPLY" "$KAFKA_NODES" ;;
 	redis) probe_redis 127.0.0.1 "$REPLY" ;;
 	postgres) probe_postgres 127.0.0.1 "$REPLY" ;;
-	sluice-sim) probe_port 127.0.0.1 "$REPLY" ;;
+	sluice-sim) probe_ready 127.0.0.1 $((PORTS + 31)) ;;
 	*) probe_ready 127.0.0.1 "$REPLY" ;;
 	esac
 }

@@ -28,8 +28,6 @@ probe_kafka() {
 	) 2>/dev/null
 }
 
-# probe_port HOST PORT: something accepts connections.
-probe_port() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
 # http_get HOST PORT PATH: sets HTTP_STATUS (000 when there is no answer) and HTTP_BODY (its first line).
 http_get() {
