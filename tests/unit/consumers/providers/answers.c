@@ -1,0 +1,369 @@
+#include <math.h>
+
+#include "consumers/providers/provider.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "tests/unit/test.h"
+
+SUITE("providers/answers");
+
+/* What a sink heard: "[type id name]" for parts, text as it is. */
+struct heard {
+	struct buf text;
+	size_t pieces;
+};
+
+static void hear_part(void *ctx, const char *type, struct str id, struct str name)
+{
+	struct heard *h = ctx;
+
+	buf_printf(&h->text, "[%s %.*s %.*s]", type, STR_FMT(id), STR_FMT(name));
+}
+
+static void hear_text(void *ctx, struct str text)
+{
+	struct heard *h = ctx;
+
+	buf_add_str(&h->text, text);
+	h->pieces++;
+}
+
+static struct answer *begin(const char *provider, struct heard *h, int status)
+{
+	struct answer_sink sink = {hear_part, hear_text, h};
+	struct answer *a = provider_find(str_of(provider))->answer_new(&sink);
+	struct http_field fields[] = {
+	    {STR("content-type"),
+	     status == 200 ? STR("text/event-stream; charset=utf-8") : STR("application/json")},
+	    {STR("request-id"), STR("req_7")},
+	    {STR("retry-after"), STR("2")},
+	};
+
+	answer_head(a, status, fields, 3);
+	return a;
+}
+
+#define A_START                                                                                  \
+	"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\"," \
+	"\"usage\":{\"input_tokens\":12,\"cache_creation_input_tokens\":5,"                      \
+	"\"cache_read_input_tokens\":100,\"output_tokens\":1}}}\n\n"
+#define A_BLOCK(i, block)                                                                   \
+	"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":" #i \
+	",\"content_block\":" block "}\n\n"
+#define A_TEXT(i, text)                                                                     \
+	"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":" #i \
+	",\"delta\":{\"type\":\"text_delta\",\"text\":\"" text "\"}}\n\n"
+#define A_STOP                                                                                \
+	"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":" \
+	"\"end_turn\"},\"usage\":{\"output_tokens\":9}}\n\n"                                  \
+	"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+
+TEST(anthropic_text_comes_whole_with_its_usage)
+{
+	struct heard h = {0};
+	struct answer *a = begin("anthropic", &h, 200);
+	const struct answer_outcome *o = answer_outcome(a);
+
+	answer_data(a,
+		    STR(A_START A_BLOCK(0, "{\"type\":\"text\",\"text\":\"\"}") A_TEXT(0, "a\\\"b")
+			    A_TEXT(0, "\\u00e9\\n") A_TEXT(0, "\xF0\x9F\x99\x82") A_STOP));
+	ck_assert_view(buf_str(&h.text), "a\"b\xC3\xA9\n\xF0\x9F\x99\x82");
+	ck_assert(o->complete);
+	ck_assert_int_eq(o->fault, FAULT_NONE);
+	ck_assert_str_eq(o->finish_reason, "stop");
+	ck_assert_int_eq(o->usage.input_tokens, 117);
+	ck_assert_int_eq(o->usage.cached_input_tokens, 100);
+	ck_assert_int_eq(o->usage.cache_write_tokens, 5);
+	ck_assert_int_eq(o->usage.output_tokens, 9);
+	ck_assert_view(o->request_id, "req_7");
+	answer_free(a);
+	buf_fini(&h.text);
+}
+
+TEST(any_split_of_the_bytes_gives_the_same_answer)
+{
+	static const char all[] = A_START A_BLOCK(0, "{\"type\":\"text\",\"text\":\"\"}")
+	    A_TEXT(0, "one") A_TEXT(0, "t\\\\wo") A_TEXT(0, "\xE2\x82\xAC") A_STOP;
+
+	for (size_t piece = 1; piece < 40; piece++) {
+		struct heard h = {0};
+		struct answer *a = begin("anthropic", &h, 200);
+
+		for (size_t at = 0; at < sizeof(all) - 1; at += piece) {
+			size_t left = sizeof(all) - 1 - at;
+
+			answer_data(a, (struct str){all + at, left < piece ? left : piece});
+		}
+		ck_assert_view(buf_str(&h.text), "onet\\wo\xE2\x82\xAC");
+		ck_assert(answer_outcome(a)->complete);
+		answer_free(a);
+		buf_fini(&h.text);
+	}
+}
+
+TEST(anthropic_thinking_and_tools_are_parts)
+{
+	struct heard h = {0};
+	struct answer *a = begin("anthropic", &h, 200);
+
+	answer_data(a, STR(A_START A_BLOCK(0, "{\"type\":\"thinking\",\"thinking\":\"\"}")));
+	answer_data(a, STR("data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":"
+			   "{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}}\n\n"));
+	answer_data(a, STR(A_BLOCK(1, "{\"type\":\"text\",\"text\":\"\"}") A_TEXT(1, "hi")));
+	answer_data(a, STR(A_BLOCK(2, "{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"grade\"}")));
+	answer_data(a,
+		    STR("data: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":"
+			"{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"a\\\":1}\"}}\n\n"));
+	ck_assert_view(buf_str(&h.text), "[thinking  ]hm[text  ]hi[tool_call t1 grade]{\"a\":1}");
+	answer_free(a);
+	buf_fini(&h.text);
+}
+
+TEST(an_end_without_the_terminator_is_a_cut)
+{
+	struct heard h = {0};
+	struct answer *a = begin("anthropic", &h, 200);
+
+	answer_data(a,
+		    STR(A_START A_BLOCK(0, "{\"type\":\"text\",\"text\":\"\"}") A_TEXT(0, "half")));
+	answer_end(a);
+	ck_assert(!answer_outcome(a)->complete);
+	ck_assert_int_eq(answer_outcome(a)->fault, FAULT_PROVIDER_CUT);
+	answer_free(a);
+	buf_fini(&h.text);
+}
+
+TEST(an_error_event_inside_a_200_is_a_fault)
+{
+	struct heard h = {0};
+	struct answer *a = begin("anthropic", &h, 200);
+
+	answer_data(a, STR("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":"
+			   "\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n"));
+	ck_assert_int_eq(answer_outcome(a)->fault, FAULT_PROVIDER_OVERLOADED);
+	ck_assert_view(answer_outcome(a)->message, "Overloaded");
+	answer_data(a, STR(A_TEXT(0, "late") A_STOP));
+	ck_assert(!answer_outcome(a)->complete);
+	ck_assert_uint_eq(h.text.len, 0);
+	answer_free(a);
+}
+
+TEST(a_malformed_event_is_a_fault)
+{
+	struct heard h = {0};
+	struct answer *a = begin("openai", &h, 200);
+
+	answer_data(a, STR("data: {\"choices\":[{\"delta\":{\"content\":\"x\"\n\n"));
+	ck_assert_int_eq(answer_outcome(a)->fault, FAULT_PROVIDER_MALFORMED);
+	answer_free(a);
+}
+
+/* Status, body and what it must mean. */
+static const struct {
+	const char *provider;
+	int status;
+	const char *body;
+	enum fault fault;
+} errors[] = {
+    {"anthropic", 429, "{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_RATE},
+    {"anthropic", 429,
+     "{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":{\"error_code\":"
+     "\"enforced_spend_limit_reached\"}}}",
+     FAULT_PROVIDER_QUOTA},
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"Your credit balance is too "
+     "low\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"anthropic", 400, "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"no\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 401, "{\"error\":{\"type\":\"authentication_error\",\"message\":\"no\"}}",
+     FAULT_PROVIDER_AUTH},
+    {"anthropic", 529, "{\"error\":{\"type\":\"overloaded_error\",\"message\":\"no\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 413, "<html>too large</html>", FAULT_PROVIDER_TOO_BIG},
+    {"anthropic", 522, "<html>", FAULT_PROVIDER_OVERLOADED},
+    {"openai", 429,
+     "{\"error\":{\"message\":\"Limit 3, Used 2, Requested "
+     "2.\",\"type\":\"tokens\",\"code\":\"rate_limit_exceeded\"}}",
+     FAULT_PROVIDER_RATE},
+    {"openai", 429,
+     "{\"error\":{\"message\":\"Limit 3, Requested "
+     "5.\",\"type\":\"tokens\",\"code\":\"rate_limit_exceeded\"}}",
+     FAULT_PROVIDER_TOO_BIG},
+    {"openai", 429,
+     "{\"error\":{\"message\":\"m\",\"type\":\"insufficient_quota\",\"code\":\"insufficient_"
+     "quota\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"openai", 401,
+     "{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\",\"code\":\"invalid_api_"
+     "key\"}}",
+     FAULT_PROVIDER_AUTH},
+    {"openai", 404,
+     "{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\",\"code\":\"model_not_"
+     "found\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", 503,
+     "{\"error\":{\"message\":\"m\",\"type\":\"service_unavailable_error\",\"code\":\"server_is_"
+     "overloaded\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"openai", 500, "", FAULT_PROVIDER_OVERLOADED},
+};
+
+TEST(every_refusal_has_its_fault)
+{
+	for (size_t i = 0; i < countof(errors); i++) {
+		struct heard h = {0};
+		struct answer *a = begin(errors[i].provider, &h, errors[i].status);
+
+		answer_data(a, str_of(errors[i].body));
+		answer_end(a);
+		ck_assert_msg(answer_outcome(a)->fault == errors[i].fault, "line %zu: fault %d", i,
+			      (int)answer_outcome(a)->fault);
+		ck_assert_int_eq(answer_outcome(a)->retry_after_ms, 2000);
+		answer_free(a);
+	}
+}
+
+#define O_CHUNK(delta, finish)                                                                \
+	"data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0," \
+	"\"delta\":" delta ",\"finish_reason\":" finish "}],\"usage\":null}\n\n"
+
+TEST(openai_is_complete_with_a_reason_and_done)
+{
+	struct heard h = {0};
+	struct answer *a = begin("openai", &h, 200);
+	const struct answer_outcome *o = answer_outcome(a);
+
+	answer_data(a, STR(O_CHUNK("{\"role\":\"assistant\",\"content\":\"\"}", "null")));
+	answer_data(a, STR(O_CHUNK("{\"content\":\"He\"}", "null")
+			       O_CHUNK("{\"content\":\"y\\t\"}", "null")));
+	answer_data(a, STR(O_CHUNK("{}", "\"length\"")));
+	answer_data(
+	    a, STR("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":2,"
+		   "\"prompt_tokens_details\":{\"cached_tokens\":40}}}\n\n"));
+	ck_assert(!o->complete);
+	answer_data(a, STR("data: [DONE]\n\n"));
+	ck_assert(o->complete);
+	ck_assert_view(buf_str(&h.text), "Hey\t");
+	ck_assert_str_eq(o->finish_reason, "length");
+	ck_assert_int_eq(o->usage.input_tokens, 50);
+	ck_assert_int_eq(o->usage.cached_input_tokens, 40);
+	answer_free(a);
+	buf_fini(&h.text);
+}
+
+TEST(openai_done_without_a_reason_is_a_cut)
+{
+	struct heard h = {0};
+	struct answer *a = begin("openai", &h, 200);
+
+	answer_data(a, STR(O_CHUNK("{\"content\":\"He\"}", "null") "data: [DONE]\n\n"));
+	answer_end(a);
+	ck_assert_int_eq(answer_outcome(a)->fault, FAULT_PROVIDER_CUT);
+	answer_free(a);
+	buf_fini(&h.text);
+}
+
+TEST(openai_tool_calls_are_parts)
+{
+	struct heard h = {0};
+	struct answer *a = begin("openai", &h, 200);
+
+	answer_data(a,
+		    STR(O_CHUNK("{\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"type\":\"function\","
+				"\"function\":{\"name\":\"f\",\"arguments\":\"\"}}]}",
+				"null")));
+	answer_data(
+	    a, STR(O_CHUNK("{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{}\"}}]}",
+			   "null")));
+	answer_data(a, STR(O_CHUNK("{\"tool_calls\":[{\"index\":1,\"id\":\"c2\",\"function\":"
+				   "{\"name\":\"g\",\"arguments\":\"[]\"}}]}",
+				   "null")));
+	ck_assert_view(buf_str(&h.text), "[tool_call c1 f]{}[tool_call c2 g][]");
+	answer_free(a);
+	buf_fini(&h.text);
+}
+
+/* ── requests ── */
+
+static struct json_object *built(const char *provider, const char *dialect, const char *body,
+				 char why[static 128])
+{
+	struct json_object *tree = NULL, *made = NULL;
+	struct json_error error;
+	struct provider_request request;
+	struct ask ask = {
+	    .dialect = dialect, .model = "m-1", .key = "sk-x", .temperature = (double)NAN};
+
+	ck_assert_int_eq(json_read(str_of(body), &tree, &error), JSON_OK);
+	if (strcmp(dialect, "native") == 0)
+		ask.messages = tree;
+	else
+		ask.request = tree;
+	if (provider_find(str_of(provider))->build(&ask, &request, why) == PROVIDER_BUILT)
+		ck_assert_int_eq(json_read(buf_str(&request.body), &made, &error), JSON_OK);
+	provider_request_fini(&request);
+	json_object_put(tree);
+	return made;
+}
+
+static const struct {
+	const char *provider;
+	const char *dialect;
+	const char *body;
+	const char *made; /* NULL: cannot, and @why says what */
+	const char *why;
+} requests[] = {
+    {"anthropic", "native", "[{\"role\":\"user\",\"content\":\"hi\"}]",
+     "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"model\":\"m-1\",\"stream\":true,"
+     "\"max_tokens\":4096}",
+     NULL},
+    {"openai", "native", "[{\"role\":\"user\",\"content\":\"hi\"}]",
+     "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"model\":\"m-1\",\"stream\":true,"
+     "\"stream_options\":{\"include_usage\":true}}",
+     NULL},
+    {"anthropic", "anthropic", "{\"model\":\"alias\",\"max_tokens\":5,\"messages\":[],\"top_k\":3}",
+     "{\"model\":\"m-1\",\"max_tokens\":5,\"messages\":[],\"top_k\":3,\"stream\":true}", NULL},
+    {"anthropic", "openai",
+     "{\"model\":\"a\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\","
+     "\"content\":[{\"type\":\"text\",\"text\":\"u\"}]}],\"max_completion_tokens\":7,\"stop\":"
+     "\"x\"}",
+     "{\"messages\":[{\"role\":\"user\",\"content\":\"u\"}],\"max_tokens\":7,\"system\":\"s\","
+     "\"stop_sequences\":[\"x\"],\"model\":\"m-1\",\"stream\":true}",
+     NULL},
+    {"anthropic", "openai", "{\"messages\":[],\"logit_bias\":{}}", NULL,
+     "logit_bias has no counterpart at this provider"},
+    {"openai", "anthropic",
+     "{\"system\":[{\"type\":\"text\",\"text\":\"s\"}],\"messages\":[{\"role\":\"user\","
+     "\"content\":\"u\"}],\"max_tokens\":7}",
+     "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"}]"
+     ",\"max_completion_tokens\":7,\"model\":\"m-1\",\"stream\":true,\"stream_options\":{\"include_"
+     "usage\":true}}",
+     NULL},
+    {"openai", "anthropic",
+     "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}", NULL,
+     "messages[0] has no counterpart at this provider"},
+};
+
+TEST(requests_are_written_in_the_providers_words)
+{
+	for (size_t i = 0; i < countof(requests); i++) {
+		char why[128] = "";
+		struct json_object *made =
+		    built(requests[i].provider, requests[i].dialect, requests[i].body, why);
+		struct json_object *want = NULL;
+		struct json_error error;
+
+		if (!requests[i].made) {
+			ck_assert_ptr_null(made);
+			ck_assert_str_eq(why, requests[i].why);
+			continue;
+		}
+		ck_assert_int_eq(json_read(str_of(requests[i].made), &want, &error), JSON_OK);
+		ck_assert_msg(json_object_equal(made, want), "line %zu: %s", i,
+			      json_object_to_json_string(made));
+		json_object_put(made);
+		json_object_put(want);
+	}
+}
