@@ -87,7 +87,7 @@ secrets_make() {
 	for name in postgres anthropic openai; do
 		[[ -s $DIR/keys/$name ]] && continue
 		random_word
-		(umask 077 && printf '%s\n' "${name/postgres/}${name:+-}local-$REPLY" | sed 's/^-//' >"$DIR/keys/$name")
+		(umask 077 && printf "sim-%s\n" "$REPLY" >"$DIR/keys/$name")
 	done
 }
 

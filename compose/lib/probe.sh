@@ -28,7 +28,6 @@ probe_kafka() {
 	) 2>/dev/null
 }
 
-
 # http_get HOST PORT PATH: sets HTTP_STATUS (000 when there is no answer) and HTTP_BODY (its first line).
 http_get() {
 	local reply
