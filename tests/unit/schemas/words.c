@@ -130,7 +130,7 @@ TEST(lanes_are_found_by_name)
 
 	ck_assert_int_eq(lane_find(STR("high"), &lane), LANE_FOUND);
 	ck_assert_int_eq(lane, LANE_HIGH);
-	ck_assert_int_eq(lane_find(STR("urgent"), &lane), LANE_UNKNOWN);
+	ck_assert_int_eq(lane_find(STR("urgent"), &lane), LANE_NOT_FOUND);
 	ck_assert_str_eq(topic_info(lane_topic_llm(LANE_BACKGROUND))->name, "llm.background");
 }
 
