@@ -68,6 +68,7 @@ struct archive {
 	bool paused;
 	size_t
 	    limit; /* records of the next batch: falls where PostgreSQL refuses one, to find the record that it refuses */
+	size_t suspects; /* about so many records more may hold it: the limit does not grow */
 	int32_t refused_partition; /* the record that is skipped when it comes again; -1: none */
 	int64_t refused_offset;
 	unsigned failures;
@@ -277,7 +278,6 @@ static void on_record(void *ctx, int32_t partition, int64_t offset, uint64_t wal
 	}
 	a->places[partition].read = offset + 1;
 	if (!good) {
-		count(a->metric.bad, 1);
 		log_error(&a->svc->log, "result skipped", F_STR("topic", a->topic),
 			  F_INT("partition", partition), F_INT("offset", offset),
 			  F_STR("why", why));
@@ -329,20 +329,22 @@ static bool all_moved(void *ctx, const struct pg_rows *rows)
 static void committed(struct archive *a, const struct pg_rows *rows)
 {
 	size_t rows_made = (size_t)pg_int(rows, 0, 0, 0);
-	size_t grown = a->limit * 2;
+	size_t grown = a->limit * 2, most = (size_t)a->options->batch_records;
 
 	series_add(metric_one(a->metric.batches, "done"), 1);
 	series_observe_us(metric_only(a->metric.batch), loop_now_us(a->svc->loop) - a->begun_us);
 	count(a->metric.rows, rows_made);
 	count(a->metric.calls, (size_t)pg_int(rows, 0, 1, 0));
 	count(a->metric.duplicates, a->sending.rows - rows_made + a->sending.repeated);
+	count(a->metric.bad, a->sending.records - a->sending.rows - a->sending.repeated);
 	log_debug(&a->svc->log, "batch committed", F_UINT("records", a->sending.records),
 		  F_UINT("rows", rows_made));
 	for (int32_t p = 0; p < a->place_count; p++)
 		a->places[p].stored = a->places[p].sent;
 	a->failures = 0;
-	a->limit =
-	    grown < (size_t)a->options->batch_records ? grown : (size_t)a->options->batch_records;
+	a->suspects -= a->sending.records < a->suspects ? a->sending.records : a->suspects;
+	if (!a->suspects)
+		a->limit = grown < most ? grown : most;
 	batch_fini(&a->sending);
 	sm_move(&a->sm, ARCHIVE_READING);
 	if (a->filling.records) {
@@ -358,6 +360,8 @@ static void committed(struct archive *a, const struct pg_rows *rows)
 /* A record that PostgreSQL will never take: found by halving, then skipped. */
 static void refused(struct archive *a)
 {
+	a->failures = 0;
+	a->suspects = a->sending.records;
 	if (a->sending.records > 1) {
 		a->limit = a->sending.records / 2;
 		return;
