@@ -1,0 +1,191 @@
+/* GET /v1/jobs/{id}/events: a job's events as Server-Sent Events, with resume. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/relay/follow.h"
+#include "producer/front.h"
+#include "producer/sse_out.h"
+#include "producer/view.h"
+#include "schemas/keys.h"
+
+struct watch_job {
+	struct exchange *x;
+	struct follow *follow;
+	struct timer comment;
+	bool named; /* the client named a position */
+	bool begun;
+};
+
+static void watch_drop(void *work, bool left)
+{
+	struct watch_job *w = work;
+
+	(void)left;
+	follow_close(w->follow);
+	timer_stop(&w->comment);
+	mem_free(w);
+}
+
+static void on_comment(struct timer *t)
+{
+	struct watch_job *w = container_of(t, struct watch_job, comment);
+
+	exchange_write(w->x, STR(": keep-alive\n\n"));
+	timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
+}
+
+/* Sends an event and takes the buffer's memory back. */
+static void send_event(struct watch_job *w, struct buf *out)
+{
+	timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
+	if (!exchange_write(w->x, buf_str(out)))
+		follow_pause(w->follow, true);
+	buf_fini(out);
+}
+
+static void put_id(struct buf *out, int64_t attempt, int64_t at)
+{
+	buf_printf(out, "id: %" PRId64 ":%" PRId64 "\n", attempt, at);
+}
+
+static void on_state(void *ctx, const struct job_view *view, bool resumed)
+{
+	struct watch_job *w = ctx;
+	struct buf out = {0};
+
+	w->begun = true;
+	exchange_stream(w->x);
+	timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
+	if (resumed)
+		return;
+	put_id(&out, view->attempt, 0);
+	if (w->named)
+		sse_reset(&out, w->x->param, view->attempt, "position");
+	else
+		sse_state(&out, w->x->param, view);
+	send_event(w, &out);
+}
+
+static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
+{
+	struct watch_job *w = ctx;
+	struct buf out = {0};
+
+	put_id(&out, attempt, at + (int64_t)text.len);
+	sse_delta(&out, w->x->param, attempt, at, text);
+	send_event(w, &out);
+}
+
+static void on_event(void *ctx, const struct event *event)
+{
+	struct watch_job *w = ctx;
+	struct buf out = {0};
+
+	put_id(&out, follow_attempt(w->follow), follow_at(w->follow));
+	sse_event(&out, event);
+	send_event(w, &out);
+}
+
+static void on_reset(void *ctx, int64_t attempt)
+{
+	struct watch_job *w = ctx;
+	struct buf out = {0};
+
+	put_id(&out, attempt, 0);
+	sse_reset(&out, w->x->param, attempt, "restart");
+	send_event(w, &out);
+}
+
+static void on_end(void *ctx, const struct follow_end *end)
+{
+	struct watch_job *w = ctx;
+	struct buf out = {0};
+
+	put_id(&out, end->attempt, follow_at(w->follow));
+	sse_end(&out, w->x->param, end);
+	send_event(w, &out);
+	timer_stop(&w->comment);
+	exchange_end(w->x);
+}
+
+static void on_gone(void *ctx, bool unsure)
+{
+	struct watch_job *w = ctx;
+
+	timer_stop(&w->comment);
+	if (w->begun)
+		exchange_end(w->x); /* the client comes again with its position */
+	else if (unsure)
+		exchange_fault(w->x, FAULT_STATE_UNKNOWN, NULL);
+	else
+		exchange_fault(w->x, FAULT_NOT_FOUND, "There is no such job.");
+}
+
+static const struct follow_ops watch_ops = {.state = on_state,
+					    .delta = on_delta,
+					    .event = on_event,
+					    .reset = on_reset,
+					    .end = on_end,
+					    .gone = on_gone};
+
+static void watch_writable(void *work)
+{
+	struct watch_job *w = work;
+
+	follow_pause(w->follow, false);
+}
+
+static void watch_drain(void *work)
+{
+	struct watch_job *w = work;
+
+	/* The stream goes on elsewhere from where it stands. */
+	follow_close(w->follow);
+	w->follow = NULL;
+	timer_stop(&w->comment);
+	if (w->begun)
+		exchange_end(w->x);
+	else
+		exchange_fault(w->x, FAULT_DRAINING, NULL);
+}
+
+/* "attempt:byte". */
+static bool position_read(struct str text, int64_t *ret_attempt, int64_t *ret_at)
+{
+	struct str attempt;
+	uint64_t a, b;
+
+	if (!str_split(&text, ':', &attempt) || !str_u64(attempt, &a) || !str_u64(text, &b) ||
+	    a > INT64_MAX || b > INT64_MAX)
+		return false;
+	*ret_attempt = (int64_t)a;
+	*ret_at = (int64_t)b;
+	return true;
+}
+
+void jobs_events(struct exchange *x)
+{
+	struct follow_request request = {.job = x->param, .org = str_of(x->who.org)};
+	struct str named = http_query_value(x->req, "after");
+	struct watch_job *w;
+
+	if (!named.ptr)
+		named = http_field(x->req, "last-event-id");
+	if (named.ptr && !position_read(named, &request.attempt, &request.at)) {
+		exchange_fault(x, FAULT_RESUME_INVALID, NULL);
+		return;
+	}
+	w = mem_new(struct watch_job);
+	w->x = x;
+	/* "0:0" is what a client has seen before the first attempt: nothing to take back. */
+	w->named = named.ptr && (request.attempt || request.at);
+	x->work = w;
+	x->drop = watch_drop;
+	x->writable = watch_writable;
+	x->drain = watch_drain;
+	timer_init(&w->comment, x->front->loop, on_comment);
+	w->follow = follow_open(x->front->relay, &request, &watch_ops, w);
+}

@@ -1,0 +1,463 @@
+#include "producer/front.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/lane/lane.h"
+#include "lib/relay/follow.h"
+#include "lib/store/blob.h"
+#include "lib/store/pg.h"
+#include "lib/store/redis.h"
+#include "producer/submit.h"
+
+#define OPTION_OF struct front_options
+const struct option front_option_table[] = {
+#define OPTION OPTION_LINE
+#include "producer/options.def"
+#undef OPTION
+};
+const size_t front_option_count = countof(front_option_table);
+
+static const struct route routes[] = {
+#define ROUTE(method, pattern, dialect, serve, help) {#method, pattern, DIALECT_##dialect, serve},
+#include "producer/routes.def"
+#undef ROUTE
+};
+
+/* ── routing ── */
+
+/* True where @path has the form of @pattern; what stands for `{id}` goes to @ret_param. */
+static bool path_fits(const char *pattern, struct str path, struct str *ret_param)
+{
+	struct str want = str_of(pattern), want_part, part;
+
+	for (;;) {
+		bool more_want = str_split(&want, '/', &want_part),
+		     more = str_split(&path, '/', &part);
+
+		if (more_want != more)
+			return false;
+		if (!more)
+			return true;
+		if (str_is(want_part, "{id}") && part.len)
+			*ret_param = part;
+		else if (!str_eq(want_part, part))
+			return false;
+	}
+}
+
+static const struct route *route_find(struct http_req *req, struct str *ret_param,
+				      struct buf *allow)
+{
+	struct str method = http_method(req);
+
+	if (str_is(method, "HEAD"))
+		method = STR("GET");
+	for (size_t i = 0; i < countof(routes); i++) {
+		if (!path_fits(routes[i].pattern, http_path(req), ret_param))
+			continue;
+		if (str_is(method, routes[i].method))
+			return &routes[i];
+		if (allow->len)
+			buf_add_text(allow, ", ");
+		buf_add_text(allow, routes[i].method);
+	}
+	return NULL;
+}
+
+/* The key as the client sent it; empty where there is none. */
+static struct str key_of(struct http_req *req)
+{
+	struct str auth = http_field(req, "authorization"), scheme;
+
+	if (auth.len && str_split(&auth, ' ', &scheme) && str_is_nocase(scheme, "bearer"))
+		return str_trim(auth);
+	return http_field(req, "x-api-key");
+}
+
+static bool is_json(struct http_req *req)
+{
+	struct str type = http_field(req, "content-type"), media;
+
+	if (!type.len || !str_split(&type, ';', &media))
+		return true;
+	return str_is_nocase(str_trim(media), "application/json");
+}
+
+/* ── an exchange's life ── */
+
+static void exchange_free(struct exchange *x)
+{
+	struct front *front = x->front;
+
+	if (x->key)
+		keys_cancel(x->key);
+	list_remove(&x->link);
+	front->open--;
+	series_set(metric_only(front->metric_open), (double)front->open);
+	mem_free(x);
+	if (front->draining && !front->open)
+		svc_drained(front->svc);
+}
+
+static void serve(struct exchange *x)
+{
+	if (!x->known || !x->body_read || x->answered)
+		return;
+	x->wall_ms = loop_wall_ms(x->front->loop);
+	x->route->serve(x);
+}
+
+static void on_key(void *ctx, enum keys_result result, const struct identity *identity)
+{
+	struct exchange *x = ctx;
+
+	x->key = NULL;
+	switch (result) {
+	case KEYS_GOOD:
+		x->who = *identity;
+		x->known = true;
+		serve(x);
+		return;
+	case KEYS_BAD:
+		exchange_fault(x, FAULT_UNAUTHENTICATED, NULL);
+		return;
+	case KEYS_UNSURE:
+		exchange_fault(x, FAULT_UNAVAILABLE,
+			       "The API key cannot be checked now. Nothing was accepted.");
+		return;
+	}
+}
+
+static struct exchange *exchange_new(struct front *front, struct http_req *req)
+{
+	struct exchange *x = mem_new(struct exchange);
+
+	x->front = front;
+	x->req = req;
+	x->dialect = http_field(req, "anthropic-version").len ? DIALECT_ANTHROPIC : DIALECT_NATIVE;
+	id_make(x->id, "req", loop_wall_ms(front->loop), loop_rand(front->loop));
+	list_push_back(&front->exchanges, &x->link);
+	front->open++;
+	series_set(metric_only(front->metric_open), (double)front->open);
+	http_set_ctx(req, x);
+	http_add_field(req, "x-request-id", str_of(x->id));
+	http_add_field(req, "request-id", str_of(x->id));
+	return x;
+}
+
+static void on_head(void *ctx, struct http_req *req)
+{
+	struct front *front = ctx;
+	struct exchange *x = exchange_new(front, req);
+	struct buf allow = {0};
+	struct str key = key_of(req);
+
+	x->route = route_find(req, &x->param, &allow);
+	http_body_limit(req, front->options->max_body_bytes);
+	if (x->route && (x->route->dialect != DIALECT_OPENAI || x->dialect == DIALECT_NATIVE))
+		x->dialect = x->route->dialect;
+	if (!x->route && allow.len) {
+		http_add_field(req, "allow", buf_str(&allow));
+		exchange_fault(x, FAULT_METHOD_NOT_ALLOWED, NULL);
+	} else if (!x->route) {
+		exchange_fault(x, FAULT_NOT_FOUND, "There is no such route.");
+	} else if (!key.len) {
+		exchange_fault(x, FAULT_UNAUTHENTICATED, NULL);
+	} else if (strcmp(x->route->method, "POST") == 0 && x->route->serve != not_yet &&
+		   !is_json(req)) {
+		exchange_fault(x, FAULT_UNSUPPORTED_MEDIA, NULL);
+	} else {
+		x->key = keys_check(front->keys, key, on_key, x);
+	}
+	buf_fini(&allow);
+}
+
+static void on_request(void *ctx, struct http_req *req)
+{
+	struct exchange *x = http_ctx(req);
+
+	(void)ctx;
+	x->body_read = true;
+	serve(x);
+}
+
+static void on_over(struct http_req *req, bool left)
+{
+	struct exchange *x = http_ctx(req);
+
+	if (!x)
+		return;
+	http_set_ctx(req, NULL);
+	if (x->drop)
+		x->drop(x->work, left);
+	exchange_free(x);
+}
+
+static void on_gone(void *ctx, struct http_req *req)
+{
+	struct front *front = ctx;
+
+	series_add(metric_only(front->metric_hang_ups), 1);
+	on_over(req, true);
+}
+
+static void on_done(void *ctx, struct http_req *req)
+{
+	(void)ctx;
+	on_over(req, false);
+}
+
+static void on_writable(void *ctx, struct http_req *req)
+{
+	struct exchange *x = http_ctx(req);
+
+	(void)ctx;
+	if (x && x->writable)
+		x->writable(x->work);
+}
+
+static enum fault fault_of_status(int status)
+{
+	for (size_t i = 0; fault_at(i); i++) {
+		if (fault_at(i)->status == status)
+			return fault_at(i)->fault;
+	}
+	return status < 500 ? FAULT_INVALID_REQUEST : FAULT_INTERNAL;
+}
+
+static void on_error_fields(void *ctx, struct http_req *req, int status)
+{
+	struct front *front = ctx;
+	struct exchange *x = http_ctx(req);
+
+	(void)status;
+	if (x) {
+		memcpy(front->error_id, x->id, sizeof(x->id));
+		return;
+	}
+	id_make(front->error_id, "req", loop_wall_ms(front->loop), loop_rand(front->loop));
+	http_add_field(req, "x-request-id", str_of(front->error_id));
+	http_add_field(req, "request-id", str_of(front->error_id));
+}
+
+/* What the server answers by itself, before there is a request that one could know the dialect of. */
+static void on_error_body(void *ctx, int status, const char *reason, struct str *ret_type,
+			  struct str *ret_body)
+{
+	struct front *front = ctx;
+	struct refusal refusal = {
+	    .fault = fault_of_status(status), .message = reason, .offset = -1};
+
+	buf_reset(&front->error_body);
+	error_body(&front->error_body, DIALECT_NATIVE, &refusal, str_of(front->error_id));
+	*ret_type = STR("application/json");
+	*ret_body = buf_str(&front->error_body);
+}
+
+static const struct http_server_ops server_ops = {
+    .head = on_head,
+    .request = on_request,
+    .gone = on_gone,
+    .done = on_done,
+    .writable = on_writable,
+    .error_fields = on_error_fields,
+    .error_body = on_error_body,
+};
+
+const struct config *exchange_config(const struct exchange *x)
+{
+	return x->front->svc->config;
+}
+
+struct str exchange_traceparent(const struct exchange *x)
+{
+	struct str text = http_field(x->req, "traceparent");
+	bool good = text.len == 55;
+
+	for (size_t i = 0; good && i < text.len; i++) {
+		char c = text.ptr[i];
+
+		good = i == 2 || i == 35 || i == 52
+			   ? c == '-'
+			   : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+	}
+	return good ? text : STR("");
+}
+
+void not_yet(struct exchange *x)
+{
+	exchange_fault(x, FAULT_NOT_SUPPORTED, "This route is not supported yet.");
+}
+
+/* ── the process ── */
+
+static int open_server(struct front *front)
+{
+	struct http_server_options o = http_server_defaults();
+	const struct front_options *own = front->options;
+
+	o.listen = own->listen;
+	o.reuse_port = front->svc->workers > 1;
+	o.max_body_bytes = own->max_body_bytes;
+	o.max_connections = (size_t)own->max_connections;
+	if (own->cert_file[0]) {
+		o.cert_file = own->cert_file;
+		o.key_file = own->key_file;
+		o.http2 = true;
+	}
+	return http_server_open(front->loop, &o, &server_ops, front, &front->log, &front->server);
+}
+
+static int open_writer(struct front *front)
+{
+	const struct config_kafka *k = &front->svc->config->kafka;
+	struct lane_setting *settings = mem_alloc((k->setting_count + 1) * sizeof(*settings));
+	struct lane_writer_options o = {
+	    .kafka = {.brokers = k->brokers,
+		      .client_id = front->svc->id,
+		      .settings = settings,
+		      .setting_count = k->setting_count},
+	    .timeout_us = front->options->produce_ms * US_PER_MS,
+	    .max_pending = 100000,
+	};
+	int r;
+
+	for (size_t i = 0; i < k->setting_count; i++)
+		settings[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
+	r = lane_writer_open(front->loop, &o, &front->log, &front->writer);
+	mem_free(settings);
+	return r;
+}
+
+static int open_stores(struct front *front)
+{
+	static const struct redis_ops redis_ops = {0};
+	const struct config *config = front->svc->config;
+	struct redis_options redis = redis_defaults();
+	struct pg_options pg = pg_defaults();
+	int r;
+
+	redis.url = config->redis.url;
+	redis.ca_file = config->redis.ca_file[0] ? config->redis.ca_file : NULL;
+	redis.connections = (uint32_t)config->redis.connections;
+	redis.timeout_us = config->redis.command_ms * US_PER_MS;
+	r = redis_open(front->loop, &redis, &redis_ops, front, &front->log, &front->redis);
+	if (r < 0)
+		return err_trace(r);
+	pg.conninfo = config->postgres.conninfo;
+	pg.connections = (uint32_t)config->postgres.connections;
+	pg.timeout_us = config->postgres.query_ms * US_PER_MS;
+	r = pg_open(front->loop, &pg, &front->log, &front->pg);
+	if (r < 0)
+		return err_trace(r);
+	return blob_open(front->loop, config->blob.dir, &front->log, &front->blob);
+}
+
+static void make_submitter(struct front *front)
+{
+	struct submitter_options o = {.loop = front->loop,
+				      .redis = front->redis,
+				      .pg = front->pg,
+				      .writer = front->writer,
+				      .blob = front->blob,
+				      .config = front->svc->config,
+				      .topic_prefix = front->svc->config->kafka.topic_prefix,
+				      .max_open_turns = front->options->max_open_turns,
+				      .log = &front->log};
+
+	front->submitter = submitter_new(&o);
+}
+
+int front_open(struct svc *svc, void **ret_front)
+{
+	struct front *front = mem_new(struct front);
+	int r;
+
+	*ret_front = front;
+	front->svc = svc;
+	front->loop = svc->loop;
+	front->log = svc->log;
+	front->options = svc->options;
+	list_init(&front->exchanges);
+#define METRIC(field, name, type, help, labels) \
+	front->metric_##field = metric_register(&svc->metrics, name, METRIC_##type, help, labels);
+#include "producer/metrics.def"
+#undef METRIC
+	r = open_stores(front);
+	if (r >= 0)
+		r = open_writer(front);
+	if (r >= 0) {
+		front->keys = keys_new(front->loop, front->pg, NULL, &front->log);
+		front->relay = relay_new(front->loop, front->redis, front->pg, &front->log);
+		relay_use_blob(front->relay, front->blob);
+		make_submitter(front);
+		r = open_server(front);
+	}
+	if (r < 0) {
+		log_error(&front->log, "front not opened", F_ERR(r));
+		return r;
+	}
+	log_info(&front->log, "listening", F_STR("address", front->options->listen),
+		 F_UINT("port", http_server_port(front->server)));
+	return 0;
+}
+
+void front_ready(void *ctx, struct svc_waits *waits)
+{
+	struct front *front = ctx;
+
+	if (!lane_writer_ready(front->writer))
+		svc_waits_for(waits, "kafka");
+	if (!redis_up(front->redis))
+		svc_waits_for(waits, "redis");
+	if (!pg_up(front->pg))
+		svc_waits_for(waits, "postgres");
+}
+
+void front_drain(void *ctx)
+{
+	struct front *front = ctx;
+
+	front->draining = true;
+	http_server_drain(front->server);
+	list_each (&front->exchanges, link) {
+		struct exchange *x = container_of(link, struct exchange, link);
+
+		if (x->drain)
+			x->drain(x->work);
+	}
+	if (!front->open)
+		svc_drained(front->svc);
+}
+
+int front_reload(void *ctx, const struct config *old)
+{
+	struct front *front = ctx;
+
+	(void)old;
+	front->options = front->svc->options;
+	submitter_reload(front->submitter, front->svc->config);
+	keys_forget(front->keys);
+	return 0;
+}
+
+void front_close(void *ctx)
+{
+	struct front *front = ctx;
+
+	front->draining = false;
+	http_server_close(front->server);
+	lane_writer_close(front->writer);
+	submitter_free(front->submitter);
+	relay_free(front->relay);
+	keys_free(front->keys);
+	blob_close(front->blob);
+	pg_close(front->pg);
+	redis_close(front->redis);
+	buf_fini(&front->error_body);
+	mem_free(front);
+}

@@ -1,0 +1,91 @@
+#include "producer/sse_out.h"
+
+#include "lib/base/json.h"
+#include "producer/view.h"
+#include "schemas/keys.h"
+
+static struct json_out begin(struct buf *out, const char *ev, struct str job)
+{
+	struct json_out o = {.buf = out};
+
+	buf_add_text(out, "event: ");
+	buf_add_text(out, ev);
+	buf_add_text(out, "\ndata: ");
+	json_open(&o, '{');
+	json_put_text(&o, "ev", ev);
+	json_put_str(&o, "job", job);
+	return o;
+}
+
+static void finish(struct json_out *o)
+{
+	json_close(o, '}');
+	buf_add_text(o->buf, "\n\n");
+}
+
+void sse_state(struct buf *out, struct str job, const struct job_view *view)
+{
+	struct json_out o;
+
+	if (view->provider.len) {
+		o = begin(out, "started", job);
+		json_put_int(&o, "attempt", view->attempt);
+		json_put_str(&o, "provider", view->provider);
+		json_put_str(&o, "model", view->model);
+	} else {
+		o = begin(out, "queued", job);
+		json_put_str(&o, "lane", view->lane);
+		json_put_null(&o, "position");
+		json_put_null(&o, "estimate_ms");
+		json_put_null(&o, "why");
+	}
+	finish(&o);
+}
+
+void sse_delta(struct buf *out, struct str job, int64_t attempt, int64_t at, struct str text)
+{
+	buf_add_text(out, "event: delta\ndata: {\"ev\":\"delta\",\"job\":\"");
+	buf_add_str(out, job);
+	buf_add_text(out, "\",\"attempt\":");
+	buf_add_i64(out, attempt);
+	buf_add_text(out, ",\"at\":");
+	buf_add_i64(out, at);
+	buf_add_text(out, ",\"text\":\"");
+	json_escape(out, text);
+	buf_add_text(out, "\"}\n\n");
+}
+
+void sse_event(struct buf *out, const struct event *event)
+{
+	buf_add_text(out, "event: ");
+	buf_add_str(out, event->ev);
+	buf_add_text(out, "\ndata: {\"ev\":\"");
+	buf_add_str(out, event->ev);
+	buf_add_text(out, "\",\"job\":\"");
+	buf_add_str(out, event->job);
+	buf_add_text(out, "\",\"attempt\":");
+	buf_add_i64(out, event->attempt);
+	if (event->payload.len) {
+		buf_add_char(out, ',');
+		buf_add_str(out, event->payload);
+	}
+	buf_add_text(out, "}\n\n");
+}
+
+void sse_reset(struct buf *out, struct str job, int64_t attempt, const char *why)
+{
+	struct json_out o = begin(out, "reset", job);
+
+	json_put_int(&o, "attempt", attempt);
+	json_put_text(&o, "why", why);
+	finish(&o);
+}
+
+void sse_end(struct buf *out, struct str job, const struct follow_end *end)
+{
+	buf_add_text(out, "event: ");
+	buf_add_text(out, event_end_name(end->status));
+	buf_add_text(out, "\ndata: ");
+	event_end_write(out, job, end->status, end->attempt, end->result);
+	buf_add_text(out, "\n\n");
+}

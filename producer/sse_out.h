@@ -1,0 +1,18 @@
+/* Events of protocol.md section 2 as lines of an event stream: `event:` and `data:`, closed by a blank line. An `id:` line is
+ * the caller's, before. */
+#ifndef SLUICE_PRODUCER_SSE_OUT_H
+#define SLUICE_PRODUCER_SSE_OUT_H
+
+#include "lib/base/buf.h"
+#include "lib/relay/follow.h"
+
+/* `queued` or `started`, as it stands. */
+void sse_state(struct buf *out, struct str job, const struct job_view *view);
+void sse_delta(struct buf *out, struct str job, int64_t attempt, int64_t at, struct str text);
+/* A live event as it came. */
+void sse_event(struct buf *out, const struct event *event);
+void sse_reset(struct buf *out, struct str job, int64_t attempt, const char *why);
+/* `result` or `fault`. */
+void sse_end(struct buf *out, struct str job, const struct follow_end *end);
+
+#endif
