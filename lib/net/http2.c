@@ -49,6 +49,7 @@ struct h2_stream {
 	int refuse; /* the status of a head beyond the limits */
 	bool has_head;
 	bool peer_ended;
+	bool asked;	/* ops.request was called */
 	bool deferred;	/* nghttp2 waits for nghttp2_session_resume_data */
 	bool out_ended; /* END_STREAM has been framed */
 };
@@ -374,8 +375,10 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	s->peer_ended = s->peer_ended || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
 	if (frame->hd.type == NGHTTP2_HEADERS)
 		on_head(s);
-	if (!c->dead && s->peer_ended && s->req.answer == HTTP_ANSWER_NONE && s->req.told)
+	if (!c->dead && s->peer_ended && !s->asked && s->req.answer == HTTP_ANSWER_NONE) {
+		s->asked = true;
 		http_tell_request(&s->req);
+	}
 	return 0;
 }
 

@@ -1,0 +1,154 @@
+/* The provider simulator: Anthropic Messages and OpenAI Chat Completions as a client sees them, with the answer, its
+ * pace and its faults under the tests' control. Refuses to think: the answer is a pure function (answer.h).
+ *
+ *   request ──▶ sim.c (who asks, which route) ──▶ ask.c (is it valid) ──▶ limit.c (may it) ──▶ call.c (the pace of
+ *   one answer) ──▶ wire.c (its bytes)
+ */
+#ifndef SLUICE_TESTS_SIM_SIM_H
+#define SLUICE_TESTS_SIM_SIM_H
+
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "lib/base/map.h"
+#include "lib/base/metric.h"
+#include "lib/net/http.h"
+#include "lib/net/loop.h"
+#include "tests/sim/ask.h"
+#include "tests/sim/directive.h"
+
+#define SIM_ID_SIZE 40
+#define SIM_TICK_US 5000
+#define SIM_SLOTS 1024
+
+struct sim_options {
+	const char *listen;
+	const char *control; /* NULL: none */
+	const char *cert;
+	const char *key;
+	bool plain;
+	uint64_t ttft_ms;
+	double rate;
+	uint64_t tokens;
+	uint64_t rpm; /* per key and model, a minute */
+	uint64_t itpm;
+	uint64_t otpm;
+};
+struct sim_options sim_defaults(void);
+
+/* What was asked of one model. */
+struct sim_model {
+	char *name;
+	uint64_t begun;	    /* valid and within the limits */
+	uint64_t completed; /* to the terminator */
+	uint64_t cancelled; /* the client went away */
+	uint64_t failed;    /* by a directive */
+	uint64_t tokens;
+};
+
+/* Continuous buckets of one key and model. */
+struct sim_limit {
+	double requests;
+	double input;
+	double output;
+	uint64_t at_us;
+};
+
+struct sim {
+	struct loop *loop;
+	struct sim_options options;
+	struct log_sink sink;
+	struct log log;
+	struct http_server *server;
+	struct http_server *control;
+	struct map models; /* name -> struct sim_model */
+	struct map limits; /* key, zero byte, model -> struct sim_limit */
+	struct metrics metrics;
+	struct metric *calls;	 /* model, what */
+	struct metric *tokens;	 /* model */
+	struct metric *requests; /* status */
+	struct metric *active;
+	struct metric *connections;
+	uint64_t open_calls;
+	struct list slots[SIM_SLOTS]; /* streams by the tick at which their next token is due */
+	uint64_t slot;		      /* ticks handled, on the loop's clock */
+	uint64_t in_slots;
+	struct timer tick;
+	struct buf out; /* what one step writes */
+};
+
+enum sim_call_state {
+	SIM_CALL_HEAD,	 /* waits for its head's time */
+	SIM_CALL_FIRST,	 /* waits for the first token's time (not streaming: for the answer's) */
+	SIM_CALL_PACED,	 /* in the wheel */
+	SIM_CALL_FULL,	 /* the client does not read */
+	SIM_CALL_SILENT, /* stalls */
+	SIM_CALL_OVER,
+};
+
+/* One answer; lives in its request's arena. */
+struct sim_call {
+	struct sim *sim;
+	struct http_req *req;
+	struct sim_model *model;
+	struct sim_limit *limit;
+	struct list slot;
+	struct timer timer;
+	enum sim_call_state state;
+	enum sim_dialect dialect;
+	struct sim_ask ask;
+	struct sim_directive how;
+	uint64_t first_us; /* when token 0 is due */
+	uint64_t total;
+	uint64_t sent;
+	bool capped; /* by max_tokens */
+	bool stalled;
+	uint32_t answer; /* the generator of tokens */
+	int64_t created;
+	struct str chunk; /* OpenAI: how each chunk begins */
+	char id[SIM_ID_SIZE];
+};
+
+/* Opens the servers. -errno, logged. */
+must_check int sim_open(struct sim *sim, struct loop *loop, const struct sim_options *options);
+void sim_close(struct sim *sim);
+
+/* sim.c */
+/* "req_" or "msg_" and the like, and 22 characters. */
+void sim_id(struct sim *sim, char out[static SIM_ID_SIZE], const char *prefix);
+void sim_answer_error(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
+		      const struct sim_error *error);
+void sim_count_status(struct sim *sim, int status);
+extern const struct http_server_ops sim_control_ops; /* control.c; ctx is struct sim */
+
+/* limit.c */
+struct sim_limit *sim_limit_of(struct sim *sim, struct str key, struct str model);
+/* False: the request is above what is left; *@error is the 429. Takes what is charged at the start. */
+bool sim_limit_take(struct sim *sim, struct sim_limit *limit, enum sim_dialect dialect,
+		    uint64_t input, uint64_t output, struct sim_error *error);
+/* The dialect's rate-limit fields for the answer. */
+void sim_limit_fields(struct sim *sim, struct sim_limit *limit, enum sim_dialect dialect,
+		      struct http_req *req);
+
+/* call.c */
+void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
+		    const struct sim_ask *ask, const struct sim_directive *how,
+		    struct sim_limit *limit);
+/* The client is gone. */
+void sim_call_gone(struct sim_call *call);
+void sim_call_writable(struct sim_call *call);
+void sim_wheel_init(struct sim *sim);
+
+/* wire.c: bytes of an answer, added to @out */
+void sim_wire_prepare(struct sim_call *call);
+void sim_wire_begin(const struct sim_call *call, struct buf *out);
+void sim_wire_token(const struct sim_call *call, unsigned token, struct buf *out);
+void sim_wire_end(const struct sim_call *call, struct buf *out);
+/* An error inside a stream. */
+void sim_wire_fail(const struct sim_call *call, struct buf *out);
+void sim_wire_whole(const struct sim_call *call, struct buf *out);
+void sim_wire_error(enum sim_dialect dialect, const struct sim_error *error, const char *request_id,
+		    struct buf *out);
+/* The error that stands for @status in this dialect. */
+void sim_wire_status(enum sim_dialect dialect, unsigned status, struct sim_error *ret_error);
+
+#endif
