@@ -71,7 +71,7 @@ enum event_parse event_parse(struct str text, struct event *ret_event)
 	if (!str_split(&line, ' ', &e.ev) || !str_split(&line, ' ', &e.job) ||
 	    !str_split(&line, ' ', &attempt) || !str_split(&line, ' ', &at))
 		return EVENT_MALFORMED;
-	if (!str_i64(attempt, &e.attempt) || (!str_is(at, "-") && !str_i64(at, &e.at)))
+	if (!str_i64(attempt, &e.attempt) || (!str_is(at, "-") && (!str_i64(at, &e.at) || e.at < 0)))
 		return EVENT_MALFORMED;
 	if (str_is(e.ev, "delta") && e.at < 0)
 		return EVENT_MALFORMED;
