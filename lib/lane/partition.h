@@ -23,7 +23,8 @@ struct lane {
 	struct lane_reader *reader;
 	size_t index;
 	char *topic;
-	struct list partitions; /* open and in limbo, in the order of their turns */
+	rd_kafka_topic_t *handle; /* keeps its partitions and their leaders known */
+	struct list partitions;	  /* open and in limbo, in the order of their turns */
 	size_t partition_count;
 	size_t held; /* records buffered or taken */
 	size_t held_bytes;

@@ -284,6 +284,9 @@ static void finish(struct task *task)
 	group_fini(r);
 	if (r->stray)
 		rd_kafka_event_destroy(r->stray);
+	for (size_t i = 0; i < r->lane_count; i++)
+		if (r->lanes[i].handle)
+			rd_kafka_topic_destroy(r->lanes[i].handle);
 	if (r->rk) {
 		lane_signal_detach(r->events);
 		if (r->consumer)
@@ -365,6 +368,7 @@ static int consumer_open(struct lane_reader *r, const struct lane_reader_options
 	    {"enable.auto.offset.store", "false"},
 	    {"auto.offset.reset", "error"},
 	    {"isolation.level", "read_uncommitted"},
+	    {"enable.sparse.connections", "false"},
 	    {"fetch.wait.max.ms", "50"},
 	    {"fetch.error.backoff.ms", "50"},
 	    {"fetch.message.max.bytes", "262144"},
@@ -398,8 +402,11 @@ static int subscribe(struct lane_reader *r)
 	    rd_kafka_topic_partition_list_new((int)r->lane_count);
 	rd_kafka_resp_err_t code;
 
-	for (size_t i = 0; i < r->lane_count; i++)
+	for (size_t i = 0; i < r->lane_count; i++) {
+		/* Without a handle the first assignment of a partition without a commit waits 500 ms for its leader. */
+		r->lanes[i].handle = rd_kafka_topic_new(r->rk, r->lanes[i].topic, NULL);
 		rd_kafka_topic_partition_list_add(list, r->lanes[i].topic, RD_KAFKA_PARTITION_UA);
+	}
 	code = rd_kafka_subscribe(r->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
 	if (!code)

@@ -606,6 +606,8 @@ struct timing {
 	struct writing w;
 	uint64_t sent[MAX];
 	uint64_t took[MAX];
+	uint64_t acked[MAX];
+	size_t acks; /* of one partition they come in order */
 	struct test *t;
 };
 
@@ -618,6 +620,16 @@ static void on_timed(struct reading *r, struct lane_record *record)
 	timing.took[i] = loop_fresh_us(r->t->loop) - timing.sent[i];
 }
 
+static void on_acked(void *ctx, enum lane_written result, int32_t partition, int64_t offset)
+{
+	(void)ctx;
+	(void)partition;
+	(void)offset;
+	must(result == LANE_WRITTEN);
+	timing.acked[timing.acks] = loop_fresh_us(timing.t->loop) - timing.sent[timing.acks];
+	timing.acks++;
+}
+
 static int by_size(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -625,12 +637,23 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static void print_times(const char *what, uint64_t *times, size_t count)
+{
+	printf("        | %s: the first %.1f ms", what, (double)times[0] / 1000);
+	qsort(times, count, sizeof(times[0]), by_size);
+	printf(", p50 %.2f, p90 %.2f, p99 %.2f, max %.2f ms\n", (double)times[count / 2] / 1000,
+	       (double)times[count * 9 / 10] / 1000, (double)times[count * 99 / 100] / 1000,
+	       (double)times[count - 1] / 1000);
+}
+
 static void timed(struct test *t, size_t count, uint64_t gap_us)
 {
 	const char *topic = name_of(t, "time");
 	struct lane_writer_options options = {.kafka = kafka(t)};
+	struct lane_write what = {.topic = topic};
 	struct reading *r;
 
+	timing.t = t;
 	must(!lane_writer_open(t->loop, &options, &t->log, &timing.w.writer));
 	claim(t, topic_make(t, topic, 1), "a topic is made");
 	r = reading_one(t, name_of(t, "g-time"), NULL, topic);
@@ -645,16 +668,14 @@ static void timed(struct test *t, size_t count, uint64_t gap_us)
 		struct str text = {body, (size_t)snprintf(body, sizeof(body), "%zu", i)};
 
 		timing.sent[i] = loop_fresh_us(t->loop);
-		write_body(&timing.w, topic, 0, text);
+		what.body = text;
+		lane_write(timing.w.writer, &what, on_acked, NULL);
 		while (loop_fresh_us(t->loop) < timing.sent[i] + gap_us)
 			loop_turn(t->loop, US_PER_MS);
 	}
 	claim(t, turn_until(t, r->count == count, WAIT_US), "every record arrives");
-	printf("        | the first: %.1f ms\n", (double)timing.took[0] / 1000);
-	qsort(timing.took, count, sizeof(timing.took[0]), by_size);
-	printf("        | write to take: p50 %.2f, p90 %.2f, p99 %.2f, max %.2f ms\n",
-	       (double)timing.took[count / 2] / 1000, (double)timing.took[count * 9 / 10] / 1000,
-	       (double)timing.took[count * 99 / 100] / 1000, (double)timing.took[count - 1] / 1000);
+	print_times("write to acknowledged", timing.acked, count);
+	print_times("write to take", timing.took, count);
 	(void)reading_close(r, true);
 	lane_writer_close(timing.w.writer);
 }
