@@ -155,7 +155,9 @@ static bool call_halts(struct sim_call *call, struct buf *out)
 	if (out->len)
 		http_stream_write(req, buf_str(out));
 	if (call->sent == how->cut_at) {
-		call_cut(call);
+		/* What was written leaves first. */
+		call->state = SIM_CALL_CUTTING;
+		timer_set(&call->timer, SIM_TICK_US);
 		return true;
 	}
 	call_over(call, &call->model->failed, "failed");
@@ -272,6 +274,9 @@ static void on_timer(struct timer *t)
 			call_step(call);
 		else
 			call_whole(call);
+		break;
+	case SIM_CALL_CUTTING:
+		call_cut(call);
 		break;
 	case SIM_CALL_PACED:
 	case SIM_CALL_FULL:

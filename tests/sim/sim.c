@@ -165,7 +165,8 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 		sim_answer_error(sim, req, dialect, &error);
 		return;
 	}
-	add_fields(sim, req, dialect, how.status == 200 ? limit : NULL);
+	if (how.status == 200)
+		add_fields(sim, req, dialect, limit);
 	sim_call_begin(sim, req, dialect, &ask, &how, limit);
 }
 

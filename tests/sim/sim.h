@@ -82,6 +82,7 @@ enum sim_call_state {
 	SIM_CALL_PACED,	 /* in the wheel */
 	SIM_CALL_FULL,	 /* the client does not read */
 	SIM_CALL_SILENT, /* stalls */
+	SIM_CALL_CUTTING,
 	SIM_CALL_OVER,
 };
 
