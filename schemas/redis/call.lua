@@ -6,7 +6,7 @@ local h = redis.call('HMGET', KEYS[1], 'fence', 'wish')
 if h[1] ~= ARGV[1] then
 	return {'0', ''}
 end
-redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', ARGV[2], 'tries', ARGV[3], 'calls', ARGV[4],
+redis.call('HSET', KEYS[1], 'state', 'running', 'called', ARGV[1], 'attempt', ARGV[2], 'tries', ARGV[3], 'calls', ARGV[4],
 	'provider', ARGV[5], 'account', ARGV[6], 'model', ARGV[7])
 redis.call('HSETNX', KEYS[1], 'picked_up_ms', ARGV[8])
 if ARGV[10] ~= '' then

@@ -10,7 +10,7 @@
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local h = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tries', 'copy', 'wish', 'worker', 'incarnation',
-	'lease', 'result', 'fence')
+	'lease', 'result', 'fence', 'called')
 local state, wish = h[1], h[5] or ''
 local attempt, tries = tonumber(h[2] or '0'), tonumber(h[3] or '0')
 local died = ''
@@ -37,7 +37,8 @@ if h[10] then
 		return {'held', tostring(attempt), tostring(tries), wish, tostring(left)}
 	end
 	died = 'died'
-	if state ~= 'finishing' then
+	-- Its call, where it began one, is counted already; a death before any call counts as one, so that a poisonous job ends.
+	if state ~= 'finishing' and h[11] ~= h[10] then
 		tries = tries + 1
 	end
 end
