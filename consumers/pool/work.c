@@ -228,6 +228,7 @@ static void on_claim(void *ctx, const struct claim *claim)
 void work_claim(struct work *w)
 {
 	struct pool *pool = w->pool;
+	char held[sizeof(w->fence)];
 	struct claim_request request = {
 	    .job = w->head.job,
 	    .worker = str_of(pool->worker),
@@ -239,10 +240,13 @@ void work_claim(struct work *w)
 	    .partition = lane_record_partition(w->record),
 	    .offset = lane_record_offset(w->record),
 	    .epoch_ms = redis_epoch_wall_ms(pool->redis),
+	    .held_fence = str_of(held),
+	    .held_attempt = w->attempt,
 	    .now_wall_ms = loop_wall_ms(pool->loop),
 	};
 
 	sm_move(&w->sm, WORK_CLAIMING);
+	memcpy(held, w->fence, sizeof(held));
 	snprintf(w->fence, sizeof(w->fence), "%016llx",
 		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
 	request.fence = str_of(w->fence);

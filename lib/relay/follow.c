@@ -143,7 +143,7 @@ static void tell_part(struct follow *f, struct json_object *part)
 	buf_fini(&payload);
 }
 
-/* The known parts that begin where the text stands. */
+/* The known parts that begin where the text stands. Earlier ones were told, or are the text that nobody announced. */
 static void tell_parts(struct follow *f)
 {
 	struct json_object *part;
@@ -151,7 +151,8 @@ static void tell_parts(struct follow *f)
 	while (!f->closed && (part = part_at(f, f->parts_seen)) &&
 	       json_int(part, "at", 0) <= f->at) {
 		f->parts_seen++;
-		tell_part(f, part);
+		if (json_int(part, "at", 0) == f->at)
+			tell_part(f, part);
 	}
 }
 

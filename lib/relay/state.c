@@ -177,6 +177,8 @@ struct redis_request *state_claim(struct redis *redis, const struct claim_reques
 	arg_int(&a, head->tries);
 	arg_int(&a, head->created_ms);
 	arg_int(&a, (int64_t)request->epoch_ms);
+	arg(&a, request->held_fence);
+	arg_int(&a, request->held_attempt);
 	arg_field(&a, "org", head->org);
 	arg_field(&a, "kind", head->kind);
 	arg_field(&a, "lane", request->lane);

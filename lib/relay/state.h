@@ -63,6 +63,8 @@ struct claim_request {
 	int32_t partition;
 	int64_t offset;
 	uint64_t epoch_ms;
+	struct str held_fence; /* of the claim that is made again; empty for none */
+	int64_t held_attempt;  /* of that claim: never repeated; 0 */
 	uint64_t now_wall_ms;
 };
 struct redis_request *state_claim(struct redis *redis, const struct claim_request *request,

@@ -1,7 +1,9 @@
 -- A worker takes a job, or learns why not. Time is Redis's own.
 -- KEYS: j:{job}
 -- ARGV: 1 fence (random), 2 worker (instance id), 3 incarnation (random per start), 4 lease_ms, 5 ttl_ms, 6 copy, 7 tries (of
---       the record), 8 created_ms, 9 epoch_ms (when this Redis's memory began), then field, value … to set where nothing stands
+--       the record), 8 created_ms, 9 epoch_ms (when this Redis's memory began), 10 the fence that this
+--       worker held before ('' for none: a claim that is made again after a doubt), 11 the attempt that it knows of (0: none),
+--       then field, value … to set where nothing stands
 -- Returns a list: verdict, attempt, tries, wish, and
 --   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'
 --   'finishing' granted; the result is decided: 5th its JSON; publish it again, do not call
@@ -25,13 +27,14 @@ if tonumber(ARGV[6]) < tonumber(h[4] or '0') then
 	return {'stale', tostring(attempt), tostring(tries), wish, ''}
 end
 if not state then
-	redis.call('HSET', KEYS[1], 'v', '1', unpack(ARGV, 10))
+	redis.call('HSET', KEYS[1], 'v', '1', unpack(ARGV, 12))
 	-- An older attempt may have been seen by clients before Redis lost its memory: begin above all of them.
 	if tonumber(ARGV[8]) < tonumber(ARGV[9]) then
 		attempt = math.max(0, now - tonumber(ARGV[8]))
 	end
+	attempt = math.max(attempt, tonumber(ARGV[11]))
 end
-if h[10] then
+if h[10] and h[10] ~= ARGV[10] then
 	local left = tonumber(h[8] or '0') - now
 	if left > 0 and not (h[6] == ARGV[2] and h[7] ~= ARGV[3]) then
 		return {'held', tostring(attempt), tostring(tries), wish, tostring(left)}
