@@ -1,0 +1,387 @@
+/* The HTTP/2 client against the provider simulator, both on one loop, over TLS: how many connections carry how many
+ * calls, what arrives byte for byte, and in which word each end is told. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/net/client.h"
+#include "lib/net/conn.h"
+#include "lib/net/loop.h"
+#include "lib/net/sse.h"
+#include "tests/sim/answer.h"
+#include "tests/sim/sim.h"
+
+#define LIMIT_MS 20000
+#define MODEL "claude-sonnet-4-5"
+
+struct test {
+	struct loop *loop;
+	struct sim sim;
+	struct log_sink sink;
+	struct log log;
+	char dir[64];
+	char cert[96];
+	char key[96];
+	char url[64];
+	int passed;
+	int failed;
+	int open;
+};
+
+struct asked {
+	struct test *test;
+	struct client_call *call;
+	struct buf body;
+	int status;
+	int ended;
+	int cancel_after; /* bytes; 0: never */
+	enum client_end end;
+};
+
+static void claim(struct test *t, bool holds, const char *sentence)
+{
+	printf("%s %s\n", holds ? "ok  " : "FAIL", sentence);
+	if (holds)
+		t->passed++;
+	else
+		t->failed++;
+}
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Turns the loop until *@value is @target; false where that took too long. */
+static bool turn_until(struct test *t, const int *value, int target)
+{
+	uint64_t until = clock_ms() + LIMIT_MS;
+	while (*value != target && clock_ms() < until)
+		loop_turn(t->loop, 50 * US_PER_MS);
+	return *value == target;
+}
+
+static void turn_for(struct test *t, uint64_t ms)
+{
+	uint64_t until = clock_ms() + ms;
+	while (clock_ms() < until)
+		loop_turn(t->loop, 5 * US_PER_MS);
+}
+
+static void on_head(void *ctx, int status, const struct http_field *fields, size_t count)
+{
+	struct asked *a = ctx;
+	(void)fields;
+	(void)count;
+	a->status = status;
+}
+
+static void on_data(void *ctx, struct str bytes)
+{
+	struct asked *a = ctx;
+	buf_add_str(&a->body, bytes);
+	if (a->cancel_after && a->body.len >= (size_t)a->cancel_after) {
+		client_cancel(a->call);
+		a->ended = -1;
+		a->test->open--;
+	}
+}
+
+static void on_end(void *ctx, enum client_end end, const char *detail)
+{
+	struct asked *a = ctx;
+	(void)detail;
+	a->end = end;
+	a->ended++;
+	a->test->open--;
+}
+
+static const struct client_ops ops = {on_head, on_data, on_end};
+
+static void ask(struct test *t, struct client *client, struct asked *a, const char *prompt,
+		bool stream)
+{
+	char body[512];
+	const struct http_field fields[] = {{STR("x-api-key"), STR("sk-1")},
+					    {STR("anthropic-version"), STR("2023-06-01")},
+					    {STR("content-type"), STR("application/json")}};
+	snprintf(body, sizeof(body),
+		 "{\"model\":\"" MODEL "\",\"max_tokens\":100000,\"stream\":%s,"
+		 "\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}",
+		 stream ? "true" : "false", prompt);
+	a->test = t;
+	t->open++;
+	a->call = client_call(client, "POST", "/v1/messages", fields, countof(fields), str_of(body),
+			      &ops, a);
+}
+
+static struct client *open_client(struct test *t, const char *url, const char *ca)
+{
+	struct client_options o = client_defaults();
+	struct client *client;
+	o.base_url = url;
+	o.ca_file = ca;
+	o.connect_us = 2 * US_PER_S;
+	if (client_open(t->loop, &o, &t->log, &client) < 0)
+		exit(2);
+	return client;
+}
+
+/* ---- what a stream says ---- */
+
+static void on_event(void *ctx, struct str event, struct str data)
+{
+	struct buf *text = ctx;
+	const char *mark = "\"text_delta\",\"text\":\"";
+	const char *at;
+	if (!str_is(event, "content_block_delta"))
+		return;
+	at = memmem(data.ptr, data.len, mark, strlen(mark));
+	if (!at)
+		return;
+	at += strlen(mark);
+	struct str inside = {at, (size_t)(data.ptr + data.len - 3 - at)};
+	if (json_unescape(text, inside) != JSON_OK)
+		buf_add_text(text, "?");
+}
+
+static bool answer_is(struct asked *a, const char *prompt, uint64_t tokens)
+{
+	struct buf text = {0};
+	struct buf want = {0};
+	struct sse sse = {0};
+	sse_init(&sse, 65536, on_event, &text);
+	bool whole = sse_feed(&sse, buf_str(&a->body)) == SSE_OK;
+	sse_fini(&sse);
+	sim_answer(STR(MODEL), str_of(prompt), tokens, &want);
+	whole = whole && str_eq(buf_str(&text), buf_str(&want));
+	buf_fini(&text);
+	buf_fini(&want);
+	return whole;
+}
+
+/* ---- the claims ---- */
+
+static void many(struct test *t)
+{
+	enum { MANY = 500 };
+	static struct asked asked[MANY];
+	char prompt[MANY][64];
+	struct client *client = open_client(t, t->url, t->cert);
+	int good = 0;
+	for (int i = 0; i < MANY; i++) {
+		snprintf(prompt[i], sizeof(prompt[i]),
+			 "essay %d [sim ttft=300 rate=200 tokens=100]", i);
+		ask(t, client, &asked[i], prompt[i], true);
+	}
+	claim(t, turn_until(t, &t->open, 0), "500 streams at once all end");
+	for (int i = 0; i < MANY; i++) {
+		good += asked[i].ended == 1 && asked[i].end == CLIENT_DONE &&
+			asked[i].status == 200 && answer_is(&asked[i], prompt[i], 100);
+		buf_fini(&asked[i].body);
+	}
+	claim(t, good == MANY, "each holds byte for byte what was answered");
+	struct client_stats stats = client_stats(client);
+	printf("     %u connections\n", stats.connections);
+	claim(t, stats.connections_opened >= 5 && stats.connections_opened <= 7,
+	      "they took 5 to 7 connections");
+	claim(t, stats.calls == 0 && stats.waiting == 0, "nothing is left over");
+	client_close(client);
+}
+
+static void ends(struct test *t)
+{
+	struct client *client = open_client(t, t->url, t->cert);
+	struct asked cut = {0};
+	struct asked status = {0};
+	struct asked whole = {0};
+	ask(t, client, &cut, "[sim ttft=10 rate=0 tokens=9 cut=3]", true);
+	ask(t, client, &status, "[sim status=529]", true);
+	ask(t, client, &whole, "[sim ttft=10 rate=0 tokens=9]", false);
+	claim(t, turn_until(t, &t->open, 0), "calls that fail end");
+	claim(t, cut.end == CLIENT_RESET && cut.status == 200, "a stream that is reset says so");
+	claim(t, answer_is(&cut, "[sim ttft=10 rate=0 tokens=9 cut=3]", 3),
+	      "what came before the cut was handed over");
+	claim(t, status.end == CLIENT_DONE && status.status == 529,
+	      "an error status is an orderly end for the transport");
+	claim(t, whole.end == CLIENT_DONE && whole.status == 200, "a whole answer arrives");
+	buf_fini(&cut.body);
+	buf_fini(&status.body);
+	buf_fini(&whole.body);
+	client_close(client);
+}
+
+static void cancelled(struct test *t)
+{
+	struct client *client = open_client(t, t->url, t->cert);
+	struct sim_model *model = map_find(&t->sim.models, STR(MODEL));
+	uint64_t before = model->cancelled;
+	struct asked inside = {.cancel_after = 1};
+	struct asked outside = {0};
+	struct asked waiting = {0};
+	ask(t, client, &inside, "[sim ttft=10 rate=10 tokens=1000]", true);
+	ask(t, client, &outside, "[sim ttft=60000]", true);
+	ask(t, client, &waiting, "[sim ttft=60000]", true);
+	client_cancel(waiting.call);
+	turn_for(t, 300);
+	client_cancel(outside.call);
+	turn_for(t, 100);
+	claim(t, inside.ended == -1, "a call is cancelled from inside its own callback");
+	claim(t, outside.ended == 0 && waiting.ended == 0, "no callback comes after a cancel");
+	claim(t, model->cancelled == before + 2, "the provider sees both cancelled");
+	claim(t, client_stats(client).calls == 0, "the client has forgotten them");
+	t->open = 0;
+	buf_fini(&inside.body);
+	buf_fini(&outside.body);
+	client_close(client);
+}
+
+static void paused(struct test *t)
+{
+	struct client *client = open_client(t, t->url, t->cert);
+	struct asked slow = {0};
+	struct asked quick = {0};
+	const char *prompt = "[sim ttft=200 rate=0 tokens=20000]";
+	ask(t, client, &slow, prompt, true);
+	ask(t, client, &quick, "[sim ttft=300 rate=0 tokens=5000]", true);
+	client_pause(slow.call, true);
+	claim(t, turn_until(t, &quick.ended, 1), "a paused call does not stop another");
+	turn_for(t, 100);
+	claim(t, slow.ended == 0 && slow.body.len <= 256 * 1024,
+	      "a paused call gets no more than its window");
+	client_pause(slow.call, false);
+	claim(t, turn_until(t, &slow.ended, 1) && answer_is(&slow, prompt, 20000),
+	      "it goes on from there to its end");
+	buf_fini(&slow.body);
+	buf_fini(&quick.body);
+	client_close(client);
+}
+
+static void no_connection(struct test *t)
+{
+	struct client *client = open_client(t, "https://127.0.0.1:1", t->cert);
+	struct asked refused = {0};
+	struct asked again = {0};
+	struct asked unknown = {0};
+	ask(t, client, &refused, "x", true);
+	claim(t, turn_until(t, &refused.ended, 1) && refused.end == CLIENT_CONNECT,
+	      "a refused connection ends the call");
+	ask(t, client, &again, "x", true);
+	claim(t, turn_until(t, &again.ended, 1) && again.end == CLIENT_CONNECT,
+	      "and the next one, after the back-off");
+	client_close(client);
+	client = open_client(t, t->url, NULL);
+	ask(t, client, &unknown, "x", true);
+	claim(t, turn_until(t, &unknown.ended, 1) && unknown.end == CLIENT_CONNECT,
+	      "a certificate that nobody vouches for is no connection");
+	client_close(client);
+}
+
+static void drop(void *ctx, int fd, const char *peer)
+{
+	int *fds = ctx;
+	(void)peer;
+	for (int i = 0; i < 8; i++) {
+		if (fds[i])
+			continue;
+		fds[i] = fd;
+		return;
+	}
+	close(fd);
+}
+
+static void silent_peer(struct test *t)
+{
+	struct listener *listener;
+	int fds[8] = {0};
+	char url[64];
+	struct asked a = {0};
+	if (listener_open(t->loop, "127.0.0.1:0", false, drop, fds, &listener) < 0)
+		exit(2);
+	snprintf(url, sizeof(url), "https://127.0.0.1:%u", listener_port(listener));
+	struct client *client = open_client(t, url, t->cert);
+	ask(t, client, &a, "x", true);
+	claim(t, turn_until(t, &a.ended, 1) && a.end == CLIENT_TIMEOUT,
+	      "a peer that says nothing is a time-out");
+	client_close(client);
+	listener_close(listener);
+	for (int i = 0; i < 8; i++)
+		if (fds[i])
+			close(fds[i]);
+}
+
+static void provider_goes(struct test *t)
+{
+	struct client *client = open_client(t, t->url, t->cert);
+	struct asked running = {0};
+	struct asked late = {0};
+	ask(t, client, &running, "[sim ttft=10 rate=50 tokens=20]", true);
+	turn_for(t, 100);
+	http_server_drain(t->sim.server);
+	claim(t, turn_until(t, &running.ended, 1) && running.end == CLIENT_DONE,
+	      "a provider that drains lets its streams end");
+	turn_for(t, 300);
+	ask(t, client, &late, "x", true);
+	claim(t, turn_until(t, &late.ended, 1) && late.end == CLIENT_CONNECT,
+	      "and takes no new ones");
+	buf_fini(&running.body);
+	buf_fini(&late.body);
+	client_close(client);
+}
+
+static bool certificate(struct test *t)
+{
+	char command[400];
+	snprintf(t->dir, sizeof(t->dir), "/tmp/sluice-calls-XXXXXX");
+	if (!mkdtemp(t->dir))
+		return false;
+	snprintf(t->cert, sizeof(t->cert), "%s/cert.pem", t->dir);
+	snprintf(t->key, sizeof(t->key), "%s/key.pem", t->dir);
+	snprintf(command, sizeof(command),
+		 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+		 "-subj /CN=sim -addext subjectAltName=IP:127.0.0.1 -keyout %s -out %s 2>/dev/null",
+		 t->key, t->cert);
+	return system(command) == 0;
+}
+
+int main(void)
+{
+	static struct test t;
+	struct sim_options o = sim_defaults();
+	if (!certificate(&t)) {
+		printf("skipped: no openssl command\n0 passed, 0 failed\n");
+		return 0;
+	}
+	t.loop = loop_new(1);
+	t.sink = (struct log_sink){.fd = 2, .level = LOG_ERROR};
+	t.log = (struct log){.sink = &t.sink, .key = "svc", .value = "test"};
+	o.listen = "127.0.0.1:0";
+	o.cert = t.cert;
+	o.key = t.key;
+	if (sim_open(&t.sim, t.loop, &o) < 0)
+		return 2;
+	snprintf(t.url, sizeof(t.url), "https://127.0.0.1:%u", http_server_port(t.sim.server));
+	many(&t);
+	ends(&t);
+	cancelled(&t);
+	paused(&t);
+	no_connection(&t);
+	silent_peer(&t);
+	provider_goes(&t);
+	sim_close(&t.sim);
+	loop_turn(t.loop, 0);
+	loop_free(t.loop);
+	unlink(t.cert);
+	unlink(t.key);
+	rmdir(t.dir);
+	printf("%d passed, %d failed\n", t.passed, t.failed);
+	return t.failed ? 1 : 0;
+}
