@@ -104,6 +104,8 @@ struct exchange {
 const struct config *exchange_config(const struct exchange *x);
 /* The request's W3C trace context where it is well-formed, else empty. */
 struct str exchange_traceparent(const struct exchange *x);
+/* Cancels a job as its client would, without waiting for the outcome. */
+void job_cancel(struct front *front, struct str job, struct str org);
 /* Tells the worker that holds a job (may be empty: nobody) that somebody wants it cancelled. */
 void job_signal_cancel(struct front *front, struct str job, struct str worker);
 /* Whole answers; @body is emptied. The exchange may be gone afterwards. */

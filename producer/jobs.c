@@ -235,6 +235,31 @@ void job_signal_cancel(struct front *front, struct str job, struct str worker)
 		redis_command(front->redis, job, args, countof(args), NULL, NULL);
 }
 
+/* A cancel that nobody waits for. */
+struct detached {
+	struct front *front;
+	char job[ID_SIZE];
+};
+
+static void on_detached(void *ctx, enum redis_result result, struct str state, struct str worker)
+{
+	struct detached *d = ctx;
+
+	(void)state;
+	if (result == REDIS_OK)
+		job_signal_cancel(d->front, str_of(d->job), worker);
+	mem_free(d);
+}
+
+void job_cancel(struct front *front, struct str job, struct str org)
+{
+	struct detached *d = mem_new(struct detached);
+
+	d->front = front;
+	snprintf(d->job, sizeof(d->job), "%.*s", STR_FMT(job));
+	state_wish(front->redis, str_of(d->job), org, on_detached, d);
+}
+
 static void on_wish(void *ctx, enum redis_result result, struct str state, struct str worker)
 {
 	struct cancel *c = ctx;

@@ -241,6 +241,21 @@ static void caught_up(struct follow *f)
 	}
 }
 
+/* True where @bytes begin within a code point: the named position was none of ours. */
+static bool inside_point(struct str bytes)
+{
+	return bytes.len && ((unsigned char)bytes.ptr[0] & 0xc0) == 0x80;
+}
+
+static void begin_again(struct follow *f)
+{
+	f->at = 0;
+	f->parts_seen = 0;
+	f->ops->reset(f->ctx, f->attempt);
+	if (!f->closed)
+		pump(f);
+}
+
 static void on_range(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct follow *f = ctx;
@@ -256,6 +271,10 @@ static void on_range(void *ctx, enum redis_result result, const struct redis_val
 		bytes = value->str;
 	whole = whole_points(bytes);
 	f->more = bytes.len == RANGE_BYTES;
+	if (inside_point(bytes)) {
+		begin_again(f);
+		return;
+	}
 	if (!whole && f->at < f->known_end && f->terminal) {
 		ask_postgres(f); /* the text is not here any more */
 		return;
@@ -372,6 +391,12 @@ static void on_result(void *ctx, bool sure, const struct result *result)
 		f->parts = NULL;
 	if (!f->closed && !f->told)
 		tell_state(f, &view);
+	if (!f->closed && f->at < (int64_t)result->text.len && f->at > 0 &&
+	    inside_point((struct str){result->text.ptr + f->at, 1})) {
+		f->at = 0;
+		f->parts_seen = 0;
+		f->ops->reset(f->ctx, f->attempt);
+	}
 	if (!f->closed && f->at < (int64_t)result->text.len)
 		tell_text(f,
 			  (struct str){result->text.ptr + f->at, result->text.len - (size_t)f->at});

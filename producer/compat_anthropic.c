@@ -1,0 +1,262 @@
+/* Anthropic's messages (docs.claude.com, Messages API): its checks, its events, its whole answer. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/json.h"
+#include "producer/compat.h"
+
+static const char *const roles[] = {"user", "assistant", "system", NULL};
+
+static void admit(struct compat *c, struct json_object *body, struct admitted *a)
+{
+	struct json_object *max = json_member(body, "max_tokens");
+
+	compat_model(c, body, a);
+	if (!json_object_is_type(max, json_type_int) || json_object_get_int64(max) < 0)
+		admitted_fail(a, FAULT_INVALID_REQUEST, "max_tokens",
+			      "max_tokens is needed, a whole number that is not negative.");
+	else
+		c->job.max_tokens = json_object_get_int64(max);
+	compat_stream(c, body, a);
+	compat_messages(body, roles, a);
+}
+
+static struct json_out event(struct buf *out, const char *type)
+{
+	struct json_out o = {.buf = out};
+
+	buf_add_text(out, "event: ");
+	buf_add_text(out, type);
+	buf_add_text(out, "\ndata: ");
+	json_open(&o, '{');
+	json_put_text(&o, "type", type);
+	return o;
+}
+
+static void event_close(struct json_out *o)
+{
+	json_close(o, '}');
+	buf_add_text(o->buf, "\n\n");
+}
+
+/* Input tokens are told as the dialect counts them: without the cached ones. */
+static void put_usage_member(struct json_out *o, const struct result *r)
+{
+	int64_t plain = r->input_tokens - r->cached_input_tokens - r->cache_write_tokens;
+
+	json_key(o, "usage");
+	json_open(o, '{');
+	json_put_int(o, "input_tokens", plain > 0 ? plain : 0);
+	json_put_int(o, "cache_creation_input_tokens", r->cache_write_tokens);
+	json_put_int(o, "cache_read_input_tokens", r->cached_input_tokens);
+	json_put_int(o, "output_tokens", r->output_tokens);
+	json_close(o, '}');
+}
+
+static void put_message_head(struct compat *c, struct json_out *o)
+{
+	char id[ID_SIZE + 8];
+
+	snprintf(id, sizeof(id), "msg_%s", c->id + sizeof("job_") - 1);
+	json_put_text(o, "id", id);
+	json_put_text(o, "type", "message");
+	json_put_text(o, "role", "assistant");
+	json_put_text(o, "model", c->model);
+}
+
+/* Our word for the end, in the dialect's. */
+static const char *stop_reason(const struct result *r)
+{
+	if (str_is(r->finish_reason, "length"))
+		return "max_tokens";
+	if (str_is(r->finish_reason, "tool_calls"))
+		return "tool_use";
+	if (str_is(r->finish_reason, "content_filter"))
+		return "refusal";
+	return "end_turn";
+}
+
+/* ── streaming ── */
+
+static void begin(struct compat *c, struct buf *out)
+{
+	static const struct result nothing = {0};
+	struct json_out o = event(out, "message_start");
+
+	c->index = -1;
+	json_key(&o, "message");
+	json_open(&o, '{');
+	put_message_head(c, &o);
+	json_key(&o, "content");
+	json_open(&o, '[');
+	json_close(&o, ']');
+	json_put_null(&o, "stop_reason");
+	json_put_null(&o, "stop_sequence");
+	put_usage_member(&o, &nothing);
+	json_close(&o, '}');
+	event_close(&o);
+}
+
+static void block_stop(struct compat *c, struct buf *out)
+{
+	struct json_out o;
+
+	if (!c->open_part)
+		return;
+	o = event(out, "content_block_stop");
+	json_put_int(&o, "index", c->index);
+	event_close(&o);
+	c->open_part = false;
+}
+
+static void put_block_start(struct json_out *o, const struct part *p)
+{
+	switch (p->type) {
+	case PART_TEXT:
+		json_put_text(o, "type", "text");
+		json_put_text(o, "text", "");
+		return;
+	case PART_THINKING:
+		json_put_text(o, "type", "thinking");
+		json_put_text(o, "thinking", "");
+		json_put_text(o, "signature", "");
+		return;
+	case PART_TOOL_CALL:
+		json_put_text(o, "type", "tool_use");
+		json_put_str(o, "id", p->id);
+		json_put_str(o, "name", p->name);
+		json_put_raw(o, "input", STR("{}"));
+		return;
+	}
+}
+
+static void part(struct compat *c, const struct part *p, struct buf *out)
+{
+	struct json_out o;
+
+	block_stop(c, out);
+	c->index++;
+	c->open_part = true;
+	c->open_type = p->type;
+	o = event(out, "content_block_start");
+	json_put_int(&o, "index", c->index);
+	json_key(&o, "content_block");
+	json_open(&o, '{');
+	put_block_start(&o, p);
+	json_close(&o, '}');
+	event_close(&o);
+}
+
+static void text(struct compat *c, struct str bytes, struct buf *out)
+{
+	static const struct {
+		const char *type;
+		const char *member;
+	} deltas[] = {
+	    [PART_TEXT] = {"text_delta", "text"},
+	    [PART_THINKING] = {"thinking_delta", "thinking"},
+	    [PART_TOOL_CALL] = {"input_json_delta", "partial_json"},
+	};
+	struct json_out o;
+
+	if (!c->open_part)
+		part(c, &(struct part){.type = PART_TEXT}, out);
+	o = event(out, "content_block_delta");
+	json_put_int(&o, "index", c->index);
+	json_key(&o, "delta");
+	json_open(&o, '{');
+	json_put_text(&o, "type", deltas[c->open_type].type);
+	json_put_str(&o, deltas[c->open_type].member, bytes);
+	json_close(&o, '}');
+	event_close(&o);
+}
+
+static void end(struct compat *c, const struct result *r, struct buf *out)
+{
+	struct json_out o;
+
+	block_stop(c, out);
+	o = event(out, "message_delta");
+	json_key(&o, "delta");
+	json_open(&o, '{');
+	json_put_text(&o, "stop_reason", stop_reason(r));
+	json_put_null(&o, "stop_sequence");
+	json_close(&o, '}');
+	put_usage_member(&o, r);
+	event_close(&o);
+	o = event(out, "message_stop");
+	event_close(&o);
+}
+
+static void error(struct compat *c, const struct refusal *refusal, struct buf *out)
+{
+	buf_add_text(out, "event: error\ndata: ");
+	error_body(out, DIALECT_ANTHROPIC, refusal, str_of(c->x->id));
+	buf_add_text(out, "\n\n");
+}
+
+/* ── whole ── */
+
+static void put_part(struct compat *c, size_t n, struct json_out *o)
+{
+	const struct part *p = &c->parts[n];
+	struct str bytes = compat_part_text(c, n);
+	cleanup_json struct json_object *input = NULL;
+	struct json_error bad;
+
+	json_open(o, '{');
+	switch (p->type) {
+	case PART_TEXT:
+		json_put_text(o, "type", "text");
+		json_put_str(o, "text", bytes);
+		break;
+	case PART_THINKING:
+		json_put_text(o, "type", "thinking");
+		json_put_str(o, "thinking", bytes);
+		json_put_text(o, "signature", "");
+		break;
+	case PART_TOOL_CALL:
+		json_put_text(o, "type", "tool_use");
+		json_put_str(o, "id", p->id);
+		json_put_str(o, "name", p->name);
+		/* An input that was cut is no JSON: then there is none. */
+		json_put_raw(o, "input",
+			     json_read(bytes, &input, &bad) == JSON_OK ? bytes : STR("{}"));
+		break;
+	}
+	json_close(o, '}');
+}
+
+static void whole(struct compat *c, const struct result *r, struct buf *out)
+{
+	struct json_out o = {.buf = out};
+
+	json_open(&o, '{');
+	put_message_head(c, &o);
+	json_key(&o, "content");
+	json_open(&o, '[');
+	for (size_t i = 0; i < c->part_count; i++)
+		put_part(c, i, &o);
+	json_close(&o, ']');
+	json_put_text(&o, "stop_reason", stop_reason(r));
+	json_put_null(&o, "stop_sequence");
+	put_usage_member(&o, r);
+	json_close(&o, '}');
+}
+
+static const struct compat_ops ops = {
+    .admit = admit,
+    .begin = begin,
+    .part = part,
+    .text = text,
+    .end = end,
+    .error = error,
+    .keep_alive = "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+    .whole = whole,
+    .dialect = {"anthropic", sizeof("anthropic") - 1},
+};
+
+void anthropic_messages(struct exchange *x)
+{
+	compat_serve(x, &ops);
+}
