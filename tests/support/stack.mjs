@@ -1,0 +1,121 @@
+// The running stack as tests see it: addresses, keys, processes; and what an operator would do to it. The stack's folder is in
+// SLUICE_TEST_STACK, set by tests/run.
+
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { until } from './test.mjs'
+
+const exec = promisify(execFile)
+const TOP = fileURLToPath(new URL('../..', import.meta.url))
+
+/** Start time of a process (clock ticks since boot), undefined when it is gone. */
+function startTime(pid) {
+	try {
+		const f = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').pop().split(' ')
+		return f[0] === 'Z' || f[0] === 'X' ? undefined : f[19]
+	} catch {
+		return undefined
+	}
+}
+
+export class Stack {
+	static async open(dir = process.env.SLUICE_TEST_STACK) {
+		if (!dir) throw new Error('SLUICE_TEST_STACK is not set: tests/run sets it; for one file see tests/README.md')
+		const s = new Stack()
+		s.dir = dir
+		return s.refresh()
+	}
+
+	/** Reads `compose/stack status --json` again. */
+	async refresh() {
+		const { stdout } = await this.command('status', '--json').catch((e) => {
+			if (e.stdout?.startsWith('{')) return e
+			throw e
+		})
+		Object.assign(this, JSON.parse(stdout))
+		return this
+	}
+
+	command(...words) {
+		return exec(`${TOP}/compose/stack`, [...words, '--dir', this.dir], { maxBuffer: 1 << 24 })
+	}
+
+	service(id) {
+		const found = this.services.find((s) => s.id === id) ?? this.parts.find((p) => p.name === id)
+		if (!found) throw new Error(`the stack has no ${id}`)
+		return found
+	}
+
+	/** The recorded pid of a part, 0 when it does not run. */
+	pid(id) {
+		try {
+			const [pid, began] = readFileSync(`${this.dir}/run/${id}.pid`, 'utf8').trim().split(' ')
+			return startTime(pid) === began ? Number(pid) : 0
+		} catch {
+			return 0
+		}
+	}
+
+	/** SIGKILL; returns when the process is gone. */
+	async kill(id) {
+		const pid = this.pid(id)
+		if (!pid) throw new Error(`${id} does not run`)
+		process.kill(pid, 'SIGKILL')
+		await until(`${id} is gone`, () => !this.pid(id))
+		return pid
+	}
+
+	/** Starts what does not run (all, or the parts named) and waits until it answers. */
+	async up(...parts) {
+		try {
+			await this.command('up', ...parts)
+		} catch (e) {
+			throw new Error(`compose/stack up ${parts.join(' ')}: ${e.stderr?.slice(-1500) ?? e}`)
+		}
+	}
+
+	down(...parts) {
+		return this.command('down', ...parts)
+	}
+
+	/** Rows of a query, each an array of strings. */
+	async sql(query) {
+		const { stdout } = await exec('psql', ['-X', '-At', '-F', '\t', '-v', 'ON_ERROR_STOP=1', '-c', query, this.postgres], {
+			maxBuffer: 1 << 26,
+		})
+		return stdout
+			.split('\n')
+			.filter((line) => line)
+			.map((line) => line.split('\t'))
+	}
+
+	async redis_cli(...words) {
+		const { stdout } = await exec('redis-cli', ['-u', this.redis, ...words])
+		return stdout.trim()
+	}
+
+	/** What the simulator counted: {models: {name: {begun, completed, …}}, begun, open, connections …}. */
+	async calls() {
+		return (await fetch(`${this.sim_control}/calls`)).json()
+	}
+
+	/** A service's metrics: name{labels} -> number. */
+	async metrics(id) {
+		const text = await (await fetch(`${this.service(id).admin}/metrics`)).text()
+		const values = new Map()
+		for (const line of text.split('\n')) {
+			const at = line.lastIndexOf(' ')
+			if (at > 0 && !line.startsWith('#')) values.set(line.slice(0, at), Number(line.slice(at + 1)))
+		}
+		return values
+	}
+
+	/** The metric's sum over all of its labels. */
+	async metric(id, name) {
+		let sum = 0
+		for (const [key, value] of await this.metrics(id)) if (key === name || key.startsWith(`${name}{`)) sum += value
+		return sum
+	}
+}
