@@ -96,7 +96,7 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 	struct json_object *options;
 	enum provider_built r = PROVIDER_BUILT;
 
-	*ret_request = (struct provider_request){.path = "/v1/chat/completions"};
+	*ret_request = (struct provider_request){.path = "/chat/completions"};
 	if (strcmp(ask->dialect, "openai") == 0) {
 		body = ask_copy(ask);
 	} else {
