@@ -4,7 +4,7 @@
  *   lane BROKERS           the claims, one per line, then "N passed, N failed"
  *   lane BROKERS reader …  what the claims start as a process of its own, to be killed
  *
- * Without BROKERS the environment's SLUICE_TEST_KAFKA, else a stack of its own (compose/stack up kafka). */
+ * Without BROKERS the environment's SLUICE_TEST_KAFKA, else a stack of its own (compose/stack up kafka-1). */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -712,14 +712,57 @@ static void run_all(struct test *t)
 	drained(t);
 }
 
+/* ── Kafka of its own ── */
+
+static char stack_dir[64];
+
+static void stack_end(void)
+{
+	cleanup_free char *command = mem_printf(
+	    "compose/stack reset --dir %s >/dev/null 2>&1; rm -rf %s", stack_dir, stack_dir);
+
+	if (system(command))
+		fprintf(stderr, "lane: %s could not be removed\n", stack_dir);
+}
+
+/* Starts one from the project's top folder; NULL where that fails. Ended with the process. */
+static const char *stack_start(void)
+{
+	static char brokers[64];
+	cleanup_free char *command = NULL;
+	FILE *out;
+
+	snprintf(stack_dir, sizeof(stack_dir), "/tmp/sluice-lane-XXXXXX");
+	if (!mkdtemp(stack_dir))
+		return NULL;
+	atexit(stack_end);
+	command =
+	    mem_printf("compose/stack up kafka-1 --no-services --ports auto --dir %s >/dev/null && "
+		       "compose/stack status --json --dir %s | sed -n 's/.*\"kafka\": "
+		       "*\"\\([^\"]*\\)\".*/\\1/p'",
+		       stack_dir, stack_dir);
+	out = popen(command, "r");
+	if (!out)
+		return NULL;
+	if (!fgets(brokers, sizeof(brokers), out))
+		brokers[0] = 0;
+	brokers[strcspn(brokers, "\n")] = 0;
+	pclose(out);
+	return brokers[0] ? brokers : NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct test t = {.self = argv[0], .sink = {.fd = 2, .level = LOG_ERROR}};
 	int status;
 
 	t.brokers = argc > 1 ? argv[1] : getenv("SLUICE_TEST_KAFKA");
+	if (!t.brokers)
+		t.brokers = stack_start();
 	if (!t.brokers) {
-		fputs("lane: say where Kafka is: lane HOST:PORT, or SLUICE_TEST_KAFKA\n", stderr);
+		fputs("lane: no Kafka: compose/stack up kafka-1 failed (run it from the project's "
+		      "top folder)\n",
+		      stderr);
 		return 2;
 	}
 	t.log.sink = &t.sink;
