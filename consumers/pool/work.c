@@ -240,13 +240,13 @@ void work_claim(struct work *w)
 	    .partition = lane_record_partition(w->record),
 	    .offset = lane_record_offset(w->record),
 	    .epoch_ms = redis_epoch_wall_ms(pool->redis),
-	    .held_fence = str_of(held),
 	    .held_attempt = w->attempt,
 	    .now_wall_ms = loop_wall_ms(pool->loop),
 	};
 
 	sm_move(&w->sm, WORK_CLAIMING);
 	memcpy(held, w->fence, sizeof(held));
+	request.held_fence = str_of(held);
 	snprintf(w->fence, sizeof(w->fence), "%016llx",
 		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
 	request.fence = str_of(w->fence);
