@@ -23,13 +23,13 @@ struct client;
 struct client_call;
 
 enum client_end {
-	CLIENT_DONE,      /* END_STREAM: the body is whole for the transport */
-	CLIENT_CONNECT,   /* no connection: refused, unreachable, TLS or name verification failed, ALPN without h2 */
-	CLIENT_TIMEOUT,   /* the connect clock ran out */
-	CLIENT_REFUSED,   /* REFUSED_STREAM, or above the GOAWAY id: provably not processed */
-	CLIENT_RESET,     /* RST_STREAM with another code (also NO_ERROR before END_STREAM) */
-	CLIENT_CUT,       /* the connection ended (FIN, RST, GOAWAY at or below the id, dead peer) */
-	CLIENT_PROTOCOL,  /* the peer broke HTTP */
+	CLIENT_DONE, /* END_STREAM: the body is whole for the transport */
+	CLIENT_CONNECT, /* no connection: refused, unreachable, TLS or name verification failed, ALPN without h2 */
+	CLIENT_TIMEOUT,	 /* the connect clock ran out */
+	CLIENT_REFUSED,	 /* REFUSED_STREAM, or above the GOAWAY id: provably not processed */
+	CLIENT_RESET,	 /* RST_STREAM with another code (also NO_ERROR before END_STREAM) */
+	CLIENT_CUT,	 /* the connection ended (FIN, RST, GOAWAY at or below the id, dead peer) */
+	CLIENT_PROTOCOL, /* the peer broke HTTP */
 };
 const char *client_end_name(enum client_end end);
 
@@ -42,25 +42,28 @@ struct client_ops {
 };
 
 struct client_options {
-	const char *base_url;      /* "https://api.anthropic.com", with an optional path prefix; "http://…" is h2c with
+	const char *
+	    base_url; /* "https://api.anthropic.com", with an optional path prefix; "http://…" is h2c with
 	                              prior knowledge, for tests */
-	const char *ca_file;       /* NULL: the system's */
-	uint64_t connect_us;       /* 5 s: name, TCP, TLS and the peer's SETTINGS */
+	const char *ca_file;		 /* NULL: the system's */
+	uint64_t connect_us;		 /* 5 s: name, TCP, TLS and the peer's SETTINGS */
 	uint32_t streams_per_connection; /* 80, and never more than the peer allows */
-	uint32_t max_connections;  /* 32; calls beyond wait in order */
-	uint64_t max_age_us;       /* 5 min, ±20 % jitter: then no new calls, closed when its calls ended */
-	uint32_t max_calls;        /* 1000 per connection, ±20 % jitter */
-	uint64_t ping_us;          /* 15 s without a byte while calls are open: PING; no answer in as much: CUT */
-	uint64_t idle_us;          /* 60 s without a call: closed, but for min_connections */
-	uint32_t min_connections;  /* 1: opened at once and kept warm */
-	uint32_t window_bytes;     /* stream window 256 KiB; connection window 16 MiB */
+	uint32_t max_connections;	 /* 32; calls beyond wait in order */
+	uint64_t
+	    max_age_us; /* 5 min, ±20 % jitter: then no new calls, closed when its calls ended */
+	uint32_t max_calls; /* 1000 per connection, ±20 % jitter */
+	uint64_t
+	    ping_us; /* 15 s without a byte while calls are open: PING; no answer in as much: CUT */
+	uint64_t idle_us;	  /* 60 s without a call: closed, but for min_connections */
+	uint32_t min_connections; /* 1: opened at once and kept warm */
+	uint32_t window_bytes;	  /* stream window 256 KiB; connection window 16 MiB */
 };
 struct client_options client_defaults(void);
 
 /* What operators see. */
 struct client_stats {
 	uint32_t connections;
-	uint32_t calls;   /* open */
+	uint32_t calls;	  /* open */
 	uint32_t waiting; /* for a stream */
 	uint64_t connections_opened;
 	uint64_t calls_begun;

@@ -15,7 +15,8 @@
 
 struct loop;
 struct conn;
-struct tls; /* a TLS context: certificates, trust, ALPN offers; shared by conns, reference-counted */
+struct
+    tls; /* a TLS context: certificates, trust, ALPN offers; shared by conns, reference-counted */
 
 /* Server: @alpn is a comma-separated list in order of preference ("h2,http/1.1"). -EINVAL with a log line where the
  * files do not parse. */
