@@ -33,24 +33,24 @@ struct lane_options {
 	const struct lane_setting {
 		const char *name;
 		const char *value;
-	} *settings;
+	} * settings;
 	size_t setting_count;
 };
 
 /* ── writing ─────────────────────────────────────────────────────────────────────────────────────────── */
 
 enum lane_written {
-	LANE_WRITTEN = 0,  /* acknowledged by all in-sync replicas */
-	LANE_NOT_WRITTEN,  /* provably not in the log */
-	LANE_UNKNOWN,      /* timed out: may be in the log */
-	LANE_TOO_BIG,      /* larger than the broker takes: not in the log */
+	LANE_WRITTEN = 0, /* acknowledged by all in-sync replicas */
+	LANE_NOT_WRITTEN, /* provably not in the log */
+	LANE_UNKNOWN,	  /* timed out: may be in the log */
+	LANE_TOO_BIG,	  /* larger than the broker takes: not in the log */
 };
 
 struct lane_writer_options {
 	struct lane_options kafka;
-	uint64_t timeout_us;      /* 5 s: from lane_write to the last word */
-	size_t max_pending;       /* 100000 records in flight; above: LANE_NOT_WRITTEN at the next turn */
-	uint64_t linger_us;       /* 0 for interactive work */
+	uint64_t timeout_us; /* 5 s: from lane_write to the last word */
+	size_t max_pending; /* 100000 records in flight; above: LANE_NOT_WRITTEN at the next turn */
+	uint64_t linger_us; /* 0 for interactive work */
 };
 
 struct lane_writer;
@@ -73,9 +73,11 @@ struct lane_write {
 };
 /* Copies everything. @written comes once, from the loop, never from inside this call. @offset is -1 where unknown. */
 void lane_write(struct lane_writer *writer, const struct lane_write *what,
-		void (*written)(void *ctx, enum lane_written result, int32_t partition, int64_t offset),
+		void (*written)(void *ctx, enum lane_written result, int32_t partition,
+				int64_t offset),
 		void *ctx);
-/* The number of partitions of @topic as last learned; 0 where unknown yet (a look-up is begun). */
+/* The number of partitions of @topic as last learned; 0 where unknown yet (a look-up is begun, and answers within half a
+ * second). Asked at start-up for each topic it also spares the first record a look-up. */
 int32_t lane_partitions(struct lane_writer *writer, const char *topic);
 
 /* ── reading in a group ──────────────────────────────────────────────────────────────────────────────── */
@@ -86,20 +88,22 @@ struct lane_record;
 struct lane_reader_options {
 	struct lane_options kafka;
 	const char *group;
-	const char *instance;        /* static membership (group.instance.id); NULL: dynamic */
-	const char *const *topics;   /* lanes, in the owner's order: lane number = index */
+	const char *instance;	   /* static membership (group.instance.id); NULL: dynamic */
+	const char *const *topics; /* lanes, in the owner's order: lane number = index */
 	size_t topic_count;
-	uint64_t commit_us;          /* 200 ms: committed when dirty, at most this often */
-	size_t window_records;       /* 20000 records taken and not yet completed, per reader */
-	size_t window_bytes;         /* 32 MiB */
-	uint64_t session_us;         /* 10 s session time-out */
+	uint64_t commit_us; /* 200 ms: committed when dirty, at most this often */
+	size_t
+	    window_records;  /* 20000 records buffered or taken and not yet completed, per reader */
+	size_t window_bytes; /* 32 MiB; each lane has an equal share of both */
+	uint64_t session_us; /* 10 s session time-out */
 };
 
 struct lane_reader_ops {
 	/* Records may be taken from this lane (edge: comes again after lane_take returned NULL). */
 	void (*ready)(void *ctx, size_t lane);
 	/* The partition was taken away from this reader: records of it may still be completed, without effect; work in
-	 * progress need not stop (claims fence it). */
+	 * progress need not stop (claims fence it). Not called where a rebalance gives it back: then its records stay good
+	 * and none comes twice. */
 	void (*revoked)(void *ctx, size_t lane, int32_t partition);
 	/* Kafka said something that an operator must act on (an offset outside the log …). Reading of that partition
 	 * stands still. */
@@ -131,33 +135,36 @@ void lane_record_done(struct lane_record *record);
 void lane_record_drop(struct lane_record *record);
 
 struct lane_depth {
-	int64_t end;            /* high watermark */
-	int64_t base;           /* first offset not completed */
-	int64_t completed;      /* completed beyond the base */
-	int64_t taken;          /* taken, not completed */
-	uint64_t oldest_wall_ms;/* Kafka's time stamp of the record at the base where it is taken; 0 unknown */
+	int64_t end;	   /* high watermark */
+	int64_t base;	   /* first offset not completed */
+	int64_t completed; /* completed beyond the base */
+	int64_t taken;	   /* taken, not completed */
+	uint64_t
+	    oldest_wall_ms; /* Kafka's time stamp of the record at the base where it is taken; 0 unknown */
 };
 /* Sum over this reader's partitions of @lane. */
 struct lane_depth lane_reader_depth(const struct lane_reader *reader, size_t lane);
 
 /* Commits what is complete and leaves. @leave: leave the group at once (scale-down); else the static membership is
  * kept for a restart. @closed comes once, within a few seconds; the reader is freed after it. */
-void lane_reader_close(struct lane_reader *reader, bool leave, void (*closed)(void *ctx), void *ctx);
+void lane_reader_close(struct lane_reader *reader, bool leave, void (*closed)(void *ctx),
+		       void *ctx);
 
 /* ── reading without a group ─────────────────────────────────────────────────────────────────────────── */
 
 struct lane_follower;
 struct lane_follower_ops {
-	/* The partitions of the topic are known: the owner calls lane_follow for each with the offset to start at. */
+	/* The partitions of the topic are known: the owner calls lane_follow for each with the offset to start at. Comes
+	 * again when partitions were added; those already followed go on. */
 	void (*partitions)(void *ctx, int32_t count);
 	/* One record; views live until the callback returns. Offsets may have gaps. */
-	void (*record)(void *ctx, int32_t partition, int64_t offset, uint64_t wall_ms, struct str key,
-		       struct str body);
+	void (*record)(void *ctx, int32_t partition, int64_t offset, uint64_t wall_ms,
+		       struct str key, struct str body);
 	void (*trouble)(void *ctx, const char *what);
 };
-must_check int lane_follower_open(struct loop *loop, const struct lane_options *kafka, const char *topic,
-				  const struct lane_follower_ops *ops, void *ctx, const struct log *log,
-				  struct lane_follower **ret_follower);
+must_check int lane_follower_open(struct loop *loop, const struct lane_options *kafka,
+				  const char *topic, const struct lane_follower_ops *ops, void *ctx,
+				  const struct log *log, struct lane_follower **ret_follower);
 /* (Re)starts a partition at @offset (-2: at its beginning). Records of before the call do not come any more. */
 void lane_follow(struct lane_follower *follower, int32_t partition, int64_t offset);
 /* Stops and starts delivery of all partitions (back-pressure) without losing the place. */
