@@ -1,0 +1,107 @@
+// A hundred jobs run; one process is killed and started again, or a part that Sluice stands on goes away for ten seconds, or Redis
+// forgets everything. Whatever was accepted ends exactly once, and every client reads the same bytes as PostgreSQL holds.
+
+import assert from 'node:assert/strict'
+import { Crowd } from '../support/load.mjs'
+import { Stack } from '../support/stack.mjs'
+import { pass, run, test, until } from '../support/test.mjs'
+
+const stack = await Stack.open()
+const AWAY_MS = 10000
+
+async function ready() {
+	await until('every service is ready', async () => (await stack.refresh()).services.every((s) => s.ready), 60000)
+}
+
+for (const id of ['sluice-front-1', 'sluice-pool-1', 'sluice-push-1', 'sluice-archive-1']) {
+	test(`${id} is killed while a hundred jobs run: each ends once, every client has every byte`, async () => {
+		await ready()
+		const before = await stack.calls()
+		const crowd = new Crowd(stack, id.slice(7, -2))
+		crowd.add(100)
+		await crowd.running(60)
+		const pid = await stack.kill(id)
+		const begun = Date.now()
+		await stack.up(id)
+		console.log(`        ${id} (pid ${pid}) was killed and answered again after ${Date.now() - begun} ms`)
+		try {
+			await crowd.settle()
+		} finally {
+			await crowd.ledger(before)
+		}
+	}, { limit_ms: 150000 })
+}
+
+test('sluice-pool-1 is killed three times in a row: no job is lost, none runs for ever', async () => {
+	await ready()
+	const before = await stack.calls()
+	const crowd = new Crowd(stack, 'pool-thrice')
+	crowd.add(60)
+	for (let i = 0; i < 3; i++) {
+		await crowd.running(20)
+		await stack.kill('sluice-pool-1')
+		await stack.up('sluice-pool-1')
+	}
+	try {
+		await crowd.settle()
+	} finally {
+		await crowd.ledger(before)
+	}
+}, { limit_ms: 180000 })
+
+for (const part of ['redis', 'postgres', 'kafka-1']) {
+	test(`${part} is away for ten seconds under load: nothing accepted is lost, all comes back by itself`, async () => {
+		await ready()
+		const pids = new Map(stack.services.map((s) => [s.id, stack.pid(s.id)]))
+		const before = await stack.calls()
+		const crowd = new Crowd(stack, part)
+		crowd.add(40)
+		await crowd.running(20)
+		await stack.down(part)
+		for (let left = 5; left; left--) {
+			crowd.add(10)
+			await pass(AWAY_MS / 5)
+		}
+		await stack.up(part)
+		crowd.add(20)
+		try {
+			await crowd.settle()
+			for (const [id, pid] of pids) assert.equal(stack.pid(id), pid, `${id} was not started again`)
+			await ready()
+		} finally {
+			await crowd.ledger(before)
+		}
+	}, { limit_ms: 180000 })
+}
+
+test('Redis is emptied under load: nothing accepted is lost', async () => {
+	await ready()
+	const before = await stack.calls()
+	const crowd = new Crowd(stack, 'flushall')
+	crowd.add(100)
+	await crowd.running(60)
+	await stack.redis_cli('FLUSHALL')
+	crowd.add(20)
+	try {
+		await crowd.settle()
+	} finally {
+		await crowd.ledger(before)
+	}
+}, { limit_ms: 150000 })
+
+test('Redis is killed under load and comes back with its data', async () => {
+	await ready()
+	const before = await stack.calls()
+	const crowd = new Crowd(stack, 'redis-killed')
+	crowd.add(60)
+	await crowd.running(30)
+	await stack.kill('redis')
+	await stack.up('redis')
+	try {
+		await crowd.settle()
+	} finally {
+		await crowd.ledger(before)
+	}
+}, { limit_ms: 150000 })
+
+await run(import.meta.url)
