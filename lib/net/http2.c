@@ -17,6 +17,8 @@
 #define CONNECTION_WINDOW (4 * 1024 * 1024)
 /* The grace between the first GOAWAY and the last one: requests on their way are still served. */
 #define DRAIN_US (100 * US_PER_MS)
+/* From the end of an answer to the reset of a request that goes on. */
+#define LINGER_US (1 * US_PER_S)
 
 struct h2_conn {
 	struct http_link link;
@@ -98,11 +100,7 @@ static void h2_kill(struct h2_conn *c)
 	conn_close(c->conn);
 	c->conn = NULL;
 	list_each (&c->streams, at) {
-		struct h2_stream *s = container_of(at, struct h2_stream, link);
-		if (s->out_ended)
-			http_tell_done(&s->req);
-		else
-			http_tell_gone(&s->req);
+		http_tell_gone(&container_of(at, struct h2_stream, link)->req);
 	}
 	if (outermost)
 		conn_free_now(c);
@@ -387,10 +385,11 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 {
 	struct h2_conn *c = user;
 	struct h2_stream *s = stream_of(c, id);
-	(void)session;
 	(void)flags;
+	nghttp2_session_consume_connection(session, len);
 	if (!s || c->dead || s->req.answer != HTTP_ANSWER_NONE)
 		return 0; /* read and forgotten; RST_STREAM follows the answer */
+	nghttp2_session_consume_stream(session, id, len);
 	s->heard_us = loop_now_us(c->link.server->loop);
 	if (s->req.body.len + len > s->req.max_body_bytes)
 		stream_refuse(s, 413, "the body is too large");
@@ -402,6 +401,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
 	struct h2_stream *s;
+	(void)session;
 	if (frame->hd.type == NGHTTP2_GOAWAY) {
 		/* Not the notice that precedes the last one. */
 		if (frame->goaway.last_stream_id != INT32_MAX)
@@ -414,9 +414,11 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *u
 	s = stream_of(user, frame->hd.stream_id);
 	if (!s)
 		return 0;
+	/* Where the request has not ended, the clock resets the stream in a while (RFC 9113, 8.1): clients that get the
+	 * reset beside the answer lose the answer. Credit is not given any more, so they stop at their window. */
 	s->out_ended = true;
-	if (!s->peer_ended) /* RFC 9113, 8.1: the rest of the request is not wanted */
-		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+	s->heard_us = loop_now_us(s->conn->link.server->loop);
+	http_tell_done(&s->req);
 	return 0;
 }
 
@@ -428,11 +430,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error,
 	if (!s || c->dead)
 		return 0;
 	nghttp2_session_set_stream_user_data(session, id, NULL);
-	if (s->out_ended)
-		http_tell_done(&s->req);
-	else
-		http_tell_gone(&s->req);
-	if (c->dead) /* closed from there: the outermost function frees */
+	http_tell_gone(&s->req); /* nothing where the answer is out */
+	if (c->dead)		 /* closed from there: the outermost function frees */
 		return 0;
 	stream_free(s);
 	if (c->count == 0)
@@ -476,8 +475,11 @@ static void conn_rearm(struct h2_conn *c)
 	list_each (&c->streams, at) {
 		struct h2_stream *s = container_of(at, struct h2_stream, link);
 		uint64_t silence = s->has_head ? o->body_silence_us : o->head_us;
-		if (!s->peer_ended && s->req.answer == HTTP_ANSWER_NONE &&
-		    s->heard_us + silence < due)
+		if (s->out_ended)
+			silence = LINGER_US;
+		else if (s->req.answer != HTTP_ANSWER_NONE)
+			continue;
+		if (!s->peer_ended && s->heard_us + silence < due)
 			due = s->heard_us + silence;
 	}
 	if (due == UINT64_MAX)
@@ -570,6 +572,9 @@ static void on_clock(struct timer *t)
 	c->busy = true;
 	list_each (&c->streams, at) {
 		struct h2_stream *s = container_of(at, struct h2_stream, link);
+		if (!s->peer_ended && s->out_ended && now >= s->heard_us + LINGER_US)
+			nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, s->id,
+						  NGHTTP2_NO_ERROR);
 		if (s->peer_ended || s->req.answer != HTTP_ANSWER_NONE || c->dead)
 			continue;
 		if (!s->has_head)
@@ -625,7 +630,11 @@ static nghttp2_session *session_new(struct h2_conn *c)
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
 	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_sent);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
-	must(nghttp2_session_server_new(&session, cb, c) == 0);
+	nghttp2_option *option;
+	must(nghttp2_option_new(&option) == 0);
+	nghttp2_option_set_no_auto_window_update(option, 1);
+	must(nghttp2_session_server_new2(&session, cb, c, option) == 0);
+	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(cb);
 	const nghttp2_settings_entry settings[] = {
 	    {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, o->max_streams},
