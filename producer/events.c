@@ -172,6 +172,8 @@ void jobs_events(struct exchange *x)
 	struct str named = http_query_value(x->req, "after");
 	struct watch_job *w;
 
+	if (!exchange_query(x, (const char *const[]){"after", NULL}))
+		return;
 	if (!named.ptr)
 		named = http_field(x->req, "last-event-id");
 	if (named.ptr && !position_read(named, &request.attempt, &request.at)) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/arena.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
@@ -286,6 +287,29 @@ struct str exchange_traceparent(const struct exchange *x)
 			   : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
 	}
 	return good ? text : STR("");
+}
+
+bool exchange_query(struct exchange *x, const char *const *known)
+{
+	struct str rest = http_query(x->req), pair, name;
+
+	while (rest.len && str_split(&rest, '&', &pair)) {
+		bool found = !pair.len;
+		struct refusal refusal = {.fault = FAULT_UNKNOWN_FIELD,
+					  .message = "The query has a parameter that is not known.",
+					  .offset = -1};
+
+		if (!str_split(&pair, '=', &name))
+			continue;
+		for (size_t i = 0; known[i]; i++)
+			found = found || str_is(name, known[i]);
+		if (found)
+			continue;
+		refusal.param = arena_dup(http_arena(x->req), name.ptr, name.len);
+		exchange_refuse(x, &refusal);
+		return false;
+	}
+	return true;
 }
 
 void not_yet(struct exchange *x)

@@ -108,6 +108,8 @@ struct str exchange_traceparent(const struct exchange *x);
 void job_cancel(struct front *front, struct str job, struct str org);
 /* Tells the worker that holds a job (may be empty: nobody) that somebody wants it cancelled. */
 void job_signal_cancel(struct front *front, struct str job, struct str worker);
+/* True where the query has no other keys than @known (NULL-ended); else the request was refused. */
+bool exchange_query(struct exchange *x, const char *const *known);
 /* Whole answers; @body is emptied. The exchange may be gone afterwards. */
 void exchange_reply(struct exchange *x, int status, struct buf *body);
 /* A fault in the dialect's shape, with Retry-After where it may be tried again. */

@@ -236,6 +236,8 @@ void jobs_get(struct exchange *x)
 	struct look *l;
 	uint64_t seconds = 0;
 
+	if (!exchange_query(x, (const char *const[]){"wait", NULL}))
+		return;
 	if (!id_is(x->param, "job")) {
 		exchange_fault(x, FAULT_NOT_FOUND, "There is no such job.");
 		return;
@@ -505,10 +507,14 @@ static void list_ask(struct list_job *l, struct str org)
 
 void jobs_list(struct exchange *x)
 {
-	struct list_job *l = mem_new(struct list_job);
+	static const char *const known[] = {"session", "status", "lane", "after", "limit", NULL};
+	struct list_job *l;
 	struct str limit = http_query_value(x->req, "limit");
 	struct refusal refusal = {.fault = FAULT_INVALID_REQUEST, .offset = -1};
 
+	if (!exchange_query(x, known))
+		return;
+	l = mem_new(struct list_job);
 	l->x = x;
 	x->work = l;
 	x->drop = list_drop;

@@ -240,7 +240,6 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 	small.v = 1;
 	small.id = job->id;
 	small.org = job->org;
-	small.kind = job->kind;
 	small.lane = job->lane;
 	small.session = job->session;
 	small.turn = job->turn;

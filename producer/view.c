@@ -17,7 +17,9 @@ void shown_from_view(struct shown *s, struct arena *arena, struct str id,
 	if (codec_decode(&codec_result, arena, view->result, false, &s->result, &error) != CODEC_OK)
 		codec_init(&codec_result, &s->result);
 	s->result.calls = s->result.calls.len ? s->result.calls : view->calls;
-	s->result.metadata = s->result.metadata.len ? s->result.metadata : view->metadata;
+	/* A pool may have been quicker than the front with the job's state: then the result has what the state lacks. */
+	if (!s->view.metadata.len)
+		s->view.metadata = s->result.metadata;
 }
 
 void shown_from_result(struct shown *s, const struct result *result)

@@ -53,6 +53,8 @@ struct follow {
 	bool paused;
 	bool closed;
 
+	char target[200]; /* attempt, provider and model that were told last; "" for none */
+
 	/* from the last look */
 	bool terminal;
 	char status[16];
@@ -192,6 +194,48 @@ static void new_attempt(struct follow *f, int64_t attempt)
 		f->ops->reset(f->ctx, attempt);
 }
 
+static void note_target(struct follow *f, int64_t attempt, struct str provider, struct str model)
+{
+	snprintf(f->target, sizeof(f->target), "%" PRId64 " %.*s %.*s", attempt, STR_FMT(provider),
+		 STR_FMT(model));
+}
+
+/* A `started` that was missed between two looks. */
+static void tell_started(struct follow *f, const struct job_view *view)
+{
+	struct buf payload = {0};
+	struct json_out o = {.buf = &payload};
+	struct event event = {.ev = STR("started"), .job = f->job, .attempt = f->attempt, .at = -1};
+	char before[sizeof(f->target)];
+
+	if (!view->provider.len || state_terminal(view->state))
+		return;
+	memcpy(before, f->target, sizeof(before));
+	note_target(f, view->attempt, view->provider, view->model);
+	if (strcmp(before, f->target) == 0)
+		return;
+	json_put_str(&o, "provider", view->provider);
+	json_put_str(&o, "model", view->model);
+	event.payload = buf_str(&payload);
+	f->ops->event(f->ctx, &event);
+	buf_fini(&payload);
+}
+
+static void on_started(struct follow *f, const struct event *event)
+{
+	cleanup_json struct json_object *tree = NULL;
+	struct json_error error;
+	struct buf text = {0};
+
+	buf_add_char(&text, '{');
+	buf_add_str(&text, event->payload);
+	buf_add_char(&text, '}');
+	if (json_read(buf_str(&text), &tree, &error) == JSON_OK)
+		note_target(f, event->attempt, json_str(tree, "provider"), json_str(tree, "model"));
+	buf_fini(&text);
+	f->ops->event(f->ctx, event);
+}
+
 /* Where the wanted position stands in an answer of @attempt and @bytes. */
 static void tell_state(struct follow *f, const struct job_view *view)
 {
@@ -200,6 +244,8 @@ static void tell_state(struct follow *f, const struct job_view *view)
 	struct json_object *part;
 
 	f->told = true;
+	if (view->provider.len)
+		note_target(f, view->attempt, view->provider, view->model);
 	f->attempt = view->attempt;
 	f->at = resumed ? f->want_at : 0;
 	while ((part = part_at(f, f->parts_seen)) && json_int(part, "at", 0) < f->at)
@@ -341,6 +387,8 @@ static void take_view(struct follow *f, const struct job_view *view)
 	keep_view(f, view);
 	if (!f->told)
 		tell_state(f, view);
+	else
+		tell_started(f, view);
 	if (f->closed)
 		return;
 	if (view->bytes > f->known_end)
@@ -559,6 +607,8 @@ static void on_message(void *ctx, struct str payload)
 			f->again = true;
 		else
 			look(f);
+	} else if (str_is(event.ev, "started")) {
+		on_started(f, &event);
 	} else if (!str_is(event.ev, "reset")) {
 		f->ops->event(f->ctx, &event);
 	}

@@ -9,6 +9,9 @@
 #include "lib/store/pg.h"
 
 #define ANSWER_MAX (64u << 20)
+/* No job is open for longer: a week in queue, an hour running, and what a job's state is kept behind its deadline. What is older
+ * than that when Redis lost its memory had ended, and its end is in PostgreSQL. */
+#define OPEN_MS_MAX (9ULL * 24 * 3600 * 1000)
 
 static void on_reap(struct task *t)
 {
@@ -47,7 +50,9 @@ void relay_free(struct relay *relay)
 
 bool relay_unsure(const struct relay *relay, struct str job)
 {
-	return id_wall_ms(job) <= redis_epoch_wall_ms(relay->redis);
+	uint64_t epoch = redis_epoch_wall_ms(relay->redis), at = id_wall_ms(job);
+
+	return at <= epoch && at + OPEN_MS_MAX > epoch;
 }
 
 /* ── ended jobs, from PostgreSQL ── */
