@@ -43,6 +43,16 @@ struct key key_open(struct str org_or_session)
 	return make("o:{%.*s}%.*s", org_or_session, STR(""));
 }
 
+struct key key_outbox(struct str session)
+{
+	return make("ob:{%.*s}%.*s", session, STR(""));
+}
+
+struct key key_takeover(struct str line)
+{
+	return make("tk:%.*s%.*s", line, STR(""));
+}
+
 struct key key_idem(struct str org, struct str hash_hex)
 {
 	return make("i:{%.*s}:%.*s", org, hash_hex);
@@ -71,7 +81,8 @@ enum event_parse event_parse(struct str text, struct event *ret_event)
 	if (!str_split(&line, ' ', &e.ev) || !str_split(&line, ' ', &e.job) ||
 	    !str_split(&line, ' ', &attempt) || !str_split(&line, ' ', &at))
 		return EVENT_MALFORMED;
-	if (!str_i64(attempt, &e.attempt) || (!str_is(at, "-") && (!str_i64(at, &e.at) || e.at < 0)))
+	if (!str_i64(attempt, &e.attempt) ||
+	    (!str_is(at, "-") && (!str_i64(at, &e.at) || e.at < 0)))
 		return EVENT_MALFORMED;
 	if (str_is(e.ev, "delta") && e.at < 0)
 		return EVENT_MALFORMED;

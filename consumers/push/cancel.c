@@ -1,0 +1,98 @@
+/* Op cancel: the wish is written, who holds the job is told; its end comes as the job's own fault. */
+#include <stdio.h>
+
+#include "consumers/push/session.h"
+#include "lib/base/mem.h"
+#include "lib/relay/follow.h"
+#include "schemas/keys.h"
+
+struct cancel {
+	struct list link;
+	struct session *session;
+	char job[OP_ID_MAX + 1];
+	struct redis_request *request;
+	struct relay_lookup *lookup;
+};
+
+static void cancel_free(struct cancel *c)
+{
+	if (c->request)
+		redis_cancel(c->request);
+	relay_lookup_cancel(c->lookup);
+	list_remove(&c->link);
+	mem_free(c);
+}
+
+static void refuse(struct cancel *c, enum fault fault, const char *message)
+{
+	session_refuse(c->session, &(struct frame_refusal){
+				       .fault = fault, .job = str_of(c->job), .message = message});
+	cancel_free(c);
+}
+
+static void on_looked_up(void *ctx, bool sure, const struct result *result)
+{
+	struct cancel *c = ctx;
+
+	c->lookup = NULL;
+	if (result)
+		refuse(c, FAULT_TERMINAL, NULL);
+	else if (!sure || relay_unsure(c->session->push->relay, str_of(c->job)))
+		refuse(c, FAULT_STATE_UNKNOWN, NULL);
+	else
+		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+}
+
+static void signal_holder(struct cancel *c, struct str worker)
+{
+	struct key channel = key_control(worker);
+	char text[16 + OP_ID_MAX];
+	int n = snprintf(text, sizeof(text), "1 cancel %s", c->job);
+	const struct str args[] = {STR("PUBLISH"), key_str(&channel), {text, (size_t)n}};
+
+	redis_command(c->session->push->redis, str_of(c->job), args, countof(args), NULL, NULL);
+}
+
+static void on_wish(void *ctx, enum redis_result result, struct str state, struct str worker)
+{
+	struct cancel *c = ctx;
+	struct session *s = c->session;
+
+	c->request = NULL;
+	if (result != REDIS_OK) {
+		refuse(c, FAULT_STATE_UNKNOWN, NULL);
+	} else if (!state.len) {
+		c->lookup = relay_result(s->push->relay, str_of(c->job), str_of(s->who.org),
+					 on_looked_up, c);
+	} else if (str_is(state, "refused")) {
+		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+	} else if (state_terminal(state) || str_is(state, "finishing")) {
+		refuse(c, FAULT_TERMINAL, NULL);
+	} else {
+		if (worker.len)
+			signal_holder(c, worker);
+		cancel_free(c);
+	}
+}
+
+void cancel_begin(struct session *s, const struct op *op)
+{
+	struct cancel *c = mem_new(struct cancel);
+
+	c->session = s;
+	list_push_back(&s->cancels, &c->link);
+	snprintf(c->job, sizeof(c->job), "%.*s", STR_FMT(op->id));
+	if (!id_is(op->id, "job")) {
+		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+		return;
+	}
+	c->request = state_wish(s->push->redis, str_of(c->job), str_of(s->who.org), on_wish, c);
+}
+
+void cancel_quiet(struct session *s)
+{
+	struct cancel *c;
+
+	while ((c = list_first(&s->cancels, struct cancel, link)))
+		cancel_free(c);
+}

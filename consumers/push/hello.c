@@ -1,0 +1,411 @@
+/* Greeting: who asks, which session, whether it goes on from another connection; then the welcome and the jobs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/push/session.h"
+#include "consumers/push/stream.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/net/ws.h"
+#include "lib/store/pg.h"
+#include "lib/store/redis.h"
+#include "schemas/keys.h"
+#include "schemas/scripts.h"
+
+/* Jobs of a session that are looked in, newest first. */
+#define LIST_MAX "255"
+
+static void drop_key(struct session *s)
+{
+	if (s->key)
+		mem_wipe(s->key, strlen(s->key));
+	mem_free(s->key);
+	s->key = NULL;
+}
+
+void hello_quiet(struct session *s)
+{
+	keys_cancel(s->checking);
+	s->checking = NULL;
+	if (s->request)
+		redis_cancel(s->request);
+	s->request = NULL;
+	if (s->pg_request)
+		pg_cancel(s->pg_request);
+	s->pg_request = NULL;
+	drop_key(s);
+	op_fini(&s->hello);
+}
+
+static void outcome(struct session *s, const char *what)
+{
+	series_add(metric_one(s->push->metric.hellos, what), 1);
+}
+
+static void refuse(struct session *s, unsigned code, const char *reason)
+{
+	outcome(s, "refused");
+	session_close(s, code, reason);
+}
+
+/* ── jobs of the session ── */
+
+static void on_open_jobs(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct session *s = ctx;
+	struct op_position jobs[OP_JOBS_MAX];
+	size_t count = 0;
+
+	s->request = NULL;
+	if (result != REDIS_OK || value->type != REDIS_LIST)
+		return;
+	/* Oldest first. */
+	for (size_t i = value->count; i > 0 && count < OP_JOBS_MAX; i--) {
+		struct str id = redis_item_str(value, i - 1);
+
+		if (id.len && !stream_find(s, id))
+			jobs[count++] = (struct op_position){.id = id};
+	}
+	stream_attach(s, jobs, count, false, NULL);
+}
+
+static void list_open(struct session *s)
+{
+	struct key key = key_open(str_of(s->id));
+	const struct str args[] = {STR("ZREVRANGE"), key_str(&key), STR("0"), STR(LIST_MAX)};
+
+	s->request =
+	    redis_command(s->push->redis, str_of(s->id), args, countof(args), on_open_jobs, s);
+}
+
+static void outbox_attached(struct session *s)
+{
+	list_open(s);
+}
+
+static void on_outbox(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct session *s = ctx;
+	struct op_position jobs[OP_JOBS_MAX];
+	size_t count = 0;
+
+	s->request = NULL;
+	for (size_t i = result == REDIS_OK && value->type == REDIS_LIST ? value->count : 0;
+	     i > 0 && count < OP_JOBS_MAX; i--) {
+		struct str id = redis_item_str(value, i - 1);
+
+		if (id.len && !stream_find(s, id))
+			jobs[count++] = (struct op_position){.id = id};
+	}
+	stream_attach(s, jobs, count, false, outbox_attached);
+}
+
+static void list_outbox(struct session *s)
+{
+	struct key key = key_outbox(str_of(s->id));
+	const struct str args[] = {STR("ZREVRANGE"), key_str(&key), STR("0"), STR(LIST_MAX)};
+
+	s->request =
+	    redis_command(s->push->redis, str_of(s->id), args, countof(args), on_outbox, s);
+}
+
+/* The jobs that hello named had their first words: now what it did not name. */
+static void named_attached(struct session *s)
+{
+	if (s->resumed)
+		list_outbox(s);
+	else if (s->conversation)
+		list_open(s);
+}
+
+static void events_standing(void *ctx)
+{
+	(void)ctx;
+}
+
+/* A job of the session that somebody else submitted. */
+static void on_event(void *ctx, struct str payload)
+{
+	struct session *s = ctx;
+	struct event event;
+	struct key channel = key_channel(str_of(s->id));
+
+	if (event_parse(payload, &event) != EVENT_OK || stream_find(s, event.job))
+		return;
+	if (str_is(event.ev, "queued") || str_is(event.ev, "started"))
+		stream_meet(s, event.job, key_str(&channel));
+}
+
+/* ── takeover ── */
+
+static void line_standing(void *ctx)
+{
+	struct session *s = ctx;
+	struct key channel = key_takeover(str_of(s->line));
+	const struct str args[] = {STR("PUBLISH"), key_str(&channel), str_of(s->name)};
+
+	/* Only who goes on from another connection takes it over, and says so once more after Redis was away. */
+	if (s->resumed)
+		redis_command(s->push->redis, STR(""), args, countof(args), NULL, NULL);
+}
+
+static void on_takeover(void *ctx, struct str payload)
+{
+	struct session *s = ctx;
+
+	if (str_is(payload, s->name))
+		return;
+	session_close(s, CLOSE_TAKEN_OVER, "taken over by a newer connection");
+}
+
+static void subscribe(struct session *s)
+{
+	static const struct redis_sub_ops line = {.standing = line_standing,
+						  .message = on_takeover};
+	static const struct redis_sub_ops events = {.standing = events_standing,
+						    .message = on_event};
+	struct key takeover = key_takeover(str_of(s->line));
+	struct key channel = key_channel(str_of(s->id));
+
+	s->line_sub = redis_subscribe(s->push->redis, key_str(&takeover), &line, s);
+	if (s->conversation)
+		s->events_sub = redis_subscribe(s->push->redis, key_str(&channel), &events, s);
+}
+
+/* ── welcome ── */
+
+static void put_resume(struct session *s, struct json_out *o)
+{
+	struct token token = {.purpose = TOKEN_RESUME,
+			      .expires_wall_ms =
+				  loop_wall_ms(s->push->loop) + s->push->options->resume_ttl_ms,
+			      .count = 4};
+	struct buf text = {0};
+
+	token.field[0] = str_of(s->id);
+	token.field[1] = str_of(s->who.org);
+	token.field[2] = str_of(s->line);
+	token.field[3] = s->conversation ? STR("1") : STR("0");
+	token_make(&s->push->secrets, &token, &text);
+	json_put_str(o, "resume", buf_str(&text));
+	buf_fini(&text);
+}
+
+static void welcome(struct session *s)
+{
+	struct frame f = {0}, gone = {0};
+	struct json_out *o;
+	struct op hello = s->hello;
+
+	s->hello = (struct op){0};
+	timer_stop(&s->clock);
+	sm_move(&s->sm, SESSION_OPEN);
+	outcome(s, s->resumed ? "resumed" : "fresh");
+	log_info(&s->log, "welcome", F_STR("session", s->id), F_STR("org", s->who.org),
+		 F_UINT("jobs", hello.job_count));
+	o = frame_begin(&f, FRAME_WELCOME);
+	json_put_text(o, "session", s->id);
+	put_resume(s, o);
+	json_put_int(o, "ping_ms", (int64_t)s->push->options->ping_ms);
+	json_put_int(o, "bin_next", s->bin_next);
+	frame_end(&f);
+	session_send(s, &f);
+	if (s->not_resumed) {
+		frame_gone(&gone, STR(""), s->not_resumed);
+		session_send(s, &gone);
+	}
+	subscribe(s);
+	stream_attach(s, hello.jobs, hello.job_count, true, named_attached);
+	op_fini(&hello);
+	ws_read_pause(s->ws, false);
+}
+
+/* ── the session ── */
+
+static void made(struct session *s)
+{
+	if (s->request || s->pg_request)
+		return;
+	if (s->failed)
+		refuse(s, CLOSE_INTERNAL, "no session can be made now");
+	else
+		welcome(s);
+}
+
+static void on_row(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct session *s = ctx;
+
+	(void)rows;
+	s->pg_request = NULL;
+	s->failed = s->failed || result != PG_OK;
+	made(s);
+}
+
+static void on_hash(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct session *s = ctx;
+
+	(void)value;
+	s->request = NULL;
+	s->failed = s->failed || result != REDIS_OK;
+	made(s);
+}
+
+/* As POST /v1/sessions with nothing in it: both stores at once. */
+static void make(struct session *s)
+{
+	struct push *push = s->push;
+	uint64_t now = loop_wall_ms(push->loop);
+	struct str org = str_of(s->who.org);
+	struct key keys[2];
+	char ttl[24], at[24];
+
+	id_make(s->id, "ses", now, loop_rand(push->loop));
+	keys[0] = key_session(str_of(s->id));
+	keys[1] = key_conversation(str_of(s->id));
+	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)push->options->session_ttl_ms);
+	snprintf(at, sizeof(at), "%llu", (unsigned long long)now);
+	s->pg_request = pg_query(
+	    push->pg,
+	    "INSERT INTO sessions (id, org, task, system, metadata, ttl_ms, created_ms) "
+	    "VALUES ($1, $2, '', '', '', $3, $4) ON CONFLICT (id) DO NOTHING",
+	    (const struct str[]){str_of(s->id), org, str_of(ttl), str_of(at)}, 4, on_row, s);
+	s->request = redis_script(push->redis, str_of(s->id), &script_session,
+				  (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
+				  (const struct str[]){str_of(ttl), org, STR(""), STR(""), STR(""),
+						       str_of(at), STR(""), STR("")},
+				  8, on_hash, s);
+}
+
+static void on_known(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct session *s = ctx;
+
+	s->pg_request = NULL;
+	if (result != PG_OK)
+		refuse(s, CLOSE_INTERNAL, "the session cannot be looked up now");
+	else if (!pg_count(rows))
+		refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
+	else
+		welcome(s);
+}
+
+static void on_org(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct session *s = ctx;
+
+	s->request = NULL;
+	if (result == REDIS_OK && value->type == REDIS_STR) {
+		if (str_is(value->str, s->who.org))
+			welcome(s);
+		else
+			refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
+		return;
+	}
+	/* Redis lost it, or is away: a turn brings it back. */
+	s->pg_request =
+	    pg_query(s->push->pg,
+		     "SELECT id FROM sessions WHERE id = $1 AND org = $2 "
+		     "AND deleted_ms IS NULL",
+		     (const struct str[]){str_of(s->id), str_of(s->who.org)}, 2, on_known, s);
+}
+
+static void look_up(struct session *s, struct str id)
+{
+	struct key key = key_session(id);
+	const struct str args[] = {STR("HGET"), key_str(&key), STR("org")};
+
+	memcpy(s->id, id.ptr, id.len);
+	s->id[id.len] = '\0';
+	s->conversation = true;
+	s->request = redis_command(s->push->redis, id, args, countof(args), on_org, s);
+}
+
+/* True where the token holds: the session is the one before. */
+static bool resume(struct session *s)
+{
+	struct buf scratch = {0};
+	struct token token;
+	enum token_result read = token_read(&s->push->secrets, TOKEN_RESUME, s->hello.resume,
+					    loop_wall_ms(s->push->loop), &scratch, &token);
+	bool good = read == TOKEN_GOOD && token.count == 4 && token.field[0].len < ID_SIZE &&
+		    token.field[2].len < SESSION_NONCE_SIZE && str_is(token.field[1], s->who.org);
+
+	if (good && s->hello.session.len && !str_eq(s->hello.session, token.field[0]))
+		good = false;
+	if (good) {
+		snprintf(s->id, sizeof(s->id), "%.*s", STR_FMT(token.field[0]));
+		snprintf(s->line, sizeof(s->line), "%.*s", STR_FMT(token.field[2]));
+		s->conversation = str_is(token.field[3], "1");
+		s->resumed = true;
+	} else {
+		s->not_resumed = read == TOKEN_EXPIRED ? "expired" : "unknown";
+	}
+	buf_fini(&scratch);
+	return good;
+}
+
+static void prepare(struct session *s)
+{
+	sm_move(&s->sm, SESSION_PREPARING);
+	if (s->hello.resume.len && resume(s))
+		welcome(s);
+	else if (!s->hello.session.len)
+		make(s);
+	else if (id_is(s->hello.session, "ses"))
+		look_up(s, s->hello.session);
+	else
+		refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
+}
+
+/* ── the key ── */
+
+static void on_key(void *ctx, enum keys_result result, const struct identity *identity)
+{
+	struct session *s = ctx;
+
+	s->checking = NULL;
+	drop_key(s);
+	switch (result) {
+	case KEYS_GOOD:
+		if (sm_state(&s->sm) == SESSION_CHECKING) {
+			s->who = *identity;
+			prepare(s);
+		} else if (strcmp(s->who.org, identity->org) != 0) {
+			session_close(s, CLOSE_NOT_ALLOWED, "the key is another organisation's");
+		}
+		return;
+	case KEYS_BAD:
+		refuse(s, CLOSE_CREDENTIALS, "the key is not good");
+		return;
+	case KEYS_UNSURE:
+		/* Who is known already stays so. */
+		if (sm_state(&s->sm) == SESSION_CHECKING)
+			refuse(s, CLOSE_INTERNAL, "the key cannot be checked now");
+		return;
+	}
+}
+
+static void check(struct session *s, struct str token)
+{
+	keys_cancel(s->checking);
+	s->checking = keys_check(s->push->keys, token, on_key, s);
+}
+
+void hello_begin(struct session *s, struct op *op)
+{
+	s->hello = *op;
+	sm_move(&s->sm, SESSION_CHECKING);
+	if (op->token.len)
+		check(s, op->token);
+	else if (s->key)
+		check(s, str_of(s->key));
+	else
+		refuse(s, CLOSE_CREDENTIALS, "a key is missing");
+}
+
+void hello_token(struct session *s, const struct op *op)
+{
+	check(s, op->token);
+}

@@ -1,0 +1,111 @@
+/* A connection: one client from its upgrade to its end. It reads ops, sends events, and holds the jobs that it follows. While the
+ * client reads too slowly the answers are paused; events that are few go on. Refuses everything before hello.
+ *
+ *   GREETING ─▶ CHECKING ─▶ PREPARING ─▶ OPEN ─▶ CLOSING ─▶ (freed when the socket is over)
+ *      any ────────────────────────────────────────▲
+ */
+#ifndef SLUICE_PUSH_SESSION_H
+#define SLUICE_PUSH_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "consumers/push/frame.h"
+#include "consumers/push/op.h"
+#include "consumers/push/push.h"
+#include "lib/base/id.h"
+#include "lib/base/list.h"
+#include "lib/base/log.h"
+#include "lib/base/map.h"
+#include "lib/base/sm.h"
+#include "lib/identity/keys.h"
+#include "lib/net/loop.h"
+
+struct http_req;
+struct pg_request;
+struct redis_request;
+struct redis_sub;
+struct ws;
+
+#define SESSION_NONCE_SIZE 17
+
+/* Close codes (protocol.md). */
+enum {
+	CLOSE_DRAIN = 3000,
+	CLOSE_SLOW = 3001,
+	CLOSE_INTERNAL = 3002,
+	CLOSE_CREDENTIALS = 3500,
+	CLOSE_PROTOCOL = 3501,
+	CLOSE_NOT_ALLOWED = 3503,
+	CLOSE_TOO_MANY = 3504,
+	CLOSE_TAKEN_OVER = 3505,
+};
+
+enum session_state {
+	SESSION_GREETING,  /* hello is to come */
+	SESSION_CHECKING,  /* its key is asked for */
+	SESSION_PREPARING, /* its session is looked up or made */
+	SESSION_OPEN,
+	SESSION_CLOSING,
+};
+
+struct session {
+	struct list link;
+	struct push *push;
+	struct sm sm;
+	struct log log;
+	struct ws *ws;
+	char name[SESSION_NONCE_SIZE]; /* random: this connection among those of its line */
+	char line[SESSION_NONCE_SIZE]; /* connections that resumed one another have the same */
+	char id[ID_SIZE];	       /* ses_… */
+	bool conversation; /* the client named the session: jobs that name none are turns of it */
+	bool resumed;
+	const char *not_resumed; /* why a resume token does not hold; NULL */
+	struct identity who;
+	char *key;	 /* as the client sent it, until it was checked */
+	struct op hello; /* until the welcome was said */
+	struct keys_request *checking;
+	struct redis_request *request;
+	struct pg_request *pg_request;
+	bool failed; /* one of the two, while a session is made */
+	struct redis_sub *line_sub;
+	struct redis_sub *events_sub;
+	struct map streams; /* by job id */
+	struct list all_streams;
+	struct list groups;
+	struct list submissions;
+	struct list cancels;
+	bool full;	    /* the socket's queue */
+	struct timer clock; /* hello's time, then a full queue's */
+	struct timer leave; /* while draining */
+	uint64_t faults_since_us;
+	unsigned faults;
+	unsigned bin_next;
+};
+
+/* Takes the connection of @req over, which asks for /v1/ws; answers it where that is not possible. */
+void session_accept(struct push *push, struct http_req *req);
+/* Cuts the connection and frees the session. */
+void session_free(struct session *s);
+/* Says `draining` and closes within @within_ms. */
+void session_drain(struct session *s, uint64_t within_ms);
+
+/* ── for the session's parts ── */
+
+/* Begins the closing handshake; everything of the session comes to rest. */
+void session_close(struct session *s, unsigned code, const char *reason);
+/* Sends @f and takes its memory. Safe in any state. */
+void session_send(struct session *s, struct frame *f);
+void session_refuse(struct session *s, const struct frame_refusal *refusal);
+
+/* hello.c: what follows a read hello op; op token. */
+void hello_begin(struct session *s, struct op *op);
+void hello_token(struct session *s, const struct op *op);
+void hello_quiet(struct session *s);
+
+/* cancel.c: op cancel. */
+void cancel_begin(struct session *s, const struct op *op);
+void cancel_quiet(struct session *s);
+
+#endif

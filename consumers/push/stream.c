@@ -1,0 +1,635 @@
+#include "consumers/push/stream.h"
+
+#include <string.h>
+
+#include "consumers/push/session.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/relay/follow.h"
+#include "lib/store/redis.h"
+#include "schemas/keys.h"
+
+/* Text that is gathered for a snapshot, about; what is behind it follows as deltas. */
+#define SNAPSHOT_BYTES 65536
+/* Events that may be held back before the answer is paused. */
+#define HELD_BYTES 65536
+#define QUEUED_US (250 * US_PER_MS)
+/* How a state that cannot be read (Redis lost its memory) is asked for again. */
+#define RETRY_US (1 * US_PER_S)
+#define RETRIES_MAX 600
+#define FRESH_EXTRA_US (10 * US_PER_S)
+
+struct group {
+	struct list link;
+	struct session *session;
+	struct stream **streams; /* NULL: replaced meanwhile */
+	size_t count;
+	size_t waiting; /* for a first word; one more while the group is made */
+	void (*done)(struct session *s);
+};
+
+struct stream {
+	struct list link;
+	struct session *session;
+	struct follow *follow;
+	char *job;
+	struct group *group; /* until it was released */
+	bool fresh;	     /* it is being submitted */
+	bool said;	     /* the client knows of it */
+	bool named;	     /* hear of it also where it is not known */
+	bool resumed;	     /* it goes on from the wanted byte */
+	bool answered;	     /* had its first word */
+	bool held;
+	bool ended;
+	bool again;	     /* the follow was opened again: its first word is no answer */
+	int64_t attempt, at; /* wanted; then where it stood */
+	struct buf frames;   /* held: length and text of each */
+	/* a snapshot being gathered */
+	bool gathering;
+	int64_t target;
+	char status[16];
+	struct buf text;
+	struct buf parts;
+	/* waiting in line: the latest state only */
+	struct timer queued;
+	uint64_t queued_us;
+	struct buf queued_frame;
+	/* its state cannot be read */
+	struct timer retry;
+	unsigned retries;
+};
+
+/* ── to the socket ── */
+
+static void flow(struct stream *st)
+{
+	bool pause = st->session->full || (st->held && st->frames.len > HELD_BYTES);
+
+	if (st->follow && !st->ended)
+		follow_pause(st->follow, pause);
+}
+
+static void send(struct stream *st, struct frame *f)
+{
+	uint32_t len = (uint32_t)f->text.len;
+
+	if (!st->held) {
+		session_send(st->session, f);
+		return;
+	}
+	buf_add(&st->frames, &len, sizeof(len));
+	buf_add_str(&st->frames, buf_str(&f->text));
+	buf_fini(&f->text);
+	flow(st);
+}
+
+static void flush(struct stream *st)
+{
+	struct str rest = buf_str(&st->frames);
+	uint32_t len;
+
+	while (rest.len >= sizeof(len)) {
+		struct frame f = {0};
+
+		memcpy(&len, rest.ptr, sizeof(len));
+		buf_add(&f.text, rest.ptr + sizeof(len), len);
+		rest.ptr += sizeof(len) + len;
+		rest.len -= sizeof(len) + len;
+		session_send(st->session, &f);
+	}
+	buf_fini(&st->frames);
+}
+
+static void count_streams(struct push *push, int by)
+{
+	series_add(metric_only(push->metric.followed), by);
+}
+
+static void group_look(struct group *g);
+
+/* Its group, if any, does not wait for it any more. */
+static struct group *leave_group(struct stream *st)
+{
+	struct group *g = st->group;
+
+	if (!g)
+		return NULL;
+	for (size_t i = 0; i < g->count; i++)
+		if (g->streams[i] == st)
+			g->streams[i] = NULL;
+	if (!st->answered)
+		g->waiting--;
+	st->group = NULL;
+	return g;
+}
+
+static void stream_free(struct stream *st)
+{
+	struct session *s = st->session;
+	struct group *g = leave_group(st);
+
+	follow_close(st->follow);
+	timer_stop(&st->queued);
+	timer_stop(&st->retry);
+	if (map_find(&s->streams, str_of(st->job)) == st)
+		map_take(&s->streams, str_of(st->job));
+	list_remove(&st->link);
+	count_streams(s->push, -1);
+	buf_fini(&st->frames);
+	buf_fini(&st->text);
+	buf_fini(&st->parts);
+	buf_fini(&st->queued_frame);
+	mem_free(st->job);
+	mem_free(st);
+	if (g)
+		group_look(g);
+}
+
+/* The last word was said. */
+static void end(struct stream *st)
+{
+	st->ended = true;
+	follow_close(st->follow);
+	st->follow = NULL;
+	if (!st->held)
+		stream_free(st);
+}
+
+void stream_release(struct stream *st)
+{
+	if (!st->held)
+		return;
+	st->held = false;
+	st->said = true;
+	flush(st);
+	if (st->ended)
+		stream_free(st);
+	else
+		flow(st);
+}
+
+void stream_drop(struct stream *st)
+{
+	stream_free(st);
+}
+
+struct stream *stream_find(const struct session *s, struct str job)
+{
+	return map_find(&s->streams, job);
+}
+
+/* ── groups ── */
+
+static void group_free(struct group *g)
+{
+	list_remove(&g->link);
+	mem_free(g->streams);
+	mem_free(g);
+}
+
+static void say_resumed(struct group *g)
+{
+	struct frame f = {0};
+	struct json_out *o;
+	bool any = false;
+
+	for (size_t i = 0; i < g->count; i++)
+		any = any || (g->streams[i] && g->streams[i]->resumed);
+	if (!any)
+		return;
+	o = frame_begin(&f, FRAME_RESUMED);
+	json_key(o, "jobs");
+	json_open(o, '[');
+	for (size_t i = 0; i < g->count; i++) {
+		struct stream *st = g->streams[i];
+
+		if (!st || !st->resumed)
+			continue;
+		json_open(o, '{');
+		json_put_text(o, "job", st->job);
+		json_put_int(o, "attempt", st->attempt);
+		json_put_int(o, "at", st->at);
+		json_close(o, '}');
+	}
+	json_close(o, ']');
+	frame_end(&f);
+	session_send(g->session, &f);
+}
+
+static void group_look(struct group *g)
+{
+	struct session *s = g->session;
+	void (*done)(struct session * s) = g->done;
+
+	if (g->waiting)
+		return;
+	say_resumed(g);
+	for (size_t i = 0; i < g->count; i++) {
+		struct stream *st = g->streams[i];
+
+		if (!st)
+			continue;
+		g->streams[i] = NULL;
+		st->group = NULL;
+		stream_release(st);
+	}
+	group_free(g);
+	if (done && sm_state(&s->sm) == SESSION_OPEN)
+		done(s);
+}
+
+/* Its first word was written. */
+static void answered(struct stream *st)
+{
+	if (st->answered)
+		return;
+	st->answered = true;
+	if (!st->group)
+		return;
+	st->group->waiting--;
+	group_look(st->group);
+}
+
+/* ── snapshots ── */
+
+static void snapshot(struct stream *st, int64_t attempt)
+{
+	struct frame f = {0};
+	struct json_out *o = frame_begin(&f, FRAME_SNAPSHOT);
+	struct buf parts = {0};
+
+	st->gathering = false;
+	if (st->parts.len)
+		buf_printf(&parts, "[%.*s]", STR_FMT(buf_str(&st->parts)));
+	else
+		buf_add_text(&parts, "[{\"at\":0,\"type\":\"text\"}]");
+	json_put_text(o, "job", st->job);
+	json_put_int(o, "attempt", attempt);
+	json_put_str(o, "text", buf_str(&st->text));
+	json_put_raw(o, "parts", buf_str(&parts));
+	json_put_text(o, "status", st->status);
+	frame_end(&f);
+	buf_fini(&parts);
+	buf_fini(&st->text);
+	buf_fini(&st->parts);
+	series_add(metric_only(st->session->push->metric.resets), 1);
+	send(st, &f);
+}
+
+static void keep_status(struct stream *st, struct str status)
+{
+	if (str_is(status, "finishing"))
+		status = STR("running");
+	if (status.len >= sizeof(st->status))
+		status.len = sizeof(st->status) - 1;
+	memcpy(st->status, status.ptr, status.len);
+	st->status[status.len] = '\0';
+}
+
+/* ── what the follow says ── */
+
+static void say_started(struct stream *st, const struct job_view *view)
+{
+	struct frame f = {0};
+	struct json_out *o = frame_begin(&f, FRAME_STARTED);
+
+	json_put_text(o, "job", st->job);
+	json_put_int(o, "attempt", view->attempt);
+	json_put_str(o, "provider", view->provider);
+	json_put_str(o, "model", view->model);
+	frame_end(&f);
+	send(st, &f);
+}
+
+static void say_reset(struct stream *st, int64_t attempt)
+{
+	struct frame f = {0};
+
+	frame_reset(&f, str_of(st->job), attempt, "restart");
+	send(st, &f);
+}
+
+static void on_state(void *ctx, const struct job_view *view, bool resumed)
+{
+	struct stream *st = ctx;
+
+	st->retries = 0;
+	if (st->again) {
+		if (!resumed && st->at > 0)
+			say_reset(st, view->attempt);
+	} else if (st->fresh) {
+		if (view->provider.len && !state_terminal(view->state))
+			say_started(st, view);
+	} else if (resumed) {
+		st->resumed = true;
+	} else {
+		st->gathering = true;
+		st->target = view->bytes < SNAPSHOT_BYTES ? view->bytes : SNAPSHOT_BYTES;
+		keep_status(st, view->state);
+		if (!st->target)
+			snapshot(st, view->attempt);
+	}
+	if (!st->gathering)
+		answered(st);
+}
+
+static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
+{
+	struct stream *st = ctx;
+	struct frame f = {0};
+
+	if (!st->gathering) {
+		frame_delta(&f, str_of(st->job), attempt, at, text);
+		send(st, &f);
+		return;
+	}
+	buf_add_str(&st->text, text);
+	if ((int64_t)st->text.len < st->target)
+		return;
+	snapshot(st, attempt);
+	answered(st);
+}
+
+static void on_queued(struct timer *t)
+{
+	struct stream *st = container_of(t, struct stream, queued);
+	struct frame f = {.text = st->queued_frame};
+
+	st->queued_frame = (struct buf){0};
+	st->queued_us = loop_now_us(st->session->push->loop);
+	send(st, &f);
+}
+
+/* The latest state of waiting, at most four times a second. */
+static void queue(struct stream *st, struct frame *f)
+{
+	uint64_t now = loop_now_us(st->session->push->loop);
+
+	buf_fini(&st->queued_frame);
+	st->queued_frame = f->text;
+	if (timer_is_set(&st->queued))
+		return;
+	timer_set(&st->queued, !st->queued_us || now - st->queued_us > QUEUED_US
+				   ? 0
+				   : st->queued_us + QUEUED_US - now);
+}
+
+static void on_event(void *ctx, const struct event *event)
+{
+	struct stream *st = ctx;
+	struct frame f = {0};
+
+	if (st->gathering) {
+		if (!str_is(event->ev, "part"))
+			return;
+		buf_printf(&st->parts, "%s{%.*s}", st->parts.len ? "," : "",
+			   STR_FMT(event->payload));
+		return;
+	}
+	frame_live(&f, event);
+	if (str_is(event->ev, "queued")) {
+		queue(st, &f);
+		return;
+	}
+	timer_stop(&st->queued);
+	send(st, &f);
+}
+
+static void on_reset(void *ctx, int64_t attempt)
+{
+	struct stream *st = ctx;
+
+	if (!st->gathering) {
+		say_reset(st, attempt);
+		return;
+	}
+	buf_fini(&st->text);
+	buf_fini(&st->parts);
+	snapshot(st, attempt);
+	answered(st);
+}
+
+static void on_end(void *ctx, const struct follow_end *last)
+{
+	struct stream *st = ctx;
+	struct frame f = {0};
+
+	if (st->gathering) {
+		keep_status(st, last->status);
+		snapshot(st, last->attempt);
+	}
+	frame_last(&f, str_of(st->job), last, follow_at(st->follow));
+	timer_stop(&st->queued);
+	send(st, &f);
+	st->ended = true;
+	if (st->answered || !st->group) {
+		end(st);
+		return;
+	}
+	/* Releases the group, and frees the stream with it. */
+	follow_close(st->follow);
+	st->follow = NULL;
+	answered(st);
+}
+
+static void forget(struct stream *st)
+{
+	struct session *s = st->session;
+	struct key key = key_outbox(str_of(s->id));
+	const struct str args[] = {STR("ZREM"), key_str(&key), str_of(st->job)};
+
+	redis_command(s->push->redis, str_of(s->id), args, countof(args), NULL, NULL);
+}
+
+static void say_gone(struct stream *st, bool unsure)
+{
+	struct frame f = {0};
+
+	if (unsure) {
+		const struct frame_refusal refusal = {.fault = FAULT_STATE_UNKNOWN,
+						      .job = str_of(st->job)};
+
+		frame_fault(&f, &refusal);
+	} else {
+		frame_gone(&f, str_of(st->job), "unknown");
+	}
+	send(st, &f);
+}
+
+static void on_gone(void *ctx, bool unsure)
+{
+	struct stream *st = ctx;
+
+	if (unsure && (st->said || st->fresh) && st->retries < RETRIES_MAX) {
+		/* An answer that was begun is waited for: Redis is away, or its job is not written anew yet. */
+		st->retries++;
+		timer_set(&st->retry, RETRY_US);
+		return;
+	}
+	if (st->named || st->said || unsure)
+		say_gone(st, unsure);
+	else
+		forget(st);
+	st->gathering = false;
+	st->ended = true;
+	if (st->answered || !st->group) {
+		end(st);
+		return;
+	}
+	follow_close(st->follow);
+	st->follow = NULL;
+	answered(st);
+}
+
+static const struct follow_ops ops = {.state = on_state,
+				      .delta = on_delta,
+				      .event = on_event,
+				      .reset = on_reset,
+				      .end = on_end,
+				      .gone = on_gone};
+
+static void open_follow(struct stream *st, struct str channel, bool again)
+{
+	struct push *push = st->session->push;
+	struct follow_request request = {.job = str_of(st->job),
+					 .org = str_of(st->session->who.org),
+					 .channel = channel,
+					 .attempt = st->attempt,
+					 .at = st->at,
+					 .fresh = st->fresh && !st->again,
+					 .fresh_us =
+					     push->options->produce_ms * US_PER_MS + FRESH_EXTRA_US,
+					 .again = again};
+
+	st->follow = follow_open(push->relay, &request, &ops, st);
+	flow(st);
+}
+
+static void reopen(struct stream *st)
+{
+	/* Before its first word is out, it begins as it was wanted. */
+	if (!st->gathering && (follow_attempt(st->follow) > 0 || st->fresh)) {
+		st->again = true;
+		st->attempt = follow_attempt(st->follow);
+		st->at = follow_at(st->follow);
+	}
+	st->gathering = false;
+	buf_fini(&st->text);
+	buf_fini(&st->parts);
+	follow_close(st->follow);
+	open_follow(st, STR(""), false);
+}
+
+static void on_retry(struct timer *t)
+{
+	reopen(container_of(t, struct stream, retry));
+}
+
+/* ── life ── */
+
+static struct stream *stream_new(struct session *s, struct str job)
+{
+	struct stream *st = mem_new(struct stream);
+
+	st->session = s;
+	st->job = mem_dup(job.ptr, job.len);
+	timer_init(&st->queued, s->push->loop, on_queued);
+	timer_init(&st->retry, s->push->loop, on_retry);
+	list_push_back(&s->all_streams, &st->link);
+	map_set(&s->streams, str_of(st->job), st);
+	count_streams(s->push, 1);
+	return st;
+}
+
+static bool room(const struct session *s)
+{
+	return s->streams.count < (size_t)s->push->options->max_jobs;
+}
+
+struct stream *stream_submit(struct session *s, struct str job, struct str channel, bool again)
+{
+	struct stream *st = stream_find(s, job);
+
+	if (st || !room(s))
+		return st;
+	st = stream_new(s, job);
+	st->fresh = true;
+	st->held = true;
+	open_follow(st, channel, again);
+	return st;
+}
+
+void stream_meet(struct session *s, struct str job, struct str channel)
+{
+	struct stream *st;
+
+	if (!room(s))
+		return;
+	st = stream_new(s, job);
+	st->named = false;
+	open_follow(st, channel, false);
+}
+
+static void attach_one(struct group *g, const struct op_position *p, bool named)
+{
+	struct session *s = g->session;
+	struct stream *st = stream_find(s, p->id);
+
+	if (st && st->fresh && st->held)
+		return; /* its `accepted` is still to come */
+	if (st)
+		stream_free(st);
+	if (!room(s)) {
+		session_refuse(s, &(struct frame_refusal){
+				      .fault = FAULT_RATE_LIMITED,
+				      .job = p->id,
+				      .message = "This connection follows too many jobs."});
+		return;
+	}
+	st = stream_new(s, p->id);
+	st->named = named;
+	st->held = true;
+	st->group = g;
+	st->attempt = p->attempt;
+	st->at = p->at;
+	g->streams[g->count++] = st;
+	g->waiting++;
+	open_follow(st, STR(""), false);
+}
+
+void stream_attach(struct session *s, const struct op_position *jobs, size_t count, bool said,
+		   void (*done)(struct session *s))
+{
+	struct group *g = mem_new(struct group);
+
+	g->session = s;
+	g->streams = mem_alloc((count + 1) * sizeof(struct stream *));
+	g->done = done;
+	g->waiting = 1;
+	list_push_back(&s->groups, &g->link);
+	for (size_t i = 0; i < count; i++)
+		attach_one(g, &jobs[i], said);
+	g->waiting--;
+	group_look(g);
+}
+
+void streams_flow(struct session *s)
+{
+	list_each (&s->all_streams, link)
+		flow(container_of(link, struct stream, link));
+}
+
+void streams_quiet(struct session *s)
+{
+	struct stream *st;
+	struct group *g;
+
+	while ((g = list_first(&s->groups, struct group, link))) {
+		for (size_t i = 0; i < g->count; i++)
+			if (g->streams[i])
+				g->streams[i]->group = NULL;
+		group_free(g);
+	}
+	while ((st = list_first(&s->all_streams, struct stream, link)))
+		stream_free(st);
+}

@@ -1,0 +1,257 @@
+#include "consumers/push/submission.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/push/session.h"
+#include "consumers/push/stream.h"
+#include "lib/base/arena.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/net/digest.h"
+#include "lib/store/redis.h"
+#include "producer/submit.h"
+#include "schemas/keys.h"
+#include "schemas/lanes.h"
+#include "schemas/scripts.h"
+
+/* How long a ref is remembered. */
+#define REF_TTL_MS "86400000"
+
+struct submission {
+	struct list link;
+	struct session *session;
+	struct arena arena; /* the job's views */
+	struct job job;
+	char ref[OP_REF_MAX + 1];
+	char hash[DIGEST_SHA256_HEX_SIZE]; /* of session and ref */
+	struct submit *submit;
+	struct redis_request *request;
+	uint64_t begun_us;
+};
+
+static void submission_free(struct submission *u)
+{
+	if (u->request)
+		redis_cancel(u->request);
+	submit_cancel(u->submit);
+	list_remove(&u->link);
+	arena_reset(&u->arena);
+	mem_free(u);
+}
+
+static void refuse(struct submission *u, enum fault fault, const char *message, const char *param)
+{
+	struct frame_refusal refusal = {
+	    .fault = fault, .ref = str_of(u->ref), .message = message, .param = param};
+
+	if (fault == FAULT_OUTCOME_UNKNOWN)
+		refusal.job = u->job.id;
+	session_refuse(u->session, &refusal);
+	submission_free(u);
+}
+
+/* ── the ref ── */
+
+static struct redis_request *ref_end(struct submission *u, struct str status, struct str reply)
+{
+	struct session *s = u->session;
+	struct key key = key_idem(str_of(s->who.org), str_of(u->hash));
+	struct str name = key_str(&key);
+
+	return redis_script(s->push->redis, name, &script_idem_end, &name, 1,
+			    (const struct str[]){u->job.id, status, reply}, 3, NULL, NULL);
+}
+
+/* ── accepted ── */
+
+static void write_accepted(struct submission *u, struct frame *f)
+{
+	struct json_out *o = frame_begin(f, FRAME_ACCEPTED);
+
+	json_put_text(o, "ref", u->ref);
+	json_put_str(o, "job", u->job.id);
+	json_put_str(o, "kind", u->job.kind);
+	json_put_str(o, "lane", u->job.lane);
+	json_put_time(o, "created_at", (uint64_t)u->job.created_ms);
+	frame_end(f);
+}
+
+/* What a client that comes back has not acknowledged. The newest stay. */
+static void into_outbox(struct submission *u)
+{
+	struct session *s = u->session;
+	struct redis *redis = s->push->redis;
+	struct str order = str_of(s->id);
+	struct key key = key_outbox(order);
+	char score[24], ttl[24];
+
+	snprintf(score, sizeof(score), "%lld", (long long)u->job.created_ms);
+	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)s->push->options->resume_ttl_ms);
+	redis_command(redis, order,
+		      (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), u->job.id}, 4,
+		      NULL, NULL);
+	redis_command(
+	    redis, order,
+	    (const struct str[]){STR("ZREMRANGEBYRANK"), key_str(&key), STR("0"), STR("-257")}, 4,
+	    NULL, NULL);
+	redis_command(redis, order,
+		      (const struct str[]){STR("PEXPIRE"), key_str(&key), str_of(ttl)}, 3, NULL,
+		      NULL);
+}
+
+static const char *lane_text(struct str lane)
+{
+	enum lane found = LANE_INTERACTIVE;
+
+	return lane_find(lane, &found) == LANE_FOUND ? lane_name(found) : "";
+}
+
+static void on_submitted(void *ctx, const struct submit_outcome *outcome)
+{
+	struct submission *u = ctx;
+	struct session *s = u->session;
+	struct push *push = s->push;
+	struct stream *st = stream_find(s, u->job.id);
+	struct frame f = {0};
+
+	u->submit = NULL;
+	if (outcome->fault != FAULT_NONE) {
+		if (st)
+			stream_drop(st);
+		if (outcome->fault != FAULT_OUTCOME_UNKNOWN)
+			ref_end(u, STR(""), STR(""));
+		refuse(u, outcome->fault, outcome->message, NULL);
+		return;
+	}
+	write_accepted(u, &f);
+	series_add(metric_one(push->metric.accepted, lane_text(u->job.lane)), 1);
+	series_observe_us(metric_only(push->metric.accept_seconds),
+			  loop_fresh_us(push->loop) - u->begun_us);
+	into_outbox(u);
+	ref_end(u, STR("202"), buf_str(&f.text));
+	session_send(s, &f);
+	submission_free(u);
+	if (st)
+		stream_release(st);
+}
+
+static void submit(struct submission *u, struct str id, bool again)
+{
+	struct session *s = u->session;
+	struct key channel;
+
+	u->job.id = (struct str){arena_dup(&u->arena, id.ptr, id.len), id.len};
+	channel = key_channel(u->job.session.len ? u->job.session : u->job.id);
+	u->job.channel = (struct str){arena_dup(&u->arena, channel.text, channel.len), channel.len};
+	if (!stream_submit(s, u->job.id, u->job.channel, again)) {
+		ref_end(u, STR(""), STR(""));
+		refuse(u, FAULT_RATE_LIMITED, "This connection follows too many jobs.", NULL);
+		return;
+	}
+	u->submit = submit_open(s->push->submitter, &u->job, on_submitted, u);
+}
+
+/* The same was accepted before: said again, and followed where it is not. */
+static void repeat(struct submission *u, struct str id, struct str reply)
+{
+	struct session *s = u->session;
+	struct op_position job = {.id = (struct str){arena_dup(&u->arena, id.ptr, id.len), id.len}};
+	struct frame f = {0};
+
+	buf_add_str(&f.text, reply);
+	session_send(s, &f);
+	if (!stream_find(s, job.id) && sm_state(&s->sm) == SESSION_OPEN)
+		stream_attach(s, &job, 1, true, NULL);
+	submission_free(u);
+}
+
+static void on_ref(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct submission *u = ctx;
+	struct str word = STR("");
+
+	u->request = NULL;
+	if (result == REDIS_OK && value->type == REDIS_LIST)
+		word = redis_item_str(value, 0);
+	if (str_is(word, "new"))
+		submit(u, redis_item_str(value, 1), false);
+	else if (str_is(word, "pending"))
+		submit(u, redis_item_str(value, 1), true);
+	else if (str_is(word, "done"))
+		repeat(u, redis_item_str(value, 1), redis_item_str(value, 3));
+	else if (str_is(word, "conflict"))
+		refuse(u, FAULT_CONFLICT, "The ref was used for another job.", NULL);
+	else
+		refuse(u, FAULT_UNAVAILABLE, NULL, NULL);
+}
+
+/* ── begin ── */
+
+static bool under_way(const struct session *s, struct str ref)
+{
+	list_each (&s->submissions, link)
+		if (str_is(ref, container_of(link, struct submission, link)->ref))
+			return true;
+	return false;
+}
+
+static void ask_ref(struct submission *u, struct json_object *body)
+{
+	struct session *s = u->session;
+	char body_hash[DIGEST_SHA256_HEX_SIZE];
+	struct buf text = {0};
+	struct key key;
+	struct str name;
+
+	buf_printf(&text, "ws\n%s\n%s", s->id, u->ref);
+	digest_sha256_hex(buf_str(&text), u->hash);
+	buf_fini(&text);
+	digest_sha256_hex(str_of(json_object_to_json_string_ext(body, JSON_C_TO_STRING_PLAIN)),
+			  body_hash);
+	key = key_idem(str_of(s->who.org), str_of(u->hash));
+	name = key_str(&key);
+	u->request = redis_script(
+	    s->push->redis, name, &script_idem_begin, &name, 1,
+	    (const struct str[]){str_of(body_hash), u->job.id, STR(REF_TTL_MS)}, 3, on_ref, u);
+}
+
+void submission_begin(struct session *s, const struct op *op)
+{
+	struct submission *u = mem_new(struct submission);
+	struct admitted admitted;
+
+	u->session = s;
+	u->begun_us = loop_now_us(s->push->loop);
+	snprintf(u->ref, sizeof(u->ref), "%.*s", STR_FMT(op->ref));
+	if (under_way(s, op->ref)) {
+		list_init(&u->link);
+		refuse(u, FAULT_CONFLICT, "A job of this ref is just being submitted.", NULL);
+		return;
+	}
+	list_push_back(&s->submissions, &u->link);
+	if (s->push->draining) {
+		refuse(u, FAULT_DRAINING, NULL, NULL);
+		return;
+	}
+	/* A client that named its session means its conversation. */
+	if (s->conversation && !json_member(op->job, "session"))
+		json_object_object_add(op->job, "session", json_object_new_string(s->id));
+	admitted =
+	    admit_native_tree(s->push->svc->config, &u->arena, op->job, loop_wall_ms(s->push->loop),
+			      loop_rand(s->push->loop), &u->job);
+	if (admitted.fault != FAULT_NONE) {
+		refuse(u, admitted.fault, admitted.message, admitted.param);
+		return;
+	}
+	u->job.org = str_of(s->who.org);
+	ask_ref(u, op->job);
+}
+
+void submissions_quiet(struct session *s)
+{
+	struct submission *u;
+
+	while ((u = list_first(&s->submissions, struct submission, link)))
+		submission_free(u);
+}

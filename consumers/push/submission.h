@@ -1,0 +1,12 @@
+/* A submission: one op submit until it was accepted or refused. Its ref makes it idempotent within the session: the same ref and job
+ * again get the same `accepted`. Refuses to say "accepted" before the broker has the record. */
+#ifndef SLUICE_PUSH_SUBMISSION_H
+#define SLUICE_PUSH_SUBMISSION_H
+
+struct op;
+struct session;
+
+void submission_begin(struct session *s, const struct op *op);
+void submissions_quiet(struct session *s);
+
+#endif
