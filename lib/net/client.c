@@ -10,6 +10,7 @@
 
 #define BACKOFF_MIN_US (100 * US_PER_MS)
 #define BACKOFF_MAX_US (2 * US_PER_S)
+#define RESERVE_PART 16
 
 const char *client_end_name(enum client_end end)
 {
@@ -123,17 +124,38 @@ static struct h2_link *least_loaded(struct client *client)
 	return best;
 }
 
-/* Opens what the line is short of, when the back-off allows it. */
-static void client_grow(struct client *client)
+/* Streams that the open connections could still carry. */
+static uint32_t free_streams(const struct client *client)
+{
+	uint32_t n = 0;
+	list_each (&client->links, at) {
+		struct h2_link *l = container_of(at, struct h2_link, link);
+		n += link_has_room(l) ? l->limit - l->count : 0;
+	}
+	return n;
+}
+
+/* How many connections should be on their way: for the line, for a sixteenth of the calls in reserve (so that none
+ * waits for a handshake when one more is begun or a connection retires), and for those that are kept warm. */
+static uint32_t links_wanted(const struct client *client, uint32_t coming)
 {
 	uint32_t per = client->options.streams_per_connection;
-	uint32_t coming = links_in(client, LINK_DIALING, LINK_SETTLING);
 	uint32_t live = links_in(client, LINK_DIALING, LINK_OPEN);
-	uint32_t wanted = (client->waiting_count + per - 1) / per;
+	uint32_t need = client->waiting_count + client->call_count / RESERVE_PART;
+	uint32_t free = free_streams(client);
+	uint32_t wanted = need > free ? (need - free + per - 1) / per : 0;
 	if (wanted < coming)
 		wanted = coming;
 	if (live - coming + wanted < client->options.min_connections)
 		wanted = client->options.min_connections - (live - coming);
+	return wanted;
+}
+
+/* Opens what is short, when the back-off allows it. */
+static void client_grow(struct client *client)
+{
+	uint32_t coming = links_in(client, LINK_DIALING, LINK_SETTLING);
+	uint32_t wanted = links_wanted(client, coming);
 	if (wanted == coming)
 		return;
 	uint64_t now = loop_now_us(client->loop);

@@ -244,6 +244,35 @@ static void cancelled(struct test *t)
 	client_close(client);
 }
 
+static void recycled(struct test *t)
+{
+	enum { ROUNDS = 5, CALLS = 12 };
+	static struct asked asked[ROUNDS * CALLS];
+	struct client_options o = client_defaults();
+	struct client *client;
+	int good = 0;
+	o.base_url = t->url;
+	o.ca_file = t->cert;
+	o.max_calls = 10;
+	if (client_open(t->loop, &o, &t->log, &client) < 0)
+		exit(2);
+	for (int i = 0; i < ROUNDS * CALLS; i++) {
+		ask(t, client, &asked[i], "[sim ttft=5 rate=0 tokens=3]", true);
+		if (i % CALLS == CALLS - 1)
+			turn_until(t, &t->open, 0);
+	}
+	for (int i = 0; i < ROUNDS * CALLS; i++) {
+		good +=
+		    asked[i].end == CLIENT_DONE && asked[i].ended == 1 && asked[i].status == 200;
+		buf_fini(&asked[i].body);
+	}
+	claim(t, good == ROUNDS * CALLS, "connections are changed without a lost call");
+	claim(t, client_stats(client).connections_opened >= ROUNDS,
+	      "after as many calls as they may carry");
+	claim(t, client_stats(client).connections <= 2, "and the old ones are closed");
+	client_close(client);
+}
+
 static void paused(struct test *t)
 {
 	struct client *client = open_client(t, t->url, t->cert);
@@ -372,6 +401,7 @@ int main(void)
 	many(&t);
 	ends(&t);
 	cancelled(&t);
+	recycled(&t);
 	paused(&t);
 	no_connection(&t);
 	silent_peer(&t);
