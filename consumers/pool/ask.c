@@ -29,10 +29,13 @@ void work_calls_json(const struct work *w, struct buf *out)
 		json_put_int(&o, "ended_ms", (int64_t)c->ended_ms);
 		json_put_text(&o, "fault", c->fault ? fault_info(c->fault)->code : NULL);
 		json_put_str(&o, "request_id", c->request_id);
+		json_key(&o, "usage");
+		json_open(&o, '{');
 		json_put_int(&o, "input_tokens", c->usage.input_tokens);
 		json_put_int(&o, "cached_input_tokens", c->usage.cached_input_tokens);
 		json_put_int(&o, "cache_write_tokens", c->usage.cache_write_tokens);
 		json_put_int(&o, "output_tokens", c->usage.output_tokens);
+		json_close(&o, '}');
 		json_put_int(&o, "cost_microusd", c->cost_microusd);
 		json_close(&o, '}');
 	}
