@@ -443,7 +443,7 @@ test('hostile frames are closed with the RFC’s code', async () => {
 		['a fragmented ping', frame(0x09, 'x'), 1002],
 		['text that is not UTF-8', frame(0x81, Buffer.from([0x7b, 0xff, 0xfe])), 1007],
 		['a length with its highest bit set', Buffer.from([0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4]), 1002],
-		['more text than is taken', Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]), 1009],
+		['more text than is taken', Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4, 0x7a]), 1009],
 		['a close code that is reserved', frame(0x88, Buffer.from([0x03, 0xed])), 1002],
 	]
 	for (const [what, bytes, code] of table) {
