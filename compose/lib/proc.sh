@@ -100,13 +100,14 @@ end_leftovers() {
 
 # listening: fills the map LISTEN with the ports of this machine that something listens on -> socket's inode.
 listening() {
-	local file line
+	local file address inode
 	declare -gA LISTEN=()
 	for file in /proc/net/tcp /proc/net/tcp6; do
 		[[ -r $file ]] || continue
-		while read -r -a line; do
-			[[ ${line[3]} == 0A ]] && LISTEN[$((16#${line[1]##*:}))]=${line[9]}
-		done <"$file"
+		# read in large pieces: the shell's own small ones take seconds where thousands of connections linger, and tear lines
+		while read -r address inode; do
+			LISTEN[$((16#${address##*:}))]=$inode
+		done < <(awk '$4 == "0A" { print $2, $10 }' "$file")
 	done
 }
 
