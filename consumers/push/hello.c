@@ -226,10 +226,13 @@ static void made(struct session *s)
 {
 	if (s->request || s->pg_request)
 		return;
-	if (s->failed)
+	if (s->failures == 2) {
 		refuse(s, CLOSE_INTERNAL, "no session can be made now");
-	else
-		welcome(s);
+		return;
+	}
+	if (s->failures)
+		log_warn(&s->log, "session is in one store only", F_STR("session", s->id));
+	welcome(s);
 }
 
 static void on_row(void *ctx, enum pg_result result, const struct pg_rows *rows)
@@ -238,7 +241,7 @@ static void on_row(void *ctx, enum pg_result result, const struct pg_rows *rows)
 
 	(void)rows;
 	s->pg_request = NULL;
-	s->failed = s->failed || result != PG_OK;
+	s->failures += result != PG_OK;
 	made(s);
 }
 
@@ -248,11 +251,11 @@ static void on_hash(void *ctx, enum redis_result result, const struct redis_valu
 
 	(void)value;
 	s->request = NULL;
-	s->failed = s->failed || result != REDIS_OK;
+	s->failures += result != REDIS_OK;
 	made(s);
 }
 
-/* As POST /v1/sessions with nothing in it: both stores at once. */
+/* As POST /v1/sessions with nothing in it: both stores at once. One is enough for a connection: its jobs are no turns of it. */
 static void make(struct session *s)
 {
 	struct push *push = s->push;

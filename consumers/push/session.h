@@ -68,7 +68,7 @@ struct session {
 	struct keys_request *checking;
 	struct redis_request *request;
 	struct pg_request *pg_request;
-	bool failed; /* one of the two, while a session is made */
+	unsigned failures; /* of the two, while a session is made */
 	struct redis_sub *line_sub;
 	struct redis_sub *events_sub;
 	struct map streams; /* by job id */
