@@ -111,6 +111,14 @@ static void result(struct frame *f, struct str job, const struct follow_end *end
 	frame_end(f);
 }
 
+/* A message that repeats what a client sent may have been cut within a code point. */
+static struct str whole(struct str text)
+{
+	while (text.len && !str_utf8(text))
+		text.len--;
+	return text;
+}
+
 static void put_fault(struct json_out *o, enum fault fault, struct str name, struct str message)
 {
 	const struct fault_info *info = fault_info(fault);
@@ -156,9 +164,9 @@ void frame_fault(struct frame *f, const struct frame_refusal *refusal)
 	if (refusal->job.len)
 		json_put_str(o, "job", refusal->job);
 	json_put_null(o, "status");
-	put_fault(o, refusal->fault, str_of(info->code), str_of(refusal->message));
+	put_fault(o, refusal->fault, str_of(info->code), whole(str_of(refusal->message)));
 	if (refusal->param && refusal->param[0])
-		json_put_text(o, "param", refusal->param);
+		json_put_str(o, "param", whole(str_of(refusal->param)));
 	if (info->status == 429 || info->status == 503)
 		json_put_int(o, "retry_after_ms", RETRY_MS);
 	else

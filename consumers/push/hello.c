@@ -118,9 +118,14 @@ static void named_attached(struct session *s)
 		list_open(s);
 }
 
+/* Again after a loss: what began meanwhile was not heard. */
 static void events_standing(void *ctx)
 {
-	(void)ctx;
+	struct session *s = ctx;
+
+	if (s->heard && !s->request)
+		list_open(s);
+	s->heard = true;
 }
 
 /* A job of the session that somebody else submitted. */
@@ -198,7 +203,6 @@ static void welcome(struct session *s)
 	struct op hello = s->hello;
 
 	s->hello = (struct op){0};
-	timer_stop(&s->clock);
 	sm_move(&s->sm, SESSION_OPEN);
 	outcome(s, s->resumed ? "resumed" : "fresh");
 	log_info(&s->log, "welcome", F_STR("session", s->id), F_STR("org", s->who.org),
@@ -399,6 +403,7 @@ static void check(struct session *s, struct str token)
 void hello_begin(struct session *s, struct op *op)
 {
 	s->hello = *op;
+	timer_stop(&s->clock);
 	sm_move(&s->sm, SESSION_CHECKING);
 	if (op->token.len)
 		check(s, op->token);

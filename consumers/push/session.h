@@ -71,6 +71,7 @@ struct session {
 	unsigned failures; /* of the two, while a session is made */
 	struct redis_sub *line_sub;
 	struct redis_sub *events_sub;
+	bool heard;	    /* that subscription stood before */
 	struct map streams; /* by job id */
 	struct list all_streams;
 	struct list groups;

@@ -94,3 +94,14 @@ TEST(a_token_that_does_not_hold_is_gone_without_a_job)
 	ck_assert_view(json_str(tree, "ev"), "gone");
 	ck_assert_ptr_null(json_member(tree, "job"));
 }
+
+TEST(a_message_that_was_cut_within_a_code_point_is_cut_before_it)
+{
+	const struct frame_refusal refusal = {
+	    .fault = FAULT_UNKNOWN_ROUTE, .message = "No route \xc3\xa9\xc3", .param = "t\xe2\x82"};
+
+	frame_fault(&f, &refusal);
+	written();
+	ck_assert_view(json_str(tree, "message"), "No route \xc3\xa9");
+	ck_assert_view(json_str(tree, "param"), "t");
+}
