@@ -391,6 +391,7 @@ static void make_submitter(struct front *front)
 				      .config = front->svc->config,
 				      .topic_prefix = front->svc->config->kafka.topic_prefix,
 				      .max_open_turns = front->options->max_open_turns,
+				      .shards = front->options->shards,
 				      .log = &front->log};
 
 	front->submitter = submitter_new(&o);

@@ -187,6 +187,23 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 
 /* ── towards the broker ── */
 
+#define SHARDS 2
+
+/* One of the organisation's partitions: the session's, so that readers see its turns in order as a courtesy, else any. */
+static int32_t shard(const struct submit *s)
+{
+	struct submitter_options *o = &s->submitter->o;
+	int32_t partitions = lane_partitions(o->writer, s->topic);
+	uint64_t shards = o->shards > 0 ? (uint64_t)o->shards : SHARDS;
+	uint64_t pick;
+
+	if (partitions <= 0)
+		return -1; /* not known yet: by the key */
+	pick = s->job.session.len ? lane_hash(s->job.session) % shards
+				  : rand_below(loop_rand(o->loop), shards);
+	return lane_shard(s->job.org, pick, partitions);
+}
+
 static void write_record(struct submit *s)
 {
 	const struct job *job = &s->job;
@@ -206,7 +223,7 @@ static void write_record(struct submit *s)
 	struct lane_header headers[32];
 	char numbers[32][24];
 	struct lane_write what = {.topic = s->topic,
-				  .partition = -1,
+				  .partition = shard(s),
 				  .key = job->session.len ? job->session : job->id,
 				  .body = buf_str(&s->record),
 				  .headers = headers};
@@ -395,6 +412,9 @@ struct submitter *submitter_new(const struct submitter_options *options)
 	for (int lane = 0; lane < LANE_COUNT; lane++)
 		s->topics[lane] =
 		    topic_full(options->topic_prefix, lane_topic_llm((enum lane)lane));
+	for (int lane = 0; lane < LANE_COUNT; lane++)
+		lane_partitions(options->writer,
+				s->topics[lane]); /* asked for before the first job comes */
 	return s;
 }
 

@@ -34,6 +34,7 @@ struct submitter_options {
 	struct blob *blob;
 	const struct config *config; /* routes; replaced by submitter_reload */
 	const char *topic_prefix;
+	int64_t shards;		/* partitions of a lane that one organisation's jobs use; 0: 2 */
 	int64_t max_open_turns; /* per session */
 	const struct log *log;
 };

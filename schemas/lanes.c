@@ -41,6 +41,25 @@ enum topic lane_topic_llm(enum lane lane)
 	return (enum topic)(TOPIC_LLM_INTERACTIVE + (int)lane);
 }
 
+uint64_t lane_hash(struct str bytes)
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+
+	for (size_t i = 0; i < bytes.len; i++)
+		hash = (hash ^ (unsigned char)bytes.ptr[i]) * UINT64_C(1099511628211);
+	return hash;
+}
+
+int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions)
+{
+	uint64_t hash = lane_hash(org) + pick * UINT64_C(0x9E3779B97F4A7C15);
+
+	/* the low bits of FNV are its weakest: mix (the finaliser of splitmix64) */
+	hash = (hash ^ (hash >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	hash = (hash ^ (hash >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return (int32_t)((hash ^ (hash >> 31)) % (uint64_t)partitions);
+}
+
 char *topic_full(const char *prefix, enum topic topic)
 {
 	return mem_printf("%s%s", prefix, topics[topic].name);

@@ -31,6 +31,12 @@ enum lane_find lane_find(struct str name, enum lane *ret_lane);
 /* The topic of a lane for llm work. */
 enum topic lane_topic_llm(enum lane lane);
 
+/* Shuffle sharding: the partition of a lane that @org's @pick-th choice falls on (0 <= pick < the organisation's number of
+ * partitions): one organisation's flood fills few partitions, and two organisations rarely share all of theirs. */
+int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions);
+/* A hash of bytes that is the same everywhere and for ever (FNV-1a, 64 bit): for choices that several programs must agree on. */
+uint64_t lane_hash(struct str bytes);
+
 /* "sluice." + name; the caller frees it. */
 char *topic_full(const char *prefix, enum topic topic);
 

@@ -16,7 +16,7 @@
 #include "schemas/keys.h"
 
 #define TICK_US US_PER_S
-#define TAKE_MOST 256 /* works begun per turn of the loop */
+#define TAKE_MOST 256 /* records taken, and works begun, per lane and turn of the loop */
 
 /* ── slots ── */
 
@@ -33,7 +33,7 @@ static struct pool_lane *slot_next(struct pool *pool)
 	for (size_t i = 0; i < pool->lane_count; i++) {
 		struct pool_lane *l = &pool->lanes[i];
 
-		if (!l->waiting_count || (l->lane != LANE_INTERACTIVE && others >= shared))
+		if (!l->waiting.count || (l->lane != LANE_INTERACTIVE && others >= shared))
 			continue;
 		l->credit += l->weight;
 		total += l->weight;
@@ -53,9 +53,8 @@ static void grant(struct pool *pool)
 
 		if (!lane)
 			return;
-		w = container_of(lane->waiting.next, struct work, slot_link);
-		list_remove(&w->slot_link);
-		lane->waiting_count--;
+		w = container_of(heap_top(&lane->waiting), struct work, slot_node);
+		heap_remove(&lane->waiting, &w->slot_node);
 		w->slot_wanted = false;
 		w->slot_held = true;
 		lane->slots++;
@@ -71,16 +70,14 @@ void pool_want_slot(struct pool *pool, struct work *w)
 	if (w->slot_held || w->slot_wanted)
 		return;
 	w->slot_wanted = true;
-	list_push_back(&w->lane->waiting, &w->slot_link);
-	w->lane->waiting_count++;
+	heap_add(&w->lane->waiting, &w->slot_node, w->tag);
 	task_post(&pool->take);
 }
 
 void pool_drop_slot(struct pool *pool, struct work *w)
 {
 	if (w->slot_wanted) {
-		list_remove(&w->slot_link);
-		w->lane->waiting_count--;
+		heap_remove(&w->lane->waiting, &w->slot_node);
 		w->slot_wanted = false;
 	}
 	if (w->slot_held) {
@@ -93,28 +90,80 @@ void pool_drop_slot(struct pool *pool, struct work *w)
 
 /* ── taking ── */
 
+/* A record that was taken and is not begun yet. */
+struct head {
+	struct heap_node node;
+	struct lane_record *record;
+};
+
+/* Reads ahead what the lane has: the reader's window bounds it. */
+static void take_heads(struct pool *pool, size_t number)
+{
+	struct pool_lane *lane = &pool->lanes[number];
+	struct lane_record *record;
+
+	for (size_t taken = 0; taken < TAKE_MOST; taken++) {
+		struct head *head;
+		uint64_t estimate = 0;
+
+		record = lane_take(pool->reader, number);
+		if (!record)
+			return;
+		series_add(metric_one(pool->metric.taken, lane_name(lane->lane)), 1);
+		if (!str_u64(lane_record_header(record, "estimate"), &estimate))
+			estimate = 1;
+		head = mem_new(struct head);
+		head->record = record;
+		heap_add(&lane->heads, &head->node,
+			 fair_tag(&lane->fair, lane_record_header(record, "org"), estimate, 1));
+	}
+	task_post(&pool->take);
+}
+
+static void begin_works(struct pool *pool, struct pool_lane *lane)
+{
+	struct heap_node *top;
+
+	for (size_t begun = 0; lane->ahead < (size_t)pool->options->ahead; begun++) {
+		struct head *head;
+		uint64_t tag;
+
+		top = heap_top(&lane->heads);
+		if (!top)
+			return;
+		if (begun == TAKE_MOST) {
+			task_post(&pool->take);
+			return;
+		}
+		head = container_of(top, struct head, node);
+		tag = top->key;
+		heap_remove(&lane->heads, top);
+		fair_begun(&lane->fair, tag);
+		work_new(pool, lane, head->record, tag);
+		mem_free(head);
+	}
+}
+
+static void drop_heads(struct pool_lane *lane)
+{
+	struct heap_node *top;
+
+	while ((top = heap_top(&lane->heads))) {
+		struct head *head = container_of(top, struct head, node);
+
+		heap_remove(&lane->heads, top);
+		lane_record_drop(head->record);
+		mem_free(head);
+	}
+}
+
 static void take(struct pool *pool)
 {
-	size_t begun = 0;
-
 	if (pool->draining)
 		return;
 	for (size_t i = 0; i < pool->lane_count; i++) {
-		struct pool_lane *lane = &pool->lanes[i];
-
-		while (lane->ahead < (size_t)pool->options->ahead) {
-			struct lane_record *record;
-
-			if (begun++ == TAKE_MOST) {
-				task_post(&pool->take);
-				return;
-			}
-			record = lane_take(pool->reader, i);
-			if (!record)
-				break;
-			series_add(metric_one(pool->metric.taken, lane_name(lane->lane)), 1);
-			work_new(pool, lane, record);
-		}
+		take_heads(pool, i);
+		begin_works(pool, &pool->lanes[i]);
 	}
 }
 
@@ -292,7 +341,7 @@ static int read_lanes(struct pool *pool)
 		}
 		l->topic = topic_full(pool->config->kafka.topic_prefix, lane_topic_llm(l->lane));
 		l->weight = weight_of(pool->options, l->lane);
-		list_init(&l->waiting);
+		fair_init(&l->fair, rand_u64(loop_rand(pool->loop)));
 		pool->lane_count++;
 	}
 	return 0;
@@ -341,6 +390,7 @@ static int open_lanes(struct pool *pool)
 	r = lane_writer_open(pool->loop, &writer, pool->log, &pool->writer);
 	if (r < 0)
 		return err_trace(r);
+	lane_partitions(pool->writer, pool->results_topic); /* asked for before the first result */
 	return err_trace(
 	    lane_reader_open(pool->loop, &reader, &ops, pool, pool->log, &pool->reader));
 }
@@ -462,6 +512,8 @@ static void on_hand_back(struct timer *t)
 void pool_drain(struct pool *pool, uint64_t limit_us, void (*done)(void *ctx), void *ctx)
 {
 	pool->draining = true;
+	for (size_t i = 0; i < pool->lane_count; i++)
+		drop_heads(&pool->lanes[i]);
 	pool->drained = done;
 	pool->drained_ctx = ctx;
 	log_info(pool->log, "drain begins", F_UINT("works", pool->work_count));
@@ -489,8 +541,13 @@ void pool_close(struct pool *pool)
 	pg_close(pool->pg);
 	redis_unsubscribe(pool->control);
 	redis_close(pool->redis);
-	for (size_t i = 0; i < pool->lane_count; i++)
+	for (size_t i = 0; i < pool->lane_count; i++) {
+		drop_heads(&pool->lanes[i]);
+		heap_fini(&pool->lanes[i].heads);
+		heap_fini(&pool->lanes[i].waiting);
+		fair_fini(&pool->lanes[i].fair);
 		mem_free(pool->lanes[i].topic);
+	}
 	map_fini(&pool->works);
 	mem_free(pool->results_topic);
 	mem_free(pool->worker);

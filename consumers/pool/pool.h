@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "consumers/pool/fair.h"
+#include "lib/base/heap.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/map.h"
@@ -42,10 +44,11 @@ struct pool_metrics {
 struct pool_lane {
 	enum lane lane;
 	char *topic;
-	struct list waiting; /* works that want a slot */
-	size_t waiting_count;
-	size_t ahead; /* works between taken and calling that are not parked */
-	size_t slots; /* in use */
+	struct fair fair;    /* between tenants */
+	struct heap heads;   /* records that were taken and not begun, by tag */
+	struct heap waiting; /* works that want a slot, by tag */
+	size_t ahead;	     /* works between taken and calling that are not parked */
+	size_t slots;	     /* in use */
 	int64_t weight;
 	int64_t credit; /* smooth weighted round robin */
 };

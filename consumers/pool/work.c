@@ -394,7 +394,7 @@ void work_over(struct work *w, bool done)
 	pool_work_over(pool);
 }
 
-void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record)
+void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record, uint64_t tag)
 {
 	static const struct scribe_ops scribe_ops = {finish_lost, finish_wish, finish_flushed};
 	struct work *w = mem_new(struct work);
@@ -403,6 +403,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *rec
 	w->pool = pool;
 	w->lane = lane;
 	w->record = record;
+	w->tag = tag;
 	w->resume = WORK_OVER;
 	w->taken_us = loop_now_us(pool->loop);
 	timer_init(&w->timer, pool->loop, NULL);

@@ -99,7 +99,8 @@ struct work {
 	unsigned waits; /* in this state, for growing intervals */
 
 	/* the call */
-	struct list slot_link;
+	struct heap_node slot_node; /* in its lane's waiting works */
+	uint64_t tag;		    /* its place among the lane's tenants */
 	bool slot_wanted;
 	bool slot_held;
 	struct routes *routes;
@@ -127,7 +128,7 @@ struct work {
 };
 
 /* A work for @record, which it owns from now on. It begins by itself. */
-void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record);
+void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record, uint64_t tag);
 /* A slot is granted: asks the next target. */
 void work_run(struct work *w);
 /* The client, or the clock, wants it to end: FAULT_CANCELLED or FAULT_EXPIRED. */

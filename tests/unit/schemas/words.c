@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdio.h>
 
 #include "lib/base/mem.h"
 #include "schemas/codec.h"
@@ -163,4 +164,25 @@ TEST(an_event_of_another_version_or_shape_is_refused)
 
 	for (size_t i = 0; i < countof(bad); i++)
 		ck_assert_msg(event_parse(str_of(bad[i]), &e) == EVENT_MALFORMED, "%s", bad[i]);
+}
+
+TEST(an_organisation_uses_few_partitions_and_all_are_used)
+{
+	bool used[8] = {0};
+	char org[32];
+
+	for (int i = 0; i < 100; i++) {
+		int n = snprintf(org, sizeof(org), "org_%d", i);
+		struct str name = {org, (size_t)n};
+
+		for (uint64_t pick = 0; pick < 2; pick++) {
+			int32_t p = lane_shard(name, pick, 8);
+
+			ck_assert(p >= 0 && p < 8);
+			ck_assert_int_eq(p, lane_shard(name, pick, 8));
+			used[p] = true;
+		}
+	}
+	for (size_t i = 0; i < countof(used); i++)
+		ck_assert(used[i]);
 }
