@@ -145,15 +145,23 @@ static void tell_part(struct follow *f, struct json_object *part)
 	buf_fini(&payload);
 }
 
-/* The known parts that begin where the text stands. Earlier ones were told, or are the text that nobody announced. */
+/* A text at the beginning is not announced: an answer without a part is all text. */
+static bool unannounced(const struct follow *f, struct json_object *part)
+{
+	return f->parts_seen == 0 && f->at == 0 && str_is(json_str(part, "type"), "text");
+}
+
+/* The known parts that begin where the text stands; earlier ones were told. */
 static void tell_parts(struct follow *f)
 {
 	struct json_object *part;
 
 	while (!f->closed && (part = part_at(f, f->parts_seen)) &&
 	       json_int(part, "at", 0) <= f->at) {
+		bool tell = json_int(part, "at", 0) == f->at && !unannounced(f, part);
+
 		f->parts_seen++;
-		if (json_int(part, "at", 0) == f->at)
+		if (tell)
 			tell_part(f, part);
 	}
 }

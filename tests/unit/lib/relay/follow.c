@@ -386,6 +386,24 @@ TEST(an_ended_job_that_redis_forgot_comes_from_postgresql)
 	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:abc [succeeded 3]");
 }
 
+TEST(stored_parts_are_told_where_they_begin_but_for_a_text_at_the_beginning)
+{
+	struct job_view nothing = {0};
+	struct result result = {.org = STR("org_1"),
+				.status = STR("succeeded"),
+				.attempt = 1,
+				.bytes = 5,
+				.text = STR("abc{}"),
+				.parts = STR("[{\"at\":0,\"type\":\"text\"},"
+					     "{\"at\":3,\"type\":\"tool_call\",\"id\":\"t\"}]")};
+
+	begin_follow(0, 0);
+	sub_ops_seen->standing(sub_ctx);
+	read_done(asked_ctx, REDIS_OK, &nothing);
+	lookup_done(asked_ctx, true, &result);
+	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:abc <part>3:{} [succeeded 5]");
+}
+
 TEST(a_job_that_nobody_knows_is_gone_or_unsure_by_the_epoch)
 {
 	struct job_view nothing = {0};
