@@ -1,0 +1,247 @@
+/* The order of submitting, with stores and a broker that answer when the test says so: the file under test is compiled here with
+ * their names replaced. */
+#include "lib/base/buf.h"
+#include "lib/lane/lane.h"
+#include "lib/net/loop.h"
+#include "lib/relay/state.h"
+#include "lib/store/blob.h"
+#include "lib/store/redis.h"
+#include "producer/admit.h"
+#include "producer/restore.h"
+
+typedef void state_said(void *ctx, enum redis_result result, struct str state);
+
+static void fake_write(struct lane_writer *writer, const struct lane_write *what,
+		       void (*written)(void *ctx, enum lane_written result, int32_t partition,
+				       int64_t offset),
+		       void *ctx);
+static int32_t fake_partitions(struct lane_writer *writer, const char *topic);
+static struct redis_request *fake_submit(struct redis *redis, const struct job *job,
+					 const char *topic, int32_t partition, int64_t offset,
+					 uint64_t now, state_said *done, void *ctx);
+static struct redis_request *fake_refuse(struct redis *redis, struct str job, struct str org,
+					 int64_t ttl_ms, state_said *done, void *ctx);
+static struct redis_request *fake_command(struct redis *redis, struct str order,
+					  const struct str *args, size_t count, redis_fn *done,
+					  void *ctx);
+static void fake_cancel(struct redis_request *request);
+static struct blob_request *
+fake_put(struct blob *blob, struct str bytes,
+	 void (*done)(void *ctx, enum blob_result result, const char *ref), void *ctx);
+
+#define lane_partitions fake_partitions
+#define state_submit fake_submit
+#define state_refuse fake_refuse
+#define redis_command fake_command
+#define redis_cancel fake_cancel
+#define blob_put fake_put
+#define submitter_new test_submitter_new
+#define submitter_reload test_submitter_reload
+#define submitter_free test_submitter_free
+#define submit_open test_submit_open
+#define submit_cancel test_submit_cancel
+struct submitter *test_submitter_new(const struct submitter_options *options);
+void test_submitter_reload(struct submitter *submitter, const struct config *config);
+void test_submitter_free(struct submitter *submitter);
+struct submit *test_submit_open(struct submitter *submitter, const struct job *job,
+				void (*done)(void *ctx, const struct submit_outcome *outcome),
+				void *ctx);
+void test_submit_cancel(struct submit *submit);
+/* The struct and the function share a name: a macro with arguments replaces the call alone. */
+#define lane_write(...) fake_write(__VA_ARGS__)
+#include "producer/submit.c"
+
+#include "tests/unit/test.h"
+
+SUITE("producer/submit");
+
+static struct buf steps; /* what was done, in its order */
+static void (*written)(void *ctx, enum lane_written result, int32_t partition, int64_t offset);
+static state_said *state_done;
+static void (*put_done)(void *ctx, enum blob_result result, const char *ref);
+static void *asked_ctx;
+static enum fault outcome_fault;
+static int token;
+
+static void fake_write(struct lane_writer *writer, const struct lane_write *what,
+		       void (*done)(void *ctx, enum lane_written result, int32_t partition,
+				    int64_t offset),
+		       void *ctx)
+{
+	(void)writer;
+	buf_printf(&steps, "write %s %s ", what->topic, what->body.len > 1000 ? "large" : "small");
+	written = done;
+	asked_ctx = ctx;
+}
+
+static int32_t fake_partitions(struct lane_writer *writer, const char *topic)
+{
+	(void)writer;
+	(void)topic;
+	return 8;
+}
+
+static struct redis_request *fake_submit(struct redis *redis, const struct job *job,
+					 const char *topic, int32_t partition, int64_t offset,
+					 uint64_t now, state_said *done, void *ctx)
+{
+	(void)redis;
+	(void)job;
+	(void)topic;
+	(void)partition;
+	(void)offset;
+	(void)now;
+	buf_add_text(&steps, "queue ");
+	state_done = done;
+	asked_ctx = ctx;
+	return (struct redis_request *)&token;
+}
+
+static struct redis_request *fake_refuse(struct redis *redis, struct str job, struct str org,
+					 int64_t ttl_ms, state_said *done, void *ctx)
+{
+	(void)redis;
+	(void)job;
+	(void)org;
+	(void)ttl_ms;
+	buf_add_text(&steps, "refuse ");
+	state_done = done;
+	asked_ctx = ctx;
+	return (struct redis_request *)&token;
+}
+
+static struct redis_request *fake_command(struct redis *redis, struct str order,
+					  const struct str *args, size_t count, redis_fn *done,
+					  void *ctx)
+{
+	(void)redis;
+	(void)order;
+	(void)args;
+	(void)count;
+	(void)done;
+	(void)ctx;
+	return (struct redis_request *)&token;
+}
+
+static void fake_cancel(struct redis_request *request)
+{
+	(void)request;
+}
+
+static struct blob_request *
+fake_put(struct blob *blob, struct str bytes,
+	 void (*done)(void *ctx, enum blob_result result, const char *ref), void *ctx)
+{
+	(void)blob;
+	ck_assert_uint_gt(bytes.len, BLOB_INLINE_MAX);
+	buf_add_text(&steps, "blob ");
+	put_done = done;
+	asked_ctx = ctx;
+	return (struct blob_request *)&token;
+}
+
+static void on_outcome(void *ctx, const struct submit_outcome *outcome)
+{
+	(void)ctx;
+	outcome_fault = outcome->fault;
+	buf_add_text(&steps, "told");
+}
+
+static struct submit *begin_submit(const char *messages)
+{
+	static struct log_sink sink = {.fd = -1};
+	static struct log test_log = {.sink = &sink};
+	struct submitter_options o = {.loop = loop_new(1), .topic_prefix = "t.", .log = &test_log};
+	struct job job;
+
+	codec_init(&codec_job, &job);
+	job.id = STR("job_01M8287AQSTJRB2D2PRTV8Q4CK");
+	job.org = STR("org_1");
+	job.lane = STR("high");
+	job.task = STR("chat");
+	job.messages = str_of(messages);
+	return submit_open(submitter_new(&o), &job, on_outcome, NULL);
+}
+
+TEST(accepted_is_said_after_the_broker_and_the_state)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_WRITTEN, 3, 17);
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small queue ");
+	state_done(asked_ctx, REDIS_OK, STR("queued"));
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small queue told");
+	ck_assert_int_eq(outcome_fault, FAULT_NONE);
+}
+
+TEST(a_pool_that_was_quicker_makes_it_no_less_accepted)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_WRITTEN, 3, 17);
+	state_done(asked_ctx, REDIS_OK, STR("running"));
+	ck_assert_int_eq(outcome_fault, FAULT_NONE);
+}
+
+TEST(a_job_that_somebody_refused_meanwhile_is_not_accepted)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_WRITTEN, 3, 17);
+	state_done(asked_ctx, REDIS_OK, STR("refused"));
+	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+}
+
+TEST(without_its_state_nobody_says_accepted)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_WRITTEN, 3, 17);
+	state_done(asked_ctx, REDIS_AWAY, STR(""));
+	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+}
+
+TEST(what_is_provably_not_in_the_log_may_be_tried_again)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_NOT_WRITTEN, -1, -1);
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small told");
+	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+}
+
+TEST(what_may_be_in_the_log_is_refused_first)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_UNKNOWN, -1, -1);
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small refuse ");
+	state_done(asked_ctx, REDIS_OK, STR("refused"));
+	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+}
+
+TEST(where_the_refusal_does_not_stand_the_outcome_is_unknown)
+{
+	begin_submit("[]");
+	written(asked_ctx, LANE_UNKNOWN, -1, -1);
+	state_done(asked_ctx, REDIS_OK, STR("running"));
+	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+}
+
+TEST(a_large_job_goes_to_the_blob_store_before_its_small_record)
+{
+	struct buf large = {0};
+
+	buf_add_char(&large, '"');
+	for (size_t i = 0; i < BLOB_INLINE_MAX; i++)
+		buf_add_char(&large, 'x');
+	buf_add_char(&large, '"');
+	begin_submit(buf_text(&large));
+	ck_assert_str_eq(buf_text(&steps), "blob ");
+	put_done(asked_ctx, BLOB_OK, "blob_1");
+	ck_assert_str_eq(buf_text(&steps), "blob write t.llm.high small ");
+}
+
+TEST(who_cancels_hears_nothing_but_the_state_is_still_written)
+{
+	struct submit *s = begin_submit("[]");
+
+	submit_cancel(s);
+	written(asked_ctx, LANE_WRITTEN, 3, 17);
+	state_done(asked_ctx, REDIS_OK, STR("queued"));
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small queue ");
+}
