@@ -6,6 +6,9 @@ local h = redis.call('HMGET', KEYS[1], 'fence', 'wish')
 if h[1] ~= ARGV[1] then
 	return {'0', ''}
 end
+if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[2] then
+	redis.call('HDEL', KEYS[1], 'parts') -- they are another answer's
+end
 redis.call('HSET', KEYS[1], 'state', 'running', 'called', ARGV[1], 'attempt', ARGV[2], 'tries', ARGV[3], 'calls', ARGV[4],
 	'provider', ARGV[5], 'account', ARGV[6], 'model', ARGV[7])
 redis.call('HSETNX', KEYS[1], 'picked_up_ms', ARGV[8])
