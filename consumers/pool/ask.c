@@ -127,9 +127,7 @@ static void estimate(struct work *w, struct work_call *c, bool begun)
 	if (c->usage.output_tokens <= 1)
 		c->usage.output_tokens = (int64_t)(w->scribe.text.len + 3) / 4;
 	if (!c->usage.input_tokens)
-		c->usage.input_tokens = w->head.estimate > w->job.max_tokens
-					    ? w->head.estimate - w->job.max_tokens
-					    : w->head.estimate;
+		c->usage.input_tokens = past_input(w);
 }
 
 void ask_note_end(struct work *w, enum fault as)

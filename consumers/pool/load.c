@@ -16,6 +16,7 @@ static void loaded(struct work *w)
 {
 	w->loaded = true;
 	w->waits = 0;
+	past_estimate(w);
 	lane_record_forget_body(w->record);
 	if (route_find(w->pool->routes, w->job.task, w->job.model, &w->route)) {
 		finish_begin(w, "failed", FAULT_UNKNOWN_ROUTE, STR(""));

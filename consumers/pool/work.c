@@ -167,6 +167,8 @@ static void granted(struct work *w, const struct claim *claim)
 		return;
 	}
 	scribe_begin(&w->scribe, w->attempt);
+	if (!w->call_count)
+		past_calls(w, claim->calls, claim->bytes);
 	if (claim->cancel && !w->end_as)
 		w->end_as = FAULT_CANCELLED;
 	if (w->end_as)

@@ -115,6 +115,7 @@ struct work {
 	struct json_object *history;
 	struct work_call calls[WORK_CALLS_MAX];
 	size_t call_count;
+	bool past_open; /* the last of the calls was begun by an owner who saw no end of it */
 	uint64_t picked_up_ms;
 
 	/* the end */
@@ -156,6 +157,12 @@ void work_over(struct work *w, bool done);
 void work_park(struct work *w);
 /* load.c: body, blob, conversation; then pool_want_slot. */
 void load_begin(struct work *w);
+/* past.c: calls that owners before began go on standing in the ledger. @bytes: how long the answer was. */
+void past_calls(struct work *w, struct str calls, int64_t bytes);
+/* The body is known: what the last of them was asked, where its end was not seen. */
+void past_estimate(struct work *w);
+/* Tokens that the job's body may be, by its length: where a provider that was asked did not say. */
+int64_t past_input(const struct work *w);
 /* ask.c: the next call */
 void ask_say_call(struct work *w);
 /* The present call is over, @as this: goes into the ledger, and is freed. */

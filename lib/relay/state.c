@@ -157,6 +157,10 @@ static void claim_done(void *ctx, redis_then_fn *then, enum redis_result result,
 			claim.held_ms = redis_item_int(value, 4, STATE_LEASE_MS);
 		claim.state = claim.verdict == CLAIM_TERMINAL ? fifth : STR("");
 		claim.result = claim.verdict == CLAIM_FINISHING ? fifth : STR("");
+		if (claim.verdict == CLAIM_RUN) {
+			claim.calls = redis_item_str(value, 5);
+			claim.bytes = redis_item_int(value, 6, 0);
+		}
 	}
 	((claim_fn *)then)(ctx, &claim);
 }

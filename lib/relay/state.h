@@ -50,6 +50,8 @@ struct claim {
 	int64_t held_ms;   /* HELD: until its lease ends */
 	struct str state;  /* TERMINAL */
 	struct str result; /* FINISHING: JSON without the text */
+	struct str calls; /* RUN: JSON list of the calls that owners before began; empty for none */
+	int64_t bytes;	  /* RUN, with calls: how long the answer was */
 };
 struct claim_request {
 	struct str job;

@@ -5,14 +5,15 @@
 --       worker held before ('' for none: a claim that is made again after a doubt), 11 the attempt that it knows of (0: none),
 --       then field, value … to set where nothing stands
 -- Returns a list: verdict, attempt, tries, wish, and
---   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'
+--   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'; the 6th are the
+--               calls of owners before (JSON, '' none), the 7th the bytes that the answer had
 --   'finishing' granted; the result is decided: 5th its JSON; publish it again, do not call
 --   'held'      another live worker has it; 5th: ms until its lease ends
 --   'terminal'  5th: the state. 'refused': complete the record. 'stale': the queue made a newer copy; complete this one.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local h = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tries', 'copy', 'wish', 'worker', 'incarnation',
-	'lease', 'result', 'fence', 'called')
+	'lease', 'result', 'fence', 'called', 'calls')
 local state, wish = h[1], h[5] or ''
 local attempt, tries = tonumber(h[2] or '0'), tonumber(h[3] or '0')
 local died = ''
@@ -52,6 +53,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5])
 if state == 'finishing' then
 	return {'finishing', tostring(attempt), tostring(tries), wish, h[9] or ''}
 end
+local had = 0
+if h[12] then
+	had = redis.call('STRLEN', 'out:' .. string.sub(KEYS[1], 3) .. ':' .. tostring(attempt))
+end
 attempt = attempt + 1
 redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', tostring(attempt))
-return {'run', tostring(attempt), tostring(tries), wish, died}
+redis.call('HDEL', KEYS[1], 'parts') -- they are another answer's
+return {'run', tostring(attempt), tostring(tries), wish, died, h[12] or '', tostring(had)}

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { answer } from './answer.mjs'
 import { Api, chat } from './api.mjs'
+import { Answer } from './follow.mjs'
 import { pass, until } from './test.mjs'
 import { Client } from './ws.mjs'
 
@@ -62,11 +63,11 @@ export class Crowd {
 			}
 			if (!id) await pass(100)
 		}
-		const entry = { job }
+		const entry = { job, answer: new Answer() }
 		this.jobs.set(id, entry)
-		const done = await this.api.follow(id, { limit_ms: LIMIT_MS, seen: (e) => (entry.begun ||= e.event === 'delta') })
+		const done = await this.api.follow(id, { answer: entry.answer, limit_ms: LIMIT_MS })
 		this.reconnects += done.reconnects
-		Object.assign(entry, { answer: done.answer, end: done.end.event, status: done.end.data.status ?? 'succeeded' })
+		Object.assign(entry, { end: done.end.event, status: done.end.data.status ?? 'succeeded' })
 	}
 
 	/** One connection with `n` jobs; made again as often as it is lost. */
@@ -134,7 +135,6 @@ export class Crowd {
 			return
 		}
 		const w = wanted.find((w) => w.id && w.id === e.job)
-		if (w && (e.ev === 'delta' || e.ev === 'snapshot')) w.begun = true
 		if (w && (e.ev === 'result' || (e.ev === 'fault' && e.status))) Object.assign(w, { end: e.ev, status: e.status ?? 'succeeded' })
 		else if (e.ev === 'fault') {
 			this.#no(`fault ${e.name}`)
@@ -144,9 +144,10 @@ export class Crowd {
 		} else if (e.ev === 'gone') this.#no(`gone ${e.why}`)
 	}
 
-	/** Waits until so many jobs give text. */
-	running(n) {
-		return until(`${n} jobs give text`, () => [...this.jobs.values()].filter((j) => j.begun && !j.end).length >= n, 30000)
+	/** Waits until so many jobs are in the midst of their text. */
+	running(n, bytes = 80) {
+		const midst = () => [...this.jobs.values()].filter((j) => !j.end && j.answer.length >= bytes).length
+		return until(`${n} jobs are in the midst of their text`, () => midst() >= n, 30000)
 	}
 
 	/** Waits for all; checks that each job ended once, and that client, row and simulator agree on every byte. */
@@ -166,20 +167,26 @@ export class Crowd {
 			if (list[0].status === 'succeeded' && list[0].answer.toString() !== text) wrong.push(`${id}: another text than the provider's`)
 			if (!list[0].answer.equals(a.bytes)) wrong.push(`${id}: the client has ${a.length} bytes, the row ${list[0].answer.length}`)
 		}
+		// Each call that a client is charged for was made, and hardly one that was made is missing: only one that its owner could
+		// not write down before it died.
+		const calls = await this.stack.sql(`SELECT count(*), count(DISTINCT job) FROM calls WHERE job IN (${ids.map((id) => `'${id}'`)})`)
+		this.booked = Number(calls[0][0])
+		assert.equal(Number(calls[0][1]), ids.length, 'each job has a call in the ledger')
 		assert.equal(wrong.length, 0, `${wrong.length} of ${ids.length}:\n${wrong.slice(0, 8).join('\n')}`)
 		return rows
 	}
 
-	/** One line for the reader. */
-	async ledger(before) {
+	/** One line for the reader; the books hold what the simulator was asked. */
+	async ledger(before, { exact = true } = {}) {
 		const after = await this.stack.calls()
 		const status = {}
 		for (const j of this.jobs.values()) status[j.status ?? 'open'] = (status[j.status ?? 'open'] ?? 0) + 1
 		const calls = after.begun - before.begun
 		const no = [...this.refused].map(([why, n]) => `${n} × ${why}`).join(', ') || 'nothing'
 		console.log(
-			`        ledger ${this.name}: accepted ${this.jobs.size}, ended ${JSON.stringify(status)}, provider calls ${calls}, ` +
+			`        ledger ${this.name}: accepted ${this.jobs.size}, ended ${JSON.stringify(status)}, provider calls ${calls}, in the books ${this.booked}, ` +
 				`repeated ${calls - this.jobs.size}, connected again ${this.reconnects} times; refused before: ${no}`,
 		)
+		if (exact && this.booked !== undefined) assert.equal(this.booked, calls, 'every call stands in the ledger')
 	}
 }

@@ -1,0 +1,84 @@
+/* Calls that owners before began: a provider that was asked is paid, whoever asked it. */
+#include "consumers/pool/work.h"
+#include "lib/base/json.h"
+
+/* Four bytes of text are taken for a token where the provider did not say. */
+#define BYTES_PER_TOKEN 4
+
+static void price(struct work *w, struct work_call *c)
+{
+	c->cost_microusd =
+	    price_of(w->pool->config, c->provider, c->model, &c->usage, c->started_ms);
+}
+
+static const char *kept(struct work *w, struct json_object *call, const char *name)
+{
+	struct str text = json_str(call, name);
+
+	return text.len ? arena_dup(&w->arena, text.ptr, text.len) : "";
+}
+
+static struct work_call read_call(struct work *w, struct json_object *call)
+{
+	struct json_object *usage = json_member(call, "usage");
+	struct str fault = json_str(call, "fault");
+
+	return (struct work_call){
+	    .provider = kept(w, call, "provider"),
+	    .account = kept(w, call, "account"),
+	    .model = kept(w, call, "model"),
+	    .attempt = json_int(call, "attempt", 0),
+	    .started_ms = (uint64_t)json_int(call, "started_ms", 0),
+	    .first_token_ms = (uint64_t)json_int(call, "first_token_ms", 0),
+	    .ended_ms = (uint64_t)json_int(call, "ended_ms", 0),
+	    .fault = fault.len ? fault_find(fault) : FAULT_NONE,
+	    .request_id = str_of(kept(w, call, "request_id")),
+	    .usage = {.input_tokens = json_int(usage, "input_tokens", 0),
+		      .cached_input_tokens = json_int(usage, "cached_input_tokens", 0),
+		      .cache_write_tokens = json_int(usage, "cache_write_tokens", 0),
+		      .output_tokens = json_int(usage, "output_tokens", 0)},
+	    .cost_microusd = json_int(call, "cost_microusd", 0),
+	};
+}
+
+void past_calls(struct work *w, struct str calls, int64_t bytes)
+{
+	cleanup_json struct json_object *list = NULL;
+	struct json_error error;
+	struct work_call *last;
+	size_t count;
+
+	if (!calls.len || json_read(calls, &list, &error) ||
+	    !json_object_is_type(list, json_type_array))
+		return;
+	count = json_object_array_length(list);
+	for (size_t i = 0; i < count && w->call_count < WORK_CALLS_MAX; i++)
+		w->calls[w->call_count++] = read_call(w, json_object_array_get_idx(list, i));
+	if (!w->call_count)
+		return;
+	last = &w->calls[w->call_count - 1];
+	if (last->ended_ms)
+		return;
+	w->past_open = true;
+	last->usage.output_tokens = (bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
+	price(w, last);
+}
+
+int64_t past_input(const struct work *w)
+{
+	size_t bytes = w->job.system.len + w->job.messages.len + w->job.request.len;
+
+	return (int64_t)(bytes / BYTES_PER_TOKEN) + 1;
+}
+
+void past_estimate(struct work *w)
+{
+	struct work_call *last;
+
+	if (!w->past_open)
+		return;
+	w->past_open = false;
+	last = &w->calls[w->call_count - 1];
+	last->usage.input_tokens = past_input(w);
+	price(w, last);
+}
