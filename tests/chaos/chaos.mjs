@@ -2,6 +2,7 @@
 // forgets everything. Whatever was accepted ends exactly once, and every client reads the same bytes as PostgreSQL holds.
 
 import assert from 'node:assert/strict'
+import { Api, chat } from '../support/api.mjs'
 import { Crowd } from '../support/load.mjs'
 import { Stack } from '../support/stack.mjs'
 import { pass, run, test, until } from '../support/test.mjs'
@@ -11,6 +12,19 @@ const AWAY_MS = 10000
 
 async function ready() {
 	await until('every service is ready', async () => (await stack.refresh()).services.every((s) => s.ready), 60000)
+}
+
+/** A client is told, in bounded time: accepted, or that it may try again. */
+async function answered(part) {
+	const begun = Date.now()
+	const r = await new Api(stack).submit(chat(`while ${part} is away`, 'ttft=0 rate=0 tokens=5'))
+	const took = Date.now() - begun
+	console.log(`        while ${part} is away a job is answered ${r.status} ${r.json?.error?.code ?? ''} after ${took} ms`)
+	assert.ok(took < 8000, `answered after ${took} ms`)
+	if (r.status === 202) return
+	assert.equal(r.status, 503, r.text)
+	assert.ok(['unavailable', 'outcome_unknown'].includes(r.json.error.code), r.text)
+	assert.ok(Number(r.headers.get('retry-after')) >= 1 && Number(r.headers.get('retry-after-ms')) >= 1)
 }
 
 for (const id of ['sluice-front-1', 'sluice-pool-1', 'sluice-push-1', 'sluice-archive-1']) {
@@ -58,6 +72,7 @@ for (const part of ['redis', 'postgres', 'kafka-1']) {
 		crowd.add(40)
 		await crowd.running(20)
 		await stack.down(part)
+		await answered(part)
 		for (let left = 5; left; left--) {
 			crowd.add(10)
 			await pass(AWAY_MS / 5)

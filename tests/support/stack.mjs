@@ -1,8 +1,9 @@
 // The running stack as tests see it: addresses, keys, processes; and what an operator would do to it. The stack's folder is in
 // SLUICE_TEST_STACK, set by tests/run.
 
-import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { openSync, readFileSync } from 'node:fs'
+import net from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { until } from './test.mjs'
@@ -18,6 +19,17 @@ function startTime(pid) {
 	} catch {
 		return undefined
 	}
+}
+
+function freePort() {
+	return new Promise((resolve, reject) => {
+		const s = net.createServer()
+		s.on('error', reject)
+		s.listen(0, '127.0.0.1', () => {
+			const { port } = s.address()
+			s.close(() => resolve(port))
+		})
+	})
 }
 
 export class Stack {
@@ -78,6 +90,31 @@ export class Stack {
 
 	down(...parts) {
 		return this.command('down', ...parts)
+	}
+
+	/**
+	 * One process more than the stack has: {id, pid, admin, child, end(signal)}; returns when it is ready. Its author ends it.
+	 */
+	async more(program, id, section, ...args) {
+		const bin = readFileSync(`${this.dir}/settings`, 'utf8').match(/^mode=(.*)$/m)[1]
+		const port = await freePort()
+		const log = openSync(`${this.dir}/logs/${id}.log`, 'a')
+		const words = ['--config', this.config, '--id', id, ...args, '--set', `${section}.admin=127.0.0.1:${port}`]
+		const child = spawn(`${TOP}/build/${bin}/bin/${program}`, words, { stdio: ['ignore', log, log] })
+		const gone = new Promise((resolve) => child.once('exit', resolve))
+		const made = {
+			id,
+			pid: child.pid,
+			admin: `http://127.0.0.1:${port}`,
+			child,
+			end(signal = 'SIGTERM') {
+				child.kill(signal)
+				return gone
+			},
+		}
+		this.services.push(made)
+		await until(`${id} is ready`, async () => (await fetch(`${made.admin}/readyz`)).ok, 20000)
+		return made
 	}
 
 	/** Rows of a query, each an array of strings. */
