@@ -165,6 +165,14 @@ static void on_whole(struct timer *t)
 	call_end(call, FAULT_PROVIDER_SILENT, STR("the call took too long"));
 }
 
+static void on_local(struct timer *t)
+{
+	struct call *call = container_of(t, struct call, clock);
+
+	answer_local(call->answer);
+	look(call);
+}
+
 static void on_ending(struct task *t)
 {
 	struct call *call = container_of(t, struct call, ending);
@@ -190,6 +198,11 @@ struct call *call_open(struct loop *loop, struct target *target,
 	timer_init(&call->whole, loop, on_whole);
 	task_init(&call->ending, loop, on_ending);
 	call->answer = target->account->provider->answer_new(&sink);
+	if (request->local) {
+		timer_init(&call->clock, loop, on_local);
+		timer_set(&call->clock, request->local_us);
+		return call;
+	}
 	timer_set(&call->clock, call->account->headers_ms * US_PER_MS);
 	timer_set(&call->whole, call->account->whole_ms * US_PER_MS);
 	call->exchange =

@@ -31,6 +31,8 @@ static int account_open(struct account *a, const struct config_account *config, 
 	a->provider = provider_find(str_of(config->kind));
 	if (!a->provider)
 		return 0; /* another pool's kind of work */
+	if (a->provider->local)
+		return 0;
 	options.base_url = config->base_url;
 	options.ca_file = config->ca_file[0] ? config->ca_file : NULL;
 	options.connect_us = config->connect_ms * US_PER_MS;
@@ -103,7 +105,8 @@ static void add_target(struct routes *routes, struct route *route, const struct 
 {
 	struct target *t = target_of(routes, want);
 
-	if (!t->account->client || route->count == ROUTE_TARGETS_MAX)
+	if ((!t->account->client && !(t->account->provider && t->account->provider->local)) ||
+	    route->count == ROUTE_TARGETS_MAX)
 		return;
 	for (size_t i = 0; i < route->count; i++)
 		if (route->targets[i] == t)

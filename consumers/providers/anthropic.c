@@ -298,4 +298,8 @@ static struct answer *answer_new(const struct answer_sink *sink)
 	return a;
 }
 
-const struct provider provider_anthropic = {"anthropic", build, answer_new};
+const struct provider provider_anthropic = {
+    .name = "anthropic",
+    .build = build,
+    .answer_new = answer_new,
+};

@@ -262,4 +262,8 @@ static struct answer *answer_new(const struct answer_sink *sink)
 	return a;
 }
 
-const struct provider provider_openai = {"openai", build, answer_new};
+const struct provider provider_openai = {
+    .name = "openai",
+    .build = build,
+    .answer_new = answer_new,
+};

@@ -45,6 +45,8 @@ struct provider_request {
 	size_t field_count;
 	struct buf body;
 	struct buf secret; /* the authorization field's value */
+	bool local; /* nobody is asked: the answer is made here, after @local_us (answer_local) */
+	uint64_t local_us;
 };
 void provider_request_fini(struct provider_request *request);
 
@@ -87,6 +89,7 @@ struct answer; /* opaque; each provider has its own behind this */
 
 struct provider {
 	const char *name; /* an account's kind */
+	bool local;	  /* needs no connections: every request is a local one */
 	/* Writes the request; always a streaming one. @ret_why: static or inside ask's memory. */
 	enum provider_built (*build)(const struct ask *ask, struct provider_request *ret_request,
 				     char ret_why[static 128]);
@@ -103,6 +106,8 @@ void answer_data(struct answer *a, struct str bytes);
 /* The transport ended orderly: whatever is not complete now is cut. */
 void answer_end(struct answer *a);
 const struct answer_outcome *answer_outcome(const struct answer *a);
+/* A local request's time is over: the answer is there, whole. */
+void answer_local(struct answer *a);
 void answer_free(struct answer *a); /* accepts NULL */
 
 #endif
