@@ -1,0 +1,5 @@
+#include "lib/base/plant.h"
+
+#ifdef SLUICE_PLANTS
+bool plants_on[PLANT_COUNT];
+#endif

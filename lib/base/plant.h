@@ -1,0 +1,24 @@
+/* Planted defects: places in the product where the deterministic world switches a mistake on, to show that it would be found. In every
+ * other build PLANTED is the constant 0 and nothing of it is compiled in. Refuses to be used for anything but a mistake. */
+#ifndef SLUICE_BASE_PLANT_H
+#define SLUICE_BASE_PLANT_H
+
+#ifdef SLUICE_PLANTS
+#include <stdbool.h>
+/* clang-format off */
+#define PLANTS(PLANT) \
+	PLANT(COMMIT_BEFORE_RESULT, "marked before the result")
+/* clang-format on */
+enum plant {
+#define PLANT_ENUM(name, what) PLANT_##name,
+	PLANTS(PLANT_ENUM) PLANT_COUNT
+#undef PLANT_ENUM
+};
+/* The only global state of the product's archive, and only in the world's build. */
+extern bool plants_on[PLANT_COUNT];
+#define PLANTED(name) plants_on[PLANT_##name]
+#else
+#define PLANTED(name) 0
+#endif
+
+#endif

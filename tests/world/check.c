@@ -1,0 +1,319 @@
+/* The invariants: some are watched while a history runs (a commit, a result record, a state), the rest is looked at when all is quiet. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/enc.h"
+#include "lib/base/json.h"
+#include "lib/base/map.h"
+#include "lib/base/mem.h"
+#include "lib/lane/lane.h"
+#include "schemas/codec.h"
+#include "schemas/keys.h"
+#include "schemas/lanes.h"
+#include "tests/world/fleet.h"
+
+/* The first result record of a job. */
+struct kept_result {
+	struct arena arena;
+	struct result r;
+};
+
+static struct map results;
+static unsigned repeated;
+
+void check_begin(void)
+{
+	results = (struct map){0};
+	repeated = 0;
+}
+
+unsigned check_repeated(void)
+{
+	return repeated;
+}
+
+/* ── while it runs ── */
+
+void check_result(struct str job, struct str body)
+{
+	struct kept_result *k = mem_new(struct kept_result), *first = map_find(&results, job);
+	struct codec_error error;
+
+	if (codec_decode(&codec_result, &k->arena, body, false, &k->r, &error)) {
+		world_violation("a result record cannot be read: %s", error.message);
+		return;
+	}
+	if (!str_eq(k->r.id, job))
+		world_violation("a result record's key is not its job");
+	if (!first) {
+		map_set(&results, k->r.id, k);
+		return;
+	}
+	if (!redis_server_forgot() &&
+	    (!str_eq(first->r.status, k->r.status) || first->r.attempt != k->r.attempt ||
+	     !str_eq(first->r.text, k->r.text)))
+		world_violation("%.*s has two results: %.*s of attempt %lld, %.*s of attempt %lld",
+				STR_FMT(job), STR_FMT(first->r.status),
+				(long long)first->r.attempt, STR_FMT(k->r.status),
+				(long long)k->r.attempt);
+}
+
+static struct str job_header(const struct log_record *r)
+{
+	for (size_t i = 0; i < r->header_count; i++)
+		if (str_is(r->headers[i].name, "job"))
+			return r->headers[i].value;
+	return STR("");
+}
+
+void check_commit(const char *topic, int32_t partition, int64_t from, int64_t to)
+{
+	const struct log_part *log = &broker_topic(topic)->parts[partition];
+
+	for (int64_t o = from; o < to; o++) {
+		struct str job;
+
+		if ((size_t)o >= log->count) {
+			world_violation("%s/%d: a commit beyond the end", topic, (int)partition);
+			return;
+		}
+		job = job_header(&log->records[o]);
+		if (!map_find(&results, job) && !redis_server_refused(job))
+			world_violation("%s/%d@%lld is committed, and %.*s has no result", topic,
+					(int)partition, (long long)o, STR_FMT(job));
+	}
+}
+
+/* ── when all is quiet ── */
+
+static void each_lane(void (*each)(const char *topic, int32_t partition, const struct log_part *log))
+{
+	for (int l = 0; l < LANE_COUNT; l++) {
+		const char *name = topic_info(lane_topic_llm((enum lane)l))->name;
+		struct log_topic *t = broker_topic(name);
+
+		for (int32_t p = 0; p < t->part_count; p++)
+			each(name, p, &t->parts[p]);
+	}
+}
+
+static bool behind;
+
+static void look_behind(const char *topic, int32_t partition, const struct log_part *log)
+{
+	behind = behind || broker_committed(topic, partition) != (int64_t)log->count;
+}
+
+static bool archived(void)
+{
+	const char *name = topic_info(TOPIC_RESULTS)->name;
+	struct log_topic *t = broker_topic(name);
+
+	for (int32_t p = 0; p < t->part_count; p++)
+		if (pg_server_offset(name, p) != (int64_t)t->parts[p].count)
+			return false;
+	return true;
+}
+
+bool check_quiet(void)
+{
+	behind = false;
+	each_lane(look_behind);
+	return !behind && archived() && clients_done();
+}
+
+static void say_behind(const char *topic, int32_t partition, const struct log_part *log)
+{
+	int64_t base = broker_committed(topic, partition);
+
+	if (base != (int64_t)log->count)
+		world_violation("%s/%d stands at %lld of %zu", topic, (int)partition,
+				(long long)base, log->count);
+}
+
+static struct str answer_of(struct json_object *row, struct buf *out)
+{
+	struct str hex = json_str(row, "answer");
+
+	buf_reset(out);
+	if (hex.len < 2 ||
+	    enc_hex_decode(out, (struct str){hex.ptr + 2, hex.len - 2}) != ENC_OK)
+		buf_reset(out);
+	return buf_str(out);
+}
+
+static void check_follow(const struct client_job *j, struct json_object *row)
+{
+	const struct client_follow *f = j->follow;
+	struct buf answer = {0};
+
+	if (!f)
+		return;
+	if (!f->ended)
+		world_violation("the follower of job %d (%s) never heard the end", j->number, f->id);
+	else if (!str_is(json_str(row, "status"), f->status) && !redis_server_forgot())
+		world_violation("the follower of job %d heard %s, the record says %.*s", j->number,
+				f->status, STR_FMT(json_str(row, "status")));
+	else if (!redis_server_forgot() &&
+		 !str_eq(answer_of(row, &answer), buf_str(&f->text)))
+		world_violation("the follower of job %d has another text than the record", j->number);
+	buf_fini(&answer);
+}
+
+static void check_job(const struct client_job *j)
+{
+	if (!j->settled)
+		world_violation("the client of job %d has no answer", j->number);
+	for (size_t i = 0; i < j->try_count; i++) {
+		const struct job_try *t = &j->tries[i];
+		struct json_object *row = pg_server_result(str_of(t->id));
+
+		switch (t->told) {
+		case TOLD_ACCEPTED:
+			if (!row)
+				world_violation("job %d (%s) was accepted and has no result",
+						j->number, t->id);
+			else
+				check_follow(j, row);
+			break;
+		case TOLD_REFUSED:
+			if (row && !redis_server_forgot())
+				world_violation("job %d (%s) was refused and has a result",
+						j->number, t->id);
+			break;
+		case TOLD_NOTHING:
+		case TOLD_UNSURE:
+			break;
+		}
+	}
+}
+
+static void check_calls(void)
+{
+	unsigned completed[JOBS_MAX] = {0};
+
+	list_each (&peer_calls, at) {
+		const struct peer_call *c = container_of(at, struct peer_call, link);
+
+		if (c->completed && c->job >= 0 && c->job < JOBS_MAX)
+			completed[c->job]++;
+	}
+	for (int i = 0; i < fleet.job_count; i++) {
+		if (completed[i] < 2)
+			continue;
+		repeated += completed[i] - 1;
+		if (!fleet.excused)
+			world_violation("job %d was called %u times to the end", i, completed[i]);
+	}
+}
+
+static const struct peer_call *call_of(struct str answer)
+{
+	list_each (&peer_calls, at) {
+		const struct peer_call *c = container_of(at, struct peer_call, link);
+
+		if (c->completed && str_eq(buf_str(c->text), answer))
+			return c;
+	}
+	return NULL;
+}
+
+static int by_turn(const void *a, const void *b)
+{
+	const struct kept_result *x = *(struct kept_result *const *)a;
+	const struct kept_result *y = *(struct kept_result *const *)b;
+
+	return (x->r.turn > y->r.turn) - (x->r.turn < y->r.turn);
+}
+
+/* Each answer's call was given the turns before, in their order. */
+static void check_session(struct str session)
+{
+	struct kept_result *turns[JOBS_MAX];
+	struct buf expected = {0};
+	struct map_entry *e;
+	size_t count = 0;
+
+	for (size_t at = 0; (e = map_next(&results, &at));) {
+		struct kept_result *k = e->value;
+
+		if (str_eq(k->r.session, session) && k->r.turn && str_is(k->r.status, "succeeded") &&
+		    count < JOBS_MAX)
+			turns[count++] = k;
+	}
+	qsort(turns, count, sizeof(*turns), by_turn);
+	for (size_t i = 0; i < count; i++) {
+		const struct peer_call *c = call_of(turns[i]->r.text);
+
+		if (!c) {
+			world_violation("no call gave the answer of %.*s", STR_FMT(turns[i]->r.id));
+			continue;
+		}
+		if (!str_eq(c->history, buf_str(&expected)))
+			world_violation("turn %lld of %.*s (job %d) was asked with another "
+					"conversation: %zu bytes, not %zu",
+					(long long)turns[i]->r.turn, STR_FMT(session), c->job,
+					c->history.len, expected.len);
+		buf_printf(&expected, "user: job %d please\nassistant: %.*s\n", c->job,
+			   STR_FMT(turns[i]->r.text));
+	}
+	buf_fini(&expected);
+}
+
+static void check_answers(void)
+{
+	struct map_entry *e;
+
+	for (size_t at = 0; (e = map_next(&results, &at));) {
+		struct kept_result *k = e->value;
+
+		if (str_is(k->r.status, "succeeded") && !call_of(k->r.text))
+			world_violation("%.*s succeeded with a text that no call gave",
+					STR_FMT(k->r.id));
+	}
+}
+
+static void check_key(void *ctx, struct str key)
+{
+	struct str state, fence;
+
+	(void)ctx;
+	if (!str_starts(key, "j:"))
+		return;
+	state = redis_server_field(key, "state");
+	fence = redis_server_field(key, "fence");
+	if (fence.len)
+		world_violation("%.*s is %.*s, and a claim is left", STR_FMT(key), STR_FMT(state));
+	if (str_is(state, "running") || str_is(state, "finishing"))
+		world_violation("%.*s is left %.*s", STR_FMT(key), STR_FMT(state));
+}
+
+static void check_left(void)
+{
+	struct key key = key_open(str_of(fleet.org));
+
+	redis_server_keys(check_key, NULL);
+	if (redis_server_zcount(key_str(&key)))
+		world_violation("%zu jobs are left in the organisation's open set",
+				redis_server_zcount(key_str(&key)));
+}
+
+void check_end(void)
+{
+	each_lane(say_behind);
+	if (!archived())
+		world_violation("the archive does not stand at the end of results");
+	for (int i = 0; i < fleet.job_count; i++)
+		check_job(&fleet.jobs[i]);
+	if (pg_server_results() != results.count)
+		world_violation("%zu jobs have a result record, %zu a row", results.count,
+				pg_server_results());
+	check_calls();
+	check_answers();
+	if (redis_server_forgot())
+		return;
+	for (int i = 0; i < fleet.session_count; i++)
+		check_session(str_of(fleet.sessions[i]));
+	check_left();
+}

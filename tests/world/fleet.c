@@ -1,0 +1,382 @@
+/* Nodes: opening, crashes, stalls, drains, restarts; and the schedule of faults that the seed draws. */
+#include "tests/world/fleet.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/archive/archive.h"
+#include "consumers/pool/pool.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/lane/lane.h"
+#include "lib/relay/follow.h"
+#include "lib/store/blob.h"
+#include "lib/store/pg.h"
+#include "lib/store/redis.h"
+#include "lib/svc/config.h"
+#include "producer/submit.h"
+
+struct fleet fleet;
+
+static struct config *config;
+static struct pool_options pool_options;
+static struct archive_options archive_options;
+
+static const char config_text[] =
+    "accounts:\n"
+    "- {name: a, kind: anthropic, base_url: \"http://a\", key_env: NONE, headers_ms: 3s, "
+    "first_token_ms: 4s, silence_ms: 3s, whole_ms: 30s}\n"
+    "- {name: b, kind: openai, base_url: \"http://b\", key_env: NONE, headers_ms: 3s, "
+    "first_token_ms: 4s, silence_ms: 3s, whole_ms: 30s}\n"
+    "routes:\n"
+    "- {name: both, kind: task, targets: [{account: a, model: m1}, {account: b, model: m2}]}\n"
+    "- {name: one, kind: task, targets: [{account: a, model: m1}]}\n";
+
+#define OPTION_OF struct pool_options
+static const struct option pool_table[] = {
+#define OPTION OPTION_LINE
+#include "consumers/pool/options.def"
+#undef OPTION
+};
+#undef OPTION_OF
+#define OPTION_OF struct archive_options
+static const struct option archive_table[] = {
+#define OPTION OPTION_LINE
+#include "consumers/archive/options.def"
+#undef OPTION
+};
+#undef OPTION_OF
+
+static const char *no_env(const char *name)
+{
+	(void)name;
+	return "none";
+}
+
+void fleet_prepare(void)
+{
+	struct config_request request = {.env = no_env};
+	struct buf errors = {0};
+
+	if (config_parse(&request, "world", str_of(config_text), &config, &errors) != CONFIG_OK) {
+		fprintf(stderr, "%s", buf_text(&errors));
+		must(!"the world's configuration is good");
+	}
+	option_defaults(pool_table, countof(pool_table), &pool_options);
+	option_defaults(archive_table, countof(archive_table), &archive_options);
+}
+
+const struct config *fleet_config(void)
+{
+	return config;
+}
+
+/* ── opening ── */
+
+static void open_pool(struct node *n)
+{
+	struct pool_request request = {.loop = n->loop,
+				       .log = &n->loop->log,
+				       .config = config,
+				       .options = &pool_options,
+				       .metrics = &n->metrics,
+				       .id = n->id};
+
+	must(pool_open(&request, &n->pool) == 0);
+}
+
+static void open_archive(struct node *n)
+{
+	n->svc = (struct svc){.loop = n->loop,
+			      .log = n->loop->log,
+			      .config = config,
+			      .options = &archive_options,
+			      .name = "sluice-archive",
+			      .id = n->id};
+	metrics_init(&n->svc.metrics);
+	must(archive_open(&n->svc, &n->archive) == 0);
+}
+
+static void open_front(struct node *n)
+{
+	static const struct redis_ops no_ops = {0};
+	struct redis_options redis = redis_defaults();
+	struct pg_options pg = pg_defaults();
+	struct lane_writer_options writer = {.timeout_us = 5 * US_PER_S, .max_pending = 1000};
+	struct submitter_options o = {.loop = n->loop,
+				      .config = config,
+				      .topic_prefix = config->kafka.topic_prefix,
+				      .max_open_turns = 8,
+				      .shards = 2,
+				      .log = &n->loop->log};
+
+	must(redis_open(n->loop, &redis, &no_ops, NULL, &n->loop->log, &n->redis) == 0);
+	must(pg_open(n->loop, &pg, &n->loop->log, &n->pg) == 0);
+	must(blob_open(n->loop, "", &n->loop->log, &n->blob) == 0);
+	must(lane_writer_open(n->loop, &writer, &n->loop->log, &n->writer) == 0);
+	o.redis = n->redis;
+	o.pg = n->pg;
+	o.blob = n->blob;
+	o.writer = n->writer;
+	n->submitter = submitter_new(&o);
+	n->relay = relay_new(n->loop, n->redis, n->pg, &n->loop->log);
+	relay_use_blob(n->relay, n->blob);
+}
+
+static void node_open(struct node *n)
+{
+	n->loop = world_loop(n->id);
+	n->back_us = 0;
+	n->draining = false;
+	metrics_init(&n->metrics);
+	world_tell(n->id, "starts");
+	switch (n->kind) {
+	case NODE_POOL:
+		open_pool(n);
+		return;
+	case NODE_FRONT:
+		open_front(n);
+		return;
+	case NODE_ARCHIVE:
+		open_archive(n);
+		return;
+	}
+}
+
+struct node *fleet_front(void)
+{
+	struct node *up[NODES_MAX];
+	size_t count = 0;
+
+	for (size_t i = 0; i < fleet.node_count; i++)
+		if (fleet.nodes[i].kind == NODE_FRONT && fleet.nodes[i].loop &&
+		    !fleet.nodes[i].loop->dead)
+			up[count++] = &fleet.nodes[i];
+	return count ? up[world_between(0, count - 1)] : NULL;
+}
+
+/* ── what happens to nodes ── */
+
+static struct node *any_node(void)
+{
+	return &fleet.nodes[world_between(0, fleet.node_count - 1)];
+}
+
+static bool up(const struct node *n)
+{
+	return n->loop && !n->loop->dead;
+}
+
+static void crash(struct node *n)
+{
+	if (!up(n))
+		return;
+	world_tell(n->id, "crashes");
+	world_kill(n->loop);
+}
+
+static void on_drained_later(void *ctx)
+{
+	struct node *n = ctx;
+
+	pool_close(n->pool);
+	world_tell(n->id, "is drained");
+	world_kill(n->loop);
+}
+
+static void on_drained(void *ctx)
+{
+	struct node *n = ctx;
+
+	world_in(1, n->loop, on_drained_later, n);
+}
+
+static void on_drain(void *ctx)
+{
+	struct node *n = ctx;
+
+	world_tell(n->id, "drains");
+	pool_drain(n->pool, world_between(0, 10) * US_PER_S, on_drained, n);
+}
+
+/* Looks after the dead: starts them again after a while. */
+static void on_watch(void *ctx)
+{
+	(void)ctx;
+	for (size_t i = 0; i < fleet.node_count; i++) {
+		struct node *n = &fleet.nodes[i];
+
+		if (up(n))
+			continue;
+		if (!n->back_us) {
+			fleet.crashes++;
+			if (n->kind == NODE_POOL)
+				fleet.excused = true;
+			n->back_us = world->now_us + (world_between(0, 2)
+							 ? world_between(10000, 2000000)
+							 : world_between(2000000, 20000000));
+		}
+		if (n->back_us <= world->now_us)
+			node_open(n);
+	}
+	world_in(200000, NULL, on_watch, NULL);
+}
+
+/* ── faults ── */
+
+enum fault_kind {
+	WRONG_CRASH,
+	WRONG_STALL,
+	WRONG_DRAIN,
+	WRONG_REDIS_CUT,
+	WRONG_REDIS_AWAY,
+	WRONG_REDIS_FROZEN,
+	WRONG_REDIS_EMPTIED,
+	WRONG_REDIS_SET_BACK,
+	WRONG_REBALANCE,
+	WRONG_BROKER_AWAY,
+	WRONG_PG_AWAY,
+	WRONG_KINDS
+};
+
+static void go_wrong(enum fault_kind kind)
+{
+	struct node *n = any_node();
+	uint64_t for_us = world_between(0, 2) ? world_between(1000, 3000000)
+					      : world_between(3000000, 25000000);
+
+	switch (kind) {
+	case WRONG_CRASH:
+		crash(n);
+		return;
+	case WRONG_STALL:
+		if (!up(n))
+			return;
+		world_tell(n->id, "stalls for %llu ms", (unsigned long long)for_us / 1000);
+		fleet.excused = fleet.excused || n->kind == NODE_POOL;
+		world_stall(n->loop, world->now_us + for_us);
+		return;
+	case WRONG_DRAIN:
+		if (!up(n) || n->kind != NODE_POOL || n->draining)
+			return;
+		n->draining = true;
+		world_in(0, n->loop, on_drain, n);
+		return;
+	case WRONG_REDIS_CUT:
+		redis_server_cut();
+		return;
+	case WRONG_REDIS_AWAY:
+		fleet.excused = true;
+		redis_server_away(for_us, REDIS_KEPT);
+		return;
+	case WRONG_REDIS_FROZEN:
+		fleet.excused = true;
+		redis_server_freeze(for_us / 2);
+		return;
+	case WRONG_REDIS_EMPTIED:
+		fleet.excused = true;
+		if (world_between(0, 1))
+			redis_server_flush();
+		else
+			redis_server_away(for_us, REDIS_EMPTIED);
+		return;
+	case WRONG_REDIS_SET_BACK:
+		fleet.excused = true;
+		redis_server_away(for_us, REDIS_SET_BACK);
+		return;
+	case WRONG_REBALANCE:
+		broker_rebalance();
+		return;
+	case WRONG_BROKER_AWAY:
+		broker_away(for_us);
+		return;
+	case WRONG_PG_AWAY:
+		pg_server_away(for_us);
+		return;
+	case WRONG_KINDS:
+		return;
+	}
+}
+
+static void on_wrong(void *ctx)
+{
+	go_wrong((enum fault_kind)(uintptr_t)ctx);
+}
+
+static void on_heal(void *ctx)
+{
+	(void)ctx;
+	world_tell("world", "heals");
+	world->faults = (struct world_faults){0};
+}
+
+static void plan_faults(void)
+{
+	struct world_faults *f = &world->faults;
+	unsigned families = (unsigned)rand_u64(&world->rand);
+	bool memory = world_between(0, 3) == 0; /* what loses Redis's memory is apart */
+	size_t count = world_between(0, 12);
+
+	if (world_between(0, 4) == 0)
+		return; /* a calm history */
+	f->write_unknown = families & 1 ? (unsigned)world_between(0, 1000) : 0;
+	f->write_refused = families & 2 ? (unsigned)world_between(0, 1000) : 0;
+	f->commit_lost = families & 4 ? (unsigned)world_between(0, 3000) : 0;
+	f->pg_lost = families & 8 ? (unsigned)world_between(0, 2000) : 0;
+	f->call_fault = families & 16 ? (unsigned)world_between(0, 5000) : 0;
+	f->publish_lost = families & 32 ? (unsigned)world_between(0, 2000) : 0;
+	f->slow = families & 64 ? (unsigned)world_between(0, 500) : 0;
+	for (size_t i = 0; i < count; i++) {
+		enum fault_kind kind = (enum fault_kind)world_between(0, WRONG_KINDS - 1);
+
+		if ((kind == WRONG_REDIS_EMPTIED || kind == WRONG_REDIS_SET_BACK) && !memory)
+			kind = WRONG_REDIS_CUT;
+		if (!(families & (1u << (7 + kind))))
+			continue;
+		world_at(world_between(2000000, fleet.heal_us - 25000000), NULL, on_wrong,
+			 (void *)(uintptr_t)kind);
+	}
+}
+
+/* ── beginning ── */
+
+static void add_nodes(enum node_kind kind, const char *name, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct node *n = &fleet.nodes[fleet.node_count++];
+
+		n->kind = kind;
+		snprintf(n->id, sizeof(n->id), "%s-%zu", name, i + 1);
+		node_open(n);
+	}
+}
+
+static bool poison(int number)
+{
+	struct client_job *j;
+
+	if (number < 0 || number >= fleet.job_count)
+		return false;
+	j = &fleet.jobs[number];
+	if (!j->kills)
+		return false;
+	j->kills--;
+	fleet.excused = true;
+	return true;
+}
+
+void fleet_begin(void)
+{
+	memset(&fleet, 0, sizeof(fleet));
+	fleet.heal_us = world_between(35, 70) * US_PER_S;
+	peer_poison = poison;
+	pool_options.slots = (int64_t)world_between(2, 20);
+	pool_options.reserved = (int64_t)world_between(0, (uint64_t)pool_options.slots - 1);
+	pool_options.ahead = (int64_t)world_between(1, 16);
+	plan_faults();
+	add_nodes(NODE_POOL, "pool", world_between(1, 3));
+	add_nodes(NODE_FRONT, "front", world_between(1, FRONTS_MAX));
+	add_nodes(NODE_ARCHIVE, "archive", world_between(1, 2));
+	world_in(200000, NULL, on_watch, NULL);
+	world_at(fleet.heal_us, NULL, on_heal, NULL);
+}

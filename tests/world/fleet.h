@@ -1,0 +1,115 @@
+/* The fleet of one history and its clients: the product's own programs on simulated loops. */
+#ifndef SLUICE_TESTS_WORLD_FLEET_H
+#define SLUICE_TESTS_WORLD_FLEET_H
+
+#include "lib/base/arena.h"
+#include "lib/base/buf.h"
+#include "lib/base/id.h"
+#include "lib/base/metric.h"
+#include "lib/svc/svc.h"
+#include "tests/world/world.h"
+
+#define NODES_MAX 8
+#define JOBS_MAX 48
+#define TRIES_MAX 8
+#define SESSIONS_MAX 4
+#define FRONTS_MAX 2
+
+struct archive;
+struct pool;
+struct relay;
+struct submitter;
+
+enum node_kind { NODE_POOL, NODE_FRONT, NODE_ARCHIVE };
+
+/* One process at a time; a new incarnation takes its place. */
+struct node {
+	enum node_kind kind;
+	char id[40];
+	struct loop *loop; /* NULL: down */
+	struct metrics metrics;
+	struct svc svc;
+	struct pool *pool;
+	struct archive *archive;
+	struct redis *redis;
+	struct pg *pg;
+	struct blob *blob;
+	struct lane_writer *writer;
+	struct submitter *submitter;
+	struct relay *relay;
+	uint64_t back_us; /* when it is started again; 0: it is up */
+	bool draining;
+};
+
+/* One id of a client's job, and what its client was told. */
+enum told { TOLD_NOTHING, TOLD_ACCEPTED, TOLD_REFUSED, TOLD_UNSURE };
+struct job_try {
+	char id[ID_SIZE];
+	enum told told;
+};
+
+struct client_follow;
+
+struct client_job {
+	int number;
+	const char *lane;
+	int session; /* -1: none */
+	const char *task;
+	int64_t queue_ms;
+	int64_t run_ms;
+	unsigned kills; /* poisonous: so many more of its calls kill the pool */
+	struct job_try tries[TRIES_MAX];
+	size_t try_count;
+	unsigned rounds; /* submits begun */
+	bool settled;	 /* the client has an answer or gave up */
+	bool cancelled;
+	bool followed;
+	struct client_follow *follow;
+	uint64_t begun_us;
+};
+
+struct fleet {
+	struct node nodes[NODES_MAX];
+	size_t node_count;
+	struct client_job jobs[JOBS_MAX];
+	int job_count;
+	char org[ID_SIZE];
+	char sessions[SESSIONS_MAX][ID_SIZE];
+	int session_count;
+	uint64_t heal_us; /* from here on nothing goes wrong */
+	bool excused;	  /* something happened after which a call may be repeated */
+	unsigned crashes;
+};
+extern struct fleet fleet;
+
+/* Reads the configuration; before the first history. */
+void fleet_prepare(void);
+const struct config *fleet_config(void);
+void fleet_begin(void);
+struct node *fleet_front(void); /* a random one that is up, or NULL */
+struct node *node_of_pool(const char *name);
+
+void clients_begin(void);
+bool clients_done(void);
+
+struct client_follow {
+	struct client_job *job;
+	char id[ID_SIZE];
+	struct node *node;
+	struct loop *loop; /* of the incarnation that serves it */
+	struct follow *follow;
+	int64_t attempt;
+	struct buf text;
+	bool ended;
+	char status[16];
+	unsigned opened;
+};
+
+/* check.c: before, and after a history. */
+void check_begin(void);
+void check_end(void);
+bool check_quiet(void);
+/* Repeated calls that are excused. */
+unsigned check_repeated(void);
+
+#endif

@@ -1,0 +1,63 @@
+#include "tests/world/plants.h"
+
+#include "lib/base/mem.h"
+#include "lib/base/plant.h"
+#include "tests/world/server.h"
+
+#ifdef SLUICE_PLANTS
+static const char *const in_code[] = {
+#define PLANT_WHAT(name, what) what,
+	PLANTS(PLANT_WHAT)
+#undef PLANT_WHAT
+};
+#define IN_CODE countof(in_code)
+#else
+#define IN_CODE 0
+#endif
+
+static const struct {
+	const char *what;
+	const char *script;
+	const char *find;
+	const char *replace;
+} in_scripts[] = {
+    {"append without a fence", "append", "h[1] ~= ARGV[1]", "false"},
+    {"finishing without a fence", "finishing", "redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1]",
+     "false"},
+    {"a live claim is taken over", "claim", "left > 0 and", "false and"},
+    {"attempt not raised", "claim", "attempt = attempt + 1", "attempt = math.max(attempt, 1)"},
+    {"finishing is run again", "claim", "if state == 'finishing' then", "if false then"},
+    {"a terminal job is run again", "claim", "return {'terminal',", "state = nil; local _ = {'terminal',"},
+    {"a refused job is run", "claim", "if state == 'refused' then", "if false then"},
+    {"refused over what stands", "refuse", "if state then", "if false then"},
+    {"a turn's messages twice", "converse", "tonumber(ARGV[1]) <= tonumber(h[1] or '0')", "false"},
+    {"append at any length", "append", "elseif len == at then", "else redis.call('APPEND', KEYS[2], ARGV[3]) end if true then elseif true then"},
+    {"a death is not counted", "claim", "tries = tries + 1", "tries = tries"},
+};
+
+size_t plants_count(void)
+{
+	return IN_CODE + countof(in_scripts);
+}
+
+const char *plants_name(size_t plant)
+{
+#ifdef SLUICE_PLANTS
+	if (plant < IN_CODE)
+		return in_code[plant];
+#endif
+	return in_scripts[plant - IN_CODE].what;
+}
+
+void plants_set(size_t plant)
+{
+#ifdef SLUICE_PLANTS
+	if (plant < IN_CODE) {
+		plants_on[plant] = true;
+		return;
+	}
+#endif
+	plant -= IN_CODE;
+	redis_scripts_plant(in_scripts[plant].script, in_scripts[plant].find,
+			    in_scripts[plant].replace);
+}

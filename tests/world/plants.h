@@ -1,0 +1,13 @@
+/* The planted defects: those of lib/base/plant.h, in the product's C, and those in the scripts' text. One is switched on at a time.
+ * Without SLUICE_PLANTS there are only those of the scripts. */
+#ifndef SLUICE_TESTS_WORLD_PLANTS_H
+#define SLUICE_TESTS_WORLD_PLANTS_H
+
+#include <stddef.h>
+
+size_t plants_count(void);
+const char *plants_name(size_t plant);
+/* Before redis_scripts_begin. */
+void plants_set(size_t plant);
+
+#endif
