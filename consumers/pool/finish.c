@@ -290,7 +290,7 @@ static size_t turn_messages(struct work *w, struct str *out, struct buf *answer)
 static void converse(struct work *w)
 {
 	struct key keys[2];
-	struct str names[2], args[CONVERSE_MESSAGES_MAX + 1];
+	struct str names[2], args[CONVERSE_MESSAGES_MAX + 2];
 	struct buf answer = {0};
 	char turn[24];
 	size_t count;
@@ -307,9 +307,10 @@ static void converse(struct work *w)
 	names[1] = key_str(&keys[1]);
 	args[0] = (struct str){
 	    turn, (size_t)snprintf(turn, sizeof(turn), "%lld", (long long)w->head.turn)};
-	count = turn_messages(w, args + 1, &answer);
+	args[1] = w->head.job;
+	count = turn_messages(w, args + 2, &answer);
 	w->request = redis_script(w->pool->redis, w->head.session, &script_converse, names, 2, args,
-				  count + 1, on_conversed, w);
+				  count + 2, on_conversed, w);
 	buf_fini(&answer);
 }
 

@@ -1,5 +1,7 @@
 /* Turns name their predecessor: a job of a session starts when the job of the turn before is terminal or refused. Order does not depend
  * on partitions, lanes or tiers. */
+#include <stdio.h>
+
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/id.h"
@@ -28,13 +30,44 @@ static void go_on(struct work *w)
 	work_claim(w);
 }
 
+static void on_before(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct work *w = ctx;
+	struct str rest = value && value->type == REDIS_STR ? value->str : STR(""), turn, prev;
+
+	w->request = NULL;
+	if (result != REDIS_OK) {
+		wait_more(w);
+		return;
+	}
+	if (!str_split(&rest, ' ', &turn) || !str_split(&rest, ' ', &prev) || !id_is(prev, "job")) {
+		go_on(w);
+		return;
+	}
+	w->prev = (struct str){arena_dup(&w->arena, prev.ptr, prev.len), prev.len};
+	look(w);
+}
+
+/* The turn before never called anybody: it was refused, or ended while it waited itself. Then the one before it may still run; the
+ * session knows which that is. */
+static void ask_before(struct work *w)
+{
+	struct key key = key_session(w->head.session);
+	char field[2 + ID_SIZE];
+	int n = snprintf(field, sizeof(field), "p:%.*s", STR_FMT(w->prev));
+
+	w->request = redis_command(w->pool->redis, w->head.session,
+				   (struct str[]){STR("HGET"), key_str(&key), {field, (size_t)n}},
+				   3, on_before, w);
+}
+
 static void on_refused(void *ctx, enum redis_result result, struct str state)
 {
 	struct work *w = ctx;
 
 	w->request = NULL;
 	if (result == REDIS_OK && str_is(state, "refused"))
-		go_on(w);
+		ask_before(w);
 	else
 		wait_more(w);
 }
@@ -54,34 +87,39 @@ static void on_record(void *ctx, enum pg_result result, const struct pg_rows *ro
 static void missing(struct work *w)
 {
 	struct pool *pool = w->pool;
-	uint64_t made = id_wall_ms(w->head.prev), now = loop_wall_ms(pool->loop);
+	uint64_t made = id_wall_ms(w->prev), now = loop_wall_ms(pool->loop);
 
 	if (made < redis_epoch_wall_ms(pool->redis)) {
-		w->pg_request = pg_query(pool->pg, "SELECT 1 FROM results WHERE job = $1",
-					 &w->head.prev, 1, on_record, w);
+		w->pg_request = pg_query(pool->pg, "SELECT 1 FROM results WHERE job = $1", &w->prev,
+					 1, on_record, w);
 		return;
 	}
 	if (now < made + PRODUCE_LIMIT_MS) {
 		wait_more(w);
 		return;
 	}
-	log_warn(&w->log, "turn before was never accepted", F_VIEW("prev", w->head.prev));
+	log_warn(&w->log, "turn before was never accepted", F_VIEW("prev", w->prev));
 	w->request =
-	    state_refuse(pool->redis, w->head.prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
+	    state_refuse(pool->redis, w->prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
 }
 
 static void on_state(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct work *w = ctx;
+	struct str state;
 
 	w->request = NULL;
 	if (result != REDIS_OK) {
 		wait_more(w);
 		return;
 	}
-	if (value->type != REDIS_STR)
+	state = redis_item_str(value, 0);
+	if (value->type != REDIS_LIST || !state.len)
 		missing(w);
-	else if (state_terminal(value->str) || str_is(value->str, "refused"))
+	else if (str_is(state, "refused") ||
+		 (state_terminal(state) && !redis_item_str(value, 1).len))
+		ask_before(w);
+	else if (state_terminal(state))
 		go_on(w);
 	else
 		wait_more(w);
@@ -89,16 +127,18 @@ static void on_state(void *ctx, enum redis_result result, const struct redis_val
 
 static void look(struct work *w)
 {
-	struct key key = key_job(w->head.prev);
+	struct key key = key_job(w->prev);
 
 	w->request =
-	    redis_command(w->pool->redis, w->head.prev,
-			  (struct str[]){STR("HGET"), key_str(&key), STR("state")}, 3, on_state, w);
+	    redis_command(w->pool->redis, w->prev,
+			  (struct str[]){STR("HMGET"), key_str(&key), STR("state"), STR("called")},
+			  4, on_state, w);
 }
 
 void turn_wait(struct work *w)
 {
-	if (!id_is(w->head.prev, "job")) {
+	w->prev = w->head.prev;
+	if (!id_is(w->prev, "job")) {
 		go_on(w);
 		return;
 	}

@@ -187,6 +187,11 @@ static void on_claim(void *ctx, const struct claim *claim)
 	uint64_t held_ms = (uint64_t)(claim->held_ms > 0 ? claim->held_ms : 0);
 
 	w->request = NULL;
+	if (claim->verdict == CLAIM_RUN &&
+	    w->claim_epoch_ms != redis_epoch_wall_ms(w->pool->redis)) {
+		work_claim(w); /* asked before it was known that Redis forgot */
+		return;
+	}
 	if (claim->verdict != CLAIM_RUN && claim->verdict != CLAIM_UNSURE)
 		forget_call(w);
 	switch (claim->verdict) {
@@ -227,6 +232,18 @@ static void on_claim(void *ctx, const struct claim *claim)
 	}
 }
 
+/* The attempt above which a claim begins. What a Redis that lost its memory (or some of it) had told of an older job is not known:
+ * above all of that. */
+static int64_t told_attempt(const struct work *w)
+{
+	uint64_t made_ms = id_wall_ms(w->head.job);
+	int64_t age_ms = (int64_t)(loop_wall_ms(w->pool->loop) - made_ms);
+
+	if (made_ms >= redis_epoch_wall_ms(w->pool->redis) || age_ms < w->attempt)
+		return w->attempt;
+	return age_ms;
+}
+
 void work_claim(struct work *w)
 {
 	struct pool *pool = w->pool;
@@ -242,7 +259,7 @@ void work_claim(struct work *w)
 	    .partition = lane_record_partition(w->record),
 	    .offset = lane_record_offset(w->record),
 	    .epoch_ms = redis_epoch_wall_ms(pool->redis),
-	    .held_attempt = w->attempt,
+	    .held_attempt = told_attempt(w),
 	    .now_wall_ms = loop_wall_ms(pool->loop),
 	};
 
@@ -252,6 +269,7 @@ void work_claim(struct work *w)
 	snprintf(w->fence, sizeof(w->fence), "%016llx",
 		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
 	request.fence = str_of(w->fence);
+	w->claim_epoch_ms = request.epoch_ms;
 	w->request = state_claim(pool->redis, &request, on_claim, w);
 }
 

@@ -74,6 +74,7 @@ struct work {
 	struct job job;
 	char job_id[ID_SIZE];
 	struct key channel;
+	struct str prev; /* the job that its turn waits for */
 	bool loaded;
 	bool counted_ahead;
 
@@ -82,6 +83,7 @@ struct work {
 	bool claimed;
 	bool finishing;		/* the claim was granted in `finishing` */
 	enum work_state resume; /* where to go on after a claim was lost; WORK_OVER: nowhere */
+	uint64_t claim_epoch_ms; /* of the Redis that was asked for it */
 	int64_t attempt;
 	int64_t tries;
 	enum fault end_as; /* EXPIRED, CANCELLED: wished, not yet done */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/base/id.h"
 #include "lib/base/mem.h"
 #include "schemas/keys.h"
 #include "schemas/scripts.h"
@@ -179,7 +180,8 @@ struct redis_request *state_claim(struct redis *redis, const struct claim_reques
 	arg_int(&a, state_ttl_ms(head->deadline_ms, request->now_wall_ms));
 	arg_int(&a, head->copy);
 	arg_int(&a, head->tries);
-	arg_int(&a, head->created_ms);
+	/* A job that is submitted again is as old as its id. */
+	arg_int(&a, (int64_t)id_wall_ms(head->job));
 	arg_int(&a, (int64_t)request->epoch_ms);
 	arg(&a, request->held_fence);
 	arg_int(&a, request->held_attempt);
@@ -300,6 +302,7 @@ struct redis_request *state_finishing(struct redis *redis, struct str job, struc
 	arg(&a, fence);
 	arg(&a, result);
 	arg_int(&a, bytes);
+	arg_int(&a, attempt);
 	return run(redis, job, &script_finishing, keys, 2, &a, held_done, ctx,
 		   (redis_then_fn *)done);
 }

@@ -1,7 +1,7 @@
 -- A worker takes a job, or learns why not. Time is Redis's own.
 -- KEYS: j:{job}
 -- ARGV: 1 fence (random), 2 worker (instance id), 3 incarnation (random per start), 4 lease_ms, 5 ttl_ms, 6 copy, 7 tries (of
---       the record), 8 created_ms, 9 epoch_ms (when this Redis's memory began), 10 the fence that this
+--       the record), 8 when its id was made, ms, 9 epoch_ms (when this Redis's memory began), 10 the fence that this
 --       worker held before ('' for none: a claim that is made again after a doubt), 11 the attempt that it knows of (0: none),
 --       then field, value … to set where nothing stands
 -- Returns a list: verdict, attempt, tries, wish, and
@@ -33,8 +33,8 @@ if not state then
 	if tonumber(ARGV[8]) < tonumber(ARGV[9]) then
 		attempt = math.max(0, now - tonumber(ARGV[8]))
 	end
-	attempt = math.max(attempt, tonumber(ARGV[11]))
 end
+attempt = math.max(attempt, tonumber(ARGV[11]))
 if h[10] and h[10] ~= ARGV[10] then
 	local left = tonumber(h[8] or '0') - now
 	if left > 0 and not (h[6] == ARGV[2] and h[7] ~= ARGV[3]) then

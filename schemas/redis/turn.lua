@@ -3,19 +3,21 @@
 -- ARGV: org, job, max_open (0: no bound)
 -- Returns a list: 'ok', turn, predecessor ('' for the first), task, system; or 'missing' (also another organisation's);
 -- or 'busy' where too many turns are open.
-local h = redis.call('HMGET', KEYS[1], 'org', 'turn', 'last', 'conv', 'task', 'system', 'ttl_ms', 'before')
+local h = redis.call('HMGET', KEYS[1], 'org', 'turn', 'last', 'conv', 'task', 'system', 'ttl_ms', 'p:' .. ARGV[2])
 if not h[1] or h[1] ~= ARGV[1] then
 	return {'missing'}
 end
 -- The same job again (its first try was not answered) has its turn already: it must not wait for itself.
-if h[3] == ARGV[2] then
-	return {'ok', h[2], h[8] or '', h[5] or '', h[6] or ''}
+if h[8] then
+	local turn, prev = string.match(h[8], '^(%d+) (%S*)')
+	return {'ok', turn, prev, h[5] or '', h[6] or ''}
 end
 local turn = tonumber(h[2] or '0') + 1
 local max = tonumber(ARGV[3])
 if max > 0 and turn - tonumber(h[4] or '0') > max then
 	return {'busy'}
 end
-redis.call('HSET', KEYS[1], 'turn', tostring(turn), 'last', ARGV[2], 'before', h[3] or '')
+-- p:JOB: its turn and predecessor; a third word once its messages stand in the conversation.
+redis.call('HSET', KEYS[1], 'turn', tostring(turn), 'last', ARGV[2], 'p:' .. ARGV[2], tostring(turn) .. ' ' .. (h[3] or ''))
 redis.call('PEXPIRE', KEYS[1], h[7] or '3600000')
 return {'ok', tostring(turn), h[3] or '', h[5] or '', h[6] or ''}

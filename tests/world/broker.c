@@ -74,6 +74,14 @@ static struct str own(struct str s)
 	return (struct str){mem_dup(s.ptr ? s.ptr : "", s.len), s.len};
 }
 
+static struct str header(const struct log_record *r, const char *name)
+{
+	for (size_t i = 0; i < r->header_count; i++)
+		if (str_is(r->headers[i].name, name))
+			return r->headers[i].value;
+	return STR("-");
+}
+
 static void append(struct pending_write *w)
 {
 	struct log_part *p = &w->topic->parts[w->partition];
@@ -85,8 +93,10 @@ static void append(struct pending_write *w)
 	w->offset = (int64_t)p->count;
 	w->record.wall_ms = world_wall_ms();
 	p->records[p->count++] = w->record;
-	world_tell("broker", "%s/%d@%lld %.*s from %s", w->topic->name, (int)w->partition,
-		   (long long)w->offset, STR_FMT(w->record.key), w->writer->loop->name);
+	world_tell("broker", "%s/%d@%lld %.*s from %s, job %.*s turn %.*s after %.*s",
+		   w->topic->name, (int)w->partition, (long long)w->offset, STR_FMT(w->record.key),
+		   w->writer->loop->name, STR_FMT(header(&w->record, "job")),
+		   STR_FMT(header(&w->record, "turn")), STR_FMT(header(&w->record, "prev")));
 	if (strcmp(w->topic->name, topic_info(TOPIC_RESULTS)->name) == 0)
 		check_result(w->record.key, w->record.body);
 	group_appended(w->topic->name, w->partition);
@@ -134,8 +144,7 @@ static void copy_record(struct pending_write *w, const struct lane_write *what)
 	w->record.key = own(what->key);
 	w->record.body = own(what->body);
 	w->record.header_count = what->header_count;
-	w->record.headers =
-	    mem_alloc((what->header_count + 1) * sizeof(struct lane_header));
+	w->record.headers = mem_alloc((what->header_count + 1) * sizeof(struct lane_header));
 	for (size_t i = 0; i < what->header_count; i++) {
 		w->record.headers[i].name = own(what->headers[i].name);
 		w->record.headers[i].value = own(what->headers[i].value);

@@ -54,9 +54,8 @@ void check_result(struct str job, struct str body)
 	    (!str_eq(first->r.status, k->r.status) || first->r.attempt != k->r.attempt ||
 	     !str_eq(first->r.text, k->r.text)))
 		world_violation("%.*s has two results: %.*s of attempt %lld, %.*s of attempt %lld",
-				STR_FMT(job), STR_FMT(first->r.status),
-				(long long)first->r.attempt, STR_FMT(k->r.status),
-				(long long)k->r.attempt);
+				STR_FMT(job), STR_FMT(first->r.status), (long long)first->r.attempt,
+				STR_FMT(k->r.status), (long long)k->r.attempt);
 }
 
 static struct str job_header(const struct log_record *r)
@@ -87,7 +86,8 @@ void check_commit(const char *topic, int32_t partition, int64_t from, int64_t to
 
 /* ── when all is quiet ── */
 
-static void each_lane(void (*each)(const char *topic, int32_t partition, const struct log_part *log))
+static void each_lane(void (*each)(const char *topic, int32_t partition,
+				   const struct log_part *log))
 {
 	for (int l = 0; l < LANE_COUNT; l++) {
 		const char *name = topic_info(lane_topic_llm((enum lane)l))->name;
@@ -137,8 +137,7 @@ static struct str answer_of(struct json_object *row, struct buf *out)
 	struct str hex = json_str(row, "answer");
 
 	buf_reset(out);
-	if (hex.len < 2 ||
-	    enc_hex_decode(out, (struct str){hex.ptr + 2, hex.len - 2}) != ENC_OK)
+	if (hex.len < 2 || enc_hex_decode(out, (struct str){hex.ptr + 2, hex.len - 2}) != ENC_OK)
 		buf_reset(out);
 	return buf_str(out);
 }
@@ -150,14 +149,18 @@ static void check_follow(const struct client_job *j, struct json_object *row)
 
 	if (!f)
 		return;
+	/* Redis set back may show a job that nobody has any more, and that ended. */
+	if (!f->ended && redis_server_forgot())
+		return;
 	if (!f->ended)
-		world_violation("the follower of job %d (%s) never heard the end", j->number, f->id);
+		world_violation("the follower of job %d (%s) never heard the end", j->number,
+				f->id);
 	else if (!str_is(json_str(row, "status"), f->status) && !redis_server_forgot())
 		world_violation("the follower of job %d heard %s, the record says %.*s", j->number,
 				f->status, STR_FMT(json_str(row, "status")));
-	else if (!redis_server_forgot() &&
-		 !str_eq(answer_of(row, &answer), buf_str(&f->text)))
-		world_violation("the follower of job %d has another text than the record", j->number);
+	else if (!redis_server_forgot() && !str_eq(answer_of(row, &answer), buf_str(&f->text)))
+		world_violation("the follower of job %d has another text than the record",
+				j->number);
 	buf_fini(&answer);
 }
 
@@ -238,8 +241,8 @@ static void check_session(struct str session)
 	for (size_t at = 0; (e = map_next(&results, &at));) {
 		struct kept_result *k = e->value;
 
-		if (str_eq(k->r.session, session) && k->r.turn && str_is(k->r.status, "succeeded") &&
-		    count < JOBS_MAX)
+		if (str_eq(k->r.session, session) && k->r.turn &&
+		    str_is(k->r.status, "succeeded") && count < JOBS_MAX)
 			turns[count++] = k;
 	}
 	qsort(turns, count, sizeof(*turns), by_turn);
@@ -291,12 +294,15 @@ static void check_key(void *ctx, struct str key)
 
 static void check_left(void)
 {
+	redis_server_keys(check_key, NULL);
+}
+
+/* Jobs that ended and still stand in the open set: a list for readers, written without waiting; swept. */
+unsigned check_open(void)
+{
 	struct key key = key_open(str_of(fleet.org));
 
-	redis_server_keys(check_key, NULL);
-	if (redis_server_zcount(key_str(&key)))
-		world_violation("%zu jobs are left in the organisation's open set",
-				redis_server_zcount(key_str(&key)));
+	return (unsigned)redis_server_zcount(key_str(&key));
 }
 
 void check_end(void)

@@ -42,8 +42,9 @@ static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 		buf_reset(&f->text);
 	}
 	if (at != (int64_t)f->text.len)
-		world_violation("follower of %s has %zu bytes of attempt %lld and is given byte %lld",
-				f->id, f->text.len, (long long)attempt, (long long)at);
+		world_violation(
+		    "follower of %s has %zu bytes of attempt %lld and is given byte %lld", f->id,
+		    f->text.len, (long long)attempt, (long long)at);
 	if (!str_utf8(text))
 		world_violation("follower of %s is given a split code point", f->id);
 	buf_add_str(&f->text, text);
@@ -356,9 +357,9 @@ static void make_session(int number)
 	snprintf(at, sizeof(at), "%llu", (unsigned long long)world_wall_ms());
 	pg_server_session(str_of(fleet.sessions[number]), str_of(fleet.org), STR("both"), STR(""),
 			  SESSION_TTL_MS, (int64_t)world_wall_ms());
-	redis_server_session(names, (const struct str[]){str_of(ttl), str_of(fleet.org),
-							STR("both"), STR(""), STR(""), str_of(at),
-							STR(""), STR("")});
+	redis_server_session(names,
+			     (const struct str[]){str_of(ttl), str_of(fleet.org), STR("both"),
+						  STR(""), STR(""), str_of(at), STR(""), STR("")});
 }
 
 static void make_job(int number, uint64_t until_us)
@@ -375,7 +376,8 @@ static void make_job(int number, uint64_t until_us)
 	j->task = world_between(0, 3) ? "both" : "one";
 	j->queue_ms = world_between(0, 9) ? 120000 : (int64_t)world_between(1, 5000);
 	j->run_ms = world_between(0, 9) ? 60000 : (int64_t)world_between(1, 3000);
-	j->kills = world_between(0, 19) || !world->faults.call_fault ? 0 : (unsigned)world_between(1, 8);
+	j->kills =
+	    world_between(0, 19) || !world->faults.call_fault ? 0 : (unsigned)world_between(1, 8);
 	j->followed = world_between(0, 9) < 7;
 	world_at(at, NULL, on_job, j);
 	if (world_between(0, 9) == 0)

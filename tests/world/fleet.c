@@ -213,8 +213,8 @@ static void on_watch(void *ctx)
 			if (n->kind == NODE_POOL)
 				fleet.excused = true;
 			n->back_us = world->now_us + (world_between(0, 2)
-							 ? world_between(10000, 2000000)
-							 : world_between(2000000, 20000000));
+							  ? world_between(10000, 2000000)
+							  : world_between(2000000, 20000000));
 		}
 		if (n->back_us <= world->now_us)
 			node_open(n);
@@ -242,8 +242,8 @@ enum fault_kind {
 static void go_wrong(enum fault_kind kind)
 {
 	struct node *n = any_node();
-	uint64_t for_us = world_between(0, 2) ? world_between(1000, 3000000)
-					      : world_between(3000000, 25000000);
+	uint64_t for_us =
+	    world_between(0, 2) ? world_between(1000, 3000000) : world_between(3000000, 25000000);
 
 	switch (kind) {
 	case WRONG_CRASH:

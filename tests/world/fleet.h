@@ -111,5 +111,7 @@ void check_end(void);
 bool check_quiet(void);
 /* Repeated calls that are excused. */
 unsigned check_repeated(void);
+/* Ended jobs that are left in the open set. */
+unsigned check_open(void);
 
 #endif

@@ -20,7 +20,7 @@ struct lane_record {
 	size_t lane;
 	int32_t number;
 	int64_t offset;
-	const struct log_record *kept;
+	struct log_record kept;
 	bool bodyless;
 };
 
@@ -136,7 +136,7 @@ static void on_fetched(void *ctx)
 		r->lane = p->lane;
 		r->number = p->number;
 		r->offset = offset;
-		r->kept = &log->records[offset];
+		r->kept = log->records[offset];
 		list_push_back(&p->ready, &r->link);
 		any = true;
 	}
@@ -590,24 +590,24 @@ int64_t lane_record_offset(const struct lane_record *record)
 
 uint64_t lane_record_wall_ms(const struct lane_record *record)
 {
-	return record->kept->wall_ms;
+	return record->kept.wall_ms;
 }
 
 struct str lane_record_key(const struct lane_record *record)
 {
-	return record->kept->key;
+	return record->kept.key;
 }
 
 struct str lane_record_body(const struct lane_record *record)
 {
-	return record->bodyless ? STR("") : record->kept->body;
+	return record->bodyless ? STR("") : record->kept.body;
 }
 
 struct str lane_record_header(const struct lane_record *record, const char *name)
 {
-	for (size_t i = 0; i < record->kept->header_count; i++)
-		if (str_is(record->kept->headers[i].name, name))
-			return record->kept->headers[i].value;
+	for (size_t i = 0; i < record->kept.header_count; i++)
+		if (str_is(record->kept.headers[i].name, name))
+			return record->kept.headers[i].value;
 	return (struct str){0};
 }
 
@@ -682,8 +682,7 @@ void lane_reader_close(struct lane_reader *reader, bool leave, void (*closed)(vo
 int64_t broker_committed(const char *topic, int32_t partition)
 {
 	for (size_t i = 0; i < group.seat_count; i++)
-		if (group.seats[i].number == partition &&
-		    strcmp(group.seats[i].topic, topic) == 0)
+		if (group.seats[i].number == partition && strcmp(group.seats[i].topic, topic) == 0)
 			return group.seats[i].base;
 	return -1;
 }

@@ -76,8 +76,8 @@ static void take(lua_State *l, int at, struct arena *a, struct redis_value *ret)
 	switch (lua_type(l, at)) {
 	case LUA_TSTRING:
 		text = lua_tolstring(l, at, &len);
-		*ret = (struct redis_value){.type = REDIS_STR,
-					    .str = {arena_dup(a, text, len), len}};
+		*ret =
+		    (struct redis_value){.type = REDIS_STR, .str = {arena_dup(a, text, len), len}};
 		return;
 	case LUA_TNUMBER:
 		*ret = (struct redis_value){.type = REDIS_INT,

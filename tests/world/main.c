@@ -24,6 +24,7 @@ struct verdict {
 	unsigned repeated;
 	unsigned crashes;
 	unsigned jobs;
+	unsigned open;
 	char first[240];
 };
 
@@ -55,6 +56,7 @@ static struct verdict history(uint64_t seed, bool story)
 	v.violations = world->violations;
 	v.repeated = check_repeated();
 	v.crashes = fleet.crashes;
+	v.open = check_open();
 	v.jobs = (unsigned)fleet.job_count;
 	memcpy(v.first, world->first, sizeof(v.first));
 	return v;
@@ -89,7 +91,7 @@ static struct verdict apart(uint64_t seed)
 
 static int swarm(uint64_t count, uint64_t seed)
 {
-	uint64_t bad = 0, jobs = 0, repeated = 0, crashes = 0;
+	uint64_t bad = 0, jobs = 0, repeated = 0, crashes = 0, left = 0;
 
 	for (uint64_t i = 0; i < count; i++) {
 		struct verdict v = apart(seed + i);
@@ -97,6 +99,7 @@ static int swarm(uint64_t count, uint64_t seed)
 		jobs += v.jobs;
 		repeated += v.repeated;
 		crashes += v.crashes;
+		left += v.open;
 		if (v.violations) {
 			bad++;
 			printf("SEED=%llu: %s (%u in all); again with its story: make swarm N=1 "
@@ -110,8 +113,9 @@ static int swarm(uint64_t count, uint64_t seed)
 			       (unsigned long long)bad);
 		fflush(stdout);
 	}
-	printf("%llu jobs, %llu crashes, %llu repeated calls after one\n", (unsigned long long)jobs,
-	       (unsigned long long)crashes, (unsigned long long)repeated);
+	printf("%llu jobs, %llu crashes, %llu repeated calls, %llu entries left in open sets\n",
+	       (unsigned long long)jobs, (unsigned long long)crashes, (unsigned long long)repeated,
+	       (unsigned long long)left);
 	printf("%llu histories, %llu violations\n", (unsigned long long)count,
 	       (unsigned long long)bad);
 	printf("%llu passed, %llu failed\n", (unsigned long long)(count - bad),

@@ -32,8 +32,8 @@ enum plan {
 };
 
 static const char *const plan_names[PLANS] = {
-    "well",  "connect", "refused", "timeout", "429",   "429 after", "500",	"529",
-    "400",   "error",	"cut",	   "reset",   "silent", "malformed", "short"};
+    "well", "connect", "refused", "timeout", "429",    "429 after", "500",  "529",
+    "400",  "error",   "cut",	  "reset",   "silent", "malformed", "short"};
 
 struct client {
 	struct loop *loop;
@@ -99,8 +99,8 @@ static void read_messages(struct client_call *c)
 			break;
 		buf_printf(&history, "%.*s: %.*s\n", STR_FMT(json_str(m, "role")), STR_FMT(last));
 	}
-	c->kept->history = (struct str){mem_dup(history.len ? buf_str(&history).ptr : "", history.len),
-					history.len};
+	c->kept->history = (struct str){
+	    mem_dup(history.len ? buf_str(&history).ptr : "", history.len), history.len};
 	buf_fini(&history);
 	at = last.len > 4 && str_starts(last, "job ") ? last.ptr + 4 : NULL;
 	c->kept->job = at ? atoi(at) : -1;
@@ -274,7 +274,8 @@ static void on_answer(void *ctx)
 		fail(c, 500, c->anthropic ? "api_error" : "server_error");
 		return;
 	case PLAN_529:
-		fail(c, c->anthropic ? 529 : 503, c->anthropic ? "overloaded_error" : "server_error");
+		fail(c, c->anthropic ? 529 : 503,
+		     c->anthropic ? "overloaded_error" : "server_error");
 		return;
 	case PLAN_400:
 		fail(c, 400, "invalid_request_error");

@@ -197,7 +197,8 @@ static int by_turn(const void *a, const void *b)
 
 static void by_session(struct pg_request *r, const struct statement *s)
 {
-	struct json_object **found = arena_alloc(&r->arena, (tables.row_count + 1) * sizeof(*found));
+	struct json_object **found =
+	    arena_alloc(&r->arena, (tables.row_count + 1) * sizeof(*found));
 	bool conversation = holds(s->sql, "turn < $2");
 	int64_t below = INT64_MAX;
 	size_t count = 0;
@@ -210,8 +211,8 @@ static void by_session(struct pg_request *r, const struct statement *s)
 
 		if (!str_eq(json_str(row, "session"), s->params[0]) || turn <= 0 || turn >= below)
 			continue;
-		if (conversation && (!str_is(json_str(row, "status"), "succeeded") ||
-				     !json_member(row, "answer")))
+		if (conversation &&
+		    (!str_is(json_str(row, "status"), "succeeded") || !json_member(row, "answer")))
 			continue;
 		found[count++] = row;
 	}
@@ -336,7 +337,8 @@ static void on_done(void *ctx)
 	if (r->pg->closed || r->cancelled)
 		return;
 	if (r->done)
-		r->done(r->ctx, r->result, r->result == PG_OK || r->result == PG_FAILED ? &r->rows : NULL);
+		r->done(r->ctx, r->result,
+			r->result == PG_OK || r->result == PG_FAILED ? &r->rows : NULL);
 }
 
 static void reply(struct pg_request *r, enum pg_result result)

@@ -7,7 +7,7 @@
 #ifdef SLUICE_PLANTS
 static const char *const in_code[] = {
 #define PLANT_WHAT(name, what) what,
-	PLANTS(PLANT_WHAT)
+    PLANTS(PLANT_WHAT)
 #undef PLANT_WHAT
 };
 #define IN_CODE countof(in_code)
@@ -27,11 +27,14 @@ static const struct {
     {"a live claim is taken over", "claim", "left > 0 and", "false and"},
     {"attempt not raised", "claim", "attempt = attempt + 1", "attempt = math.max(attempt, 1)"},
     {"finishing is run again", "claim", "if state == 'finishing' then", "if false then"},
-    {"a terminal job is run again", "claim", "return {'terminal',", "state = nil; local _ = {'terminal',"},
+    {"a terminal job is run again", "claim", "return {'terminal',",
+     "state = nil; local _ = {'terminal',"},
     {"a refused job is run", "claim", "if state == 'refused' then", "if false then"},
     {"refused over what stands", "refuse", "if state then", "if false then"},
-    {"a turn's messages twice", "converse", "tonumber(ARGV[1]) <= tonumber(h[1] or '0')", "false"},
-    {"append at any length", "append", "elseif len == at then", "else redis.call('APPEND', KEYS[2], ARGV[3]) end if true then elseif true then"},
+    {"a turn's messages twice", "converse", "if not h[4] or string.match(h[4], ' done$') then",
+     "if false then"},
+    {"append at any length", "append", "elseif len == at then",
+     "else redis.call('APPEND', KEYS[2], ARGV[3]) end if true then elseif true then"},
     {"a death is not counted", "claim", "tries = tries + 1", "tries = tries"},
 };
 

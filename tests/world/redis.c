@@ -154,6 +154,10 @@ static void on_arrive(void *ctx)
 				    r->count - r->key_count, &r->arena, &r->value);
 	else
 		redis_server_run(r->args, r->count, &r->arena, &r->value);
+	if (!r->script && str_is(r->args[0], "HMGET"))
+		world_tell(r->redis->loop->name, "redis HMGET %.*s %.*s -> %.*s",
+			   STR_FMT(r->args[1]), STR_FMT(r->args[2]),
+			   STR_FMT(redis_item_str(&r->value, 0)));
 	if (r->script)
 		world_tell(r->redis->loop->name, "redis %s %.*s -> %.*s%s", r->script->name,
 			   STR_FMT(r->args[0]),

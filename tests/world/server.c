@@ -135,7 +135,8 @@ static void watch_hset(struct str key, const struct item *before, struct str nam
 		map_set(&redis_server.refused, job, &redis_server);
 	if (!str_is(name, "state") || !before || str_eq(before->text, text))
 		return;
-	world_tell("redis", "%.*s %.*s -> %.*s", STR_FMT(job), STR_FMT(before->text), STR_FMT(text));
+	world_tell("redis", "%.*s %.*s -> %.*s", STR_FMT(job), STR_FMT(before->text),
+		   STR_FMT(text));
 	if (terminal(before->text))
 		world_violation("a terminal state changed: %.*s from %.*s to %.*s", STR_FMT(job),
 				STR_FMT(before->text), STR_FMT(text));
@@ -153,8 +154,8 @@ static void watch_publish(struct str text)
 	if (event_parse(text, &e) != EVENT_OK || !str_is(e.ev, "delta"))
 		return;
 	key.ptr = name;
-	key.len = (size_t)snprintf(name, sizeof(name), "%.*s:%lld", STR_FMT(e.job),
-				   (long long)e.attempt);
+	key.len =
+	    (size_t)snprintf(name, sizeof(name), "%.*s:%lld", STR_FMT(e.job), (long long)e.attempt);
 	told = map_find(&redis_server.told, key);
 	if (!told) {
 		told = mem_new(struct buf);
@@ -165,7 +166,7 @@ static void watch_publish(struct str text)
 	both = told->len - (size_t)e.at;
 	if (both > e.payload.len)
 		both = e.payload.len;
-	if (memcmp(told->data + e.at, e.payload.ptr, both) != 0)
+	if (both && memcmp(told->data + e.at, e.payload.ptr, both) != 0)
 		world_violation("attempt %lld of %.*s was told with two texts",
 				(long long)e.attempt, STR_FMT(e.job));
 	buf_add(told, e.payload.ptr + both, e.payload.len - both);
@@ -426,12 +427,12 @@ static const struct {
 	size_t least;
 	void (*run)(struct redis_value *r, struct arena *a, const struct str *v, size_t n);
 } commands[] = {
-    {"HGET", 3, c_hget},     {"HMGET", 3, c_hmget},	{"HGETALL", 2, c_hgetall},
-    {"HSET", 4, c_hset},     {"HSETNX", 4, c_hsetnx},	{"HDEL", 3, c_hdel},
-    {"GET", 2, c_get},	     {"SET", 3, c_set},		{"STRLEN", 2, c_strlen},
+    {"HGET", 3, c_hget},     {"HMGET", 3, c_hmget},	  {"HGETALL", 2, c_hgetall},
+    {"HSET", 4, c_hset},     {"HSETNX", 4, c_hsetnx},	  {"HDEL", 3, c_hdel},
+    {"GET", 2, c_get},	     {"SET", 3, c_set},		  {"STRLEN", 2, c_strlen},
     {"APPEND", 3, c_append}, {"GETRANGE", 4, c_getrange}, {"RPUSH", 3, c_rpush},
-    {"LRANGE", 4, c_lrange}, {"ZADD", 4, c_zadd},	{"ZREM", 3, c_zrem},
-    {"EXISTS", 2, c_exists}, {"DEL", 2, c_del},		{"PEXPIRE", 3, c_pexpire},
+    {"LRANGE", 4, c_lrange}, {"ZADD", 4, c_zadd},	  {"ZREM", 3, c_zrem},
+    {"EXISTS", 2, c_exists}, {"DEL", 2, c_del},		  {"PEXPIRE", 3, c_pexpire},
     {"TIME", 1, c_time},     {"PUBLISH", 3, c_publish},
 };
 

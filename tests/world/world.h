@@ -24,13 +24,13 @@
 
 /* How likely what is, per ten thousand; all 0 in a calm world. */
 struct world_faults {
-	unsigned write_unknown;	 /* a lane write times out: in the log, late or not */
-	unsigned write_refused;	 /* a lane write is provably not in the log */
-	unsigned commit_lost;	 /* a commit of offsets is not answered */
-	unsigned pg_lost;	 /* a statement's connection ends: done or not */
-	unsigned call_fault;	 /* a provider's call goes wrong in one of its ways */
-	unsigned publish_lost;	 /* a live event is not heard */
-	unsigned slow;		 /* a message takes a hundred times as long */
+	unsigned write_unknown; /* a lane write times out: in the log, late or not */
+	unsigned write_refused; /* a lane write is provably not in the log */
+	unsigned commit_lost;	/* a commit of offsets is not answered */
+	unsigned pg_lost;	/* a statement's connection ends: done or not */
+	unsigned call_fault;	/* a provider's call goes wrong in one of its ways */
+	unsigned publish_lost;	/* a live event is not heard */
+	unsigned slow;		/* a message takes a hundred times as long */
 };
 
 struct world {
@@ -178,7 +178,7 @@ int64_t pg_server_offset(const char *topic, int32_t partition);
 
 struct peer_call {
 	struct list link;
-	int job;	   /* number of the client's job, from its last message; -1 */
+	int job;	    /* number of the client's job, from its last message; -1 */
 	struct str history; /* what came before its last message, one line per message */
 	struct buf *text;
 	const char *node;
