@@ -75,6 +75,18 @@ static void fill_result(struct work *w, struct result *r, struct arena *a)
 	buf_fini(&parts);
 }
 
+/* A job that ends before it was loaded: its result still says what its client sent along. */
+static void read_words(struct work *w)
+{
+	struct codec_error error;
+
+	if (w->loaded || w->job.id.len)
+		return;
+	if (codec_decode(&codec_job, &w->arena, lane_record_body(w->record), false, &w->job,
+			 &error))
+		codec_init(&codec_job, &w->job);
+}
+
 void finish_begin(struct work *w, const char *status, enum fault fault, struct str message)
 {
 	struct str text = message.len || !fault ? message : str_of(fault_info(fault)->text);
@@ -85,6 +97,7 @@ void finish_begin(struct work *w, const char *status, enum fault fault, struct s
 	memcpy(w->fault_message, text.ptr ? text.ptr : "", len);
 	w->fault_message[len] = 0;
 	w->finished_ms = loop_wall_ms(w->pool->loop);
+	read_words(w);
 	timer_stop(&w->deadline);
 	if (!w->claimed)
 		return; /* lost meanwhile: it goes on when the claim is won again */
