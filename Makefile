@@ -13,7 +13,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 MODE ?= release
-MODES := dev release asan tsan cov fuzz
+MODES := dev release asan tsan cov fuzz world
 ifeq ($(filter $(MODE),$(MODES)),)
 $(error MODE=$(MODE): one of $(MODES))
 endif
@@ -61,11 +61,13 @@ help:
 	@echo 'make cov        unit tests with line coverage per file'
 	@echo 'make tidy       clang-tidy over everything'
 	@echo 'make fuzz F=x   fuzz tests/fuzz/x.c for FUZZ_S=60 seconds (without F: lists the targets)'
+	@echo 'make swarm      N=1000 SEED=1: so many histories of the deterministic world; N=1 tells its story'
+	@echo 'make plants     each planted defect, and the first seed that finds it'
 	@echo 'make bench      lists the benchmarks in tests/bench; make bench-NAME runs one'
 	@echo 'make install    PREFIX=/usr/local, DESTDIR'
 	@echo 'make clean      remove what was built (distclean: and what was downloaded)'
 	@echo
-	@echo 'MODE=dev|release|asan|tsan|cov|fuzz (build/MODE; default release), CC=gcc|clang-14'
+	@echo 'MODE=dev|release|asan|tsan|cov|fuzz|world (build/MODE; default release), CC=gcc|clang-14'
 
 else
 # ---- Second pass: the real work ------------------------------------------------------------------------------
@@ -94,6 +96,8 @@ flags_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 flags_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 flags_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
 flags_cov := -O0 --coverage
+# The deterministic world with its planted defects (lib/base/plant.h).
+flags_world := -O2 -DSLUICE_PLANTS
 flags_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=undefined
 link_release := -Wl,-z,relro,-z,now
@@ -148,7 +152,7 @@ TEST_SOURCES := $(SUPPORT) $(UNIT) $(REPLAY) $(WORLD) $(SINGLE) $(wildcard tests
 
 objects = $(patsubst %.c,$(B)/o/%.o,$(1))
 
-.PHONY: all test check unit replay layers headers docs format asan tsan tidy cov fuzz bench run install FORCE
+.PHONY: all test check unit replay layers headers docs format asan tsan tidy cov fuzz bench swarm plants run install FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -289,6 +293,19 @@ fuzz: $(B)/fuzz/$(F)
 else
 fuzz:
 	$(if $(F),@+$(MAKE) MODE=fuzz fuzz F=$(F),@echo 'make fuzz F=name; targets: $(FUZZ_NAMES)')
+endif
+
+# Histories of the deterministic world, and the defects that it must find.
+N ?= 1000
+SEED ?= 1
+ifeq ($(MODE),world)
+swarm: $(B)/tests/world
+	@$(B)/tests/world $(N) $(SEED)
+plants: $(B)/tests/world
+	@$(B)/tests/world plants
+else
+swarm plants:
+	@+$(MAKE) MODE=world N=$(N) SEED=$(SEED) $@
 endif
 
 # A benchmark is a script tests/bench/NAME or a program tests/bench/NAME.c.

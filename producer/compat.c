@@ -381,6 +381,8 @@ static void start(struct compat *c, bool submit, bool again)
 	c->follow = follow_open(front->relay, &request, &follow_ops, c);
 	if (submit)
 		c->submit = submit_open(front->submitter, &c->job, on_submitted, c);
+	if (submit && again)
+		submit_again(c->submit);
 	if (c->job.stream && front->options->hold_ms)
 		timer_set(&c->timer, front->options->hold_ms * US_PER_MS);
 }

@@ -144,6 +144,8 @@ static void on_idem(void *ctx, const struct idem_answer *answer)
 		channel = key_channel(c->job.session.len ? c->job.session : c->job.id);
 		c->job.channel = admit_copy(http_arena(x->req), key_str(&channel));
 		c->submit = submit_open(x->front->submitter, &c->job, on_submitted, c);
+		if (answer->verdict == IDEM_PENDING)
+			submit_again(c->submit);
 		return;
 	case IDEM_DONE:
 		http_add_field(x->req, "idempotent-replayed", STR("true"));

@@ -58,6 +58,7 @@ struct submit {
 	const char *topic;
 	int32_t partition;
 	int64_t offset;
+	bool again;    /* the same id was submitted before: an earlier record may be in the log */
 	bool restored; /* the session was brought back once */
 	bool writing;  /* lane_write cannot be cancelled: the object waits for its word */
 	bool cancelled;
@@ -97,6 +98,12 @@ static void submit_end(struct submit *s, enum fault fault, const char *message)
 	if (!s->cancelled)
 		s->done(s->ctx, &outcome);
 	submit_free(s);
+}
+
+/* An earlier try may have been accepted: only a refusal that stands says that nothing was. */
+static void submit_end_unsure(struct submit *s, enum fault fault, const char *message)
+{
+	submit_end(s, s->again ? FAULT_OUTCOME_UNKNOWN : fault, s->again ? NULL : message);
 }
 
 /* ── after the broker ── */
@@ -170,9 +177,12 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 		list_open(s);
 		return;
 	case LANE_NOT_WRITTEN:
-		drop_turn(s);
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
-		return;
+		if (!s->again) {
+			drop_turn(s);
+			submit_end(s, FAULT_UNAVAILABLE, NULL);
+			return;
+		}
+		/* fall through */
 	case LANE_UNKNOWN:
 		sm_move(&s->sm, SUBMIT_REFUSE);
 		s->request =
@@ -249,8 +259,9 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 
 	s->blob = NULL;
 	if (result != BLOB_OK) {
-		drop_turn(s);
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		if (!s->again)
+			drop_turn(s);
+		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 		return;
 	}
 	codec_init(&codec_job, &small);
@@ -301,7 +312,7 @@ static void on_restored(void *ctx, enum restored result)
 		submit_end(s, FAULT_NOT_FOUND, "There is no such session.");
 		return;
 	case RESTORED_UNSURE:
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 		return;
 	}
 }
@@ -360,9 +371,9 @@ static void on_turn(void *ctx, enum redis_result result, const struct redis_valu
 	} else if (str_is(word, "missing")) {
 		session_missing(s);
 	} else if (str_is(word, "busy")) {
-		submit_end(s, FAULT_BUSY, NULL);
+		submit_end_unsure(s, FAULT_BUSY, NULL);
 	} else {
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 	}
 }
 
@@ -373,7 +384,7 @@ static void on_lent(void *ctx, enum redis_result result, const struct redis_valu
 
 	s->request = NULL;
 	if (result != REDIS_OK || value->type != REDIS_LIST)
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
+		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 	else if (!str_eq(redis_item_str(value, 0), s->job.org))
 		session_missing(s);
 	else
@@ -471,6 +482,11 @@ struct submit *submit_open(struct submitter *submitter, const struct job *job,
 	else
 		encode(s);
 	return s;
+}
+
+void submit_again(struct submit *submit)
+{
+	submit->again = true;
 }
 
 void submit_cancel(struct submit *submit)

@@ -70,6 +70,9 @@ struct submit_outcome {
 struct submit *submit_open(struct submitter *submitter, const struct job *job,
 			   void (*done)(void *ctx, const struct submit_outcome *outcome),
 			   void *ctx);
+/* Right after submit_open: the same id was submitted before, and nobody knows whether that was accepted. Then FAULT_UNAVAILABLE comes
+ * only where the job is refused for good; else it stays FAULT_OUTCOME_UNKNOWN. */
+void submit_again(struct submit *submit);
 void submit_cancel(struct submit *submit); /* accepts NULL */
 
 #endif

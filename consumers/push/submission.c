@@ -150,6 +150,8 @@ static void submit(struct submission *u, struct str id, bool again)
 		return;
 	}
 	u->submit = submit_open(s->push->submitter, &u->job, on_submitted, u);
+	if (again)
+		submit_again(u->submit);
 }
 
 /* The same was accepted before: said again, and followed where it is not. */

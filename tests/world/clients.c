@@ -190,9 +190,7 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 		return;
 	case FAULT_UNAVAILABLE:
 	case FAULT_BUSY:
-		/* Only where nobody said before that it may be in the log. */
-		if (r->kept->told == TOLD_NOTHING)
-			r->kept->told = TOLD_REFUSED;
+		r->kept->told = TOLD_REFUSED;
 		world_in(2 * US_PER_S, NULL, on_again_new, j);
 		return;
 	default:
@@ -288,6 +286,8 @@ static void submit(struct client_job *j, bool same)
 	job.channel = key_str(&channel);
 	world_tell("client", "job %d (%s) to %s", j->number, r->kept->id, front->id);
 	r->submit = submit_open(front->submitter, &job, on_submitted, r);
+	if (same && j->rounds > 1)
+		submit_again(r->submit);
 	world_in(ANSWER_WAIT_US, NULL, on_no_answer, r);
 	buf_fini(&body);
 }

@@ -615,6 +615,7 @@ void redis_server_away(uint64_t for_us, enum redis_memory memory)
 void redis_server_flush(void)
 {
 	world_tell("redis", "emptied");
+	redis_server.flushed_us = world->now_us;
 	redis_server_forget(false);
 	redis_server.epoch = 0;
 	list_each (&redis_server.clients, at)

@@ -32,6 +32,7 @@ struct redis_server {
 	uint64_t away_until_us;
 	uint64_t frozen_until_us;
 	uint64_t frozen_count;
+	uint64_t flushed_us;
 	uint64_t epoch; /* rises with each new one; 0: is to be made */
 	uint64_t epochs;
 	uint64_t epoch_wall_ms;
