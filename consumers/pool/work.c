@@ -386,23 +386,32 @@ static void free_work(struct work *w)
 	json_object_put(w->body);
 	json_object_put(w->history);
 	work_park(w);
-	if (map_find(&w->pool->works, w->head.job) == w)
-		map_take(&w->pool->works, w->head.job);
 	list_remove(&w->link);
 	w->pool->work_count--;
 	arena_reset(&w->arena);
 	mem_free(w);
 }
 
+/* Gives its record back. What stands in the record's headers, its name above all, goes with it. */
+static void give_back(struct work *w, bool done)
+{
+	if (!w->record)
+		return;
+	if (map_find(&w->pool->works, w->head.job) == w)
+		map_take(&w->pool->works, w->head.job);
+	codec_init(&codec_head, &w->head);
+	if (done)
+		lane_record_done(w->record);
+	else
+		lane_record_drop(w->record);
+	w->record = NULL;
+}
+
 void work_over(struct work *w, bool done)
 {
 	struct pool *pool = w->pool;
 
-	if (w->record && done)
-		lane_record_done(w->record);
-	else if (w->record)
-		lane_record_drop(w->record);
-	w->record = NULL;
+	give_back(w, done);
 	if (sm_state(&w->sm) != WORK_OVER)
 		sm_move(&w->sm, WORK_OVER);
 	if (w->publishing) {
@@ -446,7 +455,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *rec
 	memcpy(w->job_id, w->head.job.ptr, ID_LEN);
 	w->channel = key_channel(w->head.session.len ? w->head.session : w->head.job);
 	w->tries = w->head.tries;
-	w->scribe.job = w->head.job;
+	w->scribe.job = str_of(w->job_id);
 	w->scribe.channel = key_str(&w->channel);
 	w->scribe.fence = w->fence;
 	w->scribe.deadline_ms = w->head.deadline_ms;
@@ -476,7 +485,6 @@ bool work_hand_back(struct work *w, bool running_too)
 
 void work_abandon(struct work *w)
 {
-	if (w->record)
-		lane_record_drop(w->record);
+	give_back(w, false);
 	free_work(w);
 }
