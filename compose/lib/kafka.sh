@@ -162,6 +162,9 @@ free_base() {
 # kafka_start NODE: the node's folder where it is new, its properties, its process.
 kafka_start() {
 	local id=$1 folder=$DIR/kafka-$1 flags=("${JVM_FLAGS[@]}")
+
+	# For measurements: SLUICE_KAFKA_JVM="-Xmx1g -XX:+UseSerialGC" replaces the flags that make short lives cheap.
+	[[ -n ${SLUICE_KAFKA_JVM:-} ]] && read -r -a flags <<<"$SLUICE_KAFKA_JVM"
 	if [[ ! -f $folder/meta.properties ]]; then
 		rm -rf "$folder" "$folder.new"
 		cp -r "$KAFKA_HOME/formatted/$id" "$folder.new" && mv "$folder.new" "$folder"
