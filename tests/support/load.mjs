@@ -181,7 +181,8 @@ export class Crowd {
 		const after = await this.stack.calls()
 		const status = {}
 		for (const j of this.jobs.values()) status[j.status ?? 'open'] = (status[j.status ?? 'open'] ?? 0) + 1
-		const calls = after.begun - before.begun
+		const asked = (c) => c.models['claude-sonnet-4-5']?.begun ?? 0
+		const calls = asked(after) - asked(before)
 		const no = [...this.refused].map(([why, n]) => `${n} × ${why}`).join(', ') || 'nothing'
 		console.log(
 			`        ledger ${this.name}: accepted ${this.jobs.size}, ended ${JSON.stringify(status)}, provider calls ${calls}, in the books ${this.booked}, ` +
