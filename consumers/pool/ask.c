@@ -6,6 +6,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/svc/config.h"
 #include "schemas/keys.h"
 
@@ -211,7 +212,7 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		return;
 	}
 	if (text_seen) {
-		w->attempt++;
+		w->attempt += !PLANTED(ATTEMPT_KEPT);
 		scribe_begin(&w->scribe, w->attempt);
 	}
 	if (fault !=
@@ -223,7 +224,10 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		return;
 	}
 	w->tried = 0;
-	back_off(w, back_off_us(w, retry_after_ms));
+	if (!route_choose(&w->route, 0, loop_now_us(w->pool->loop), &index, &wait_us) && !wait_us)
+		fail(w, fault, message); /* every account that could serve it is out */
+	else
+		back_off(w, back_off_us(w, retry_after_ms));
 }
 
 static void on_end(void *ctx)
@@ -246,6 +250,9 @@ static void on_end(void *ctx)
 		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
 		return;
 	}
+	if (o.fault == FAULT_PROVIDER_AUTH || o.fault == FAULT_PROVIDER_QUOTA)
+		log_error(&w->log, "account is out: its key or its credit is refused",
+			  F_STR("account", w->target->account->config->name));
 	log_info(&w->log, "call failed", F_STR("fault", fault_info(o.fault)->code),
 		 F_STR("account", w->target->account->config->name), F_INT("tries", w->tries),
 		 F_VIEW("message", kept));

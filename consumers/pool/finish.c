@@ -7,6 +7,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/lane/lane.h"
 #include "schemas/keys.h"
 #include "schemas/scripts.h"
@@ -164,6 +165,11 @@ static void decide(struct work *w)
 	fill_result(w, &result, &w->arena);
 	codec_encode(&codec_result, &result, &json);
 	w->result = (struct str){arena_dup(&w->arena, json.data, json.len), json.len};
+	if (PLANTED(RESULT_UNDECIDED)) {
+		buf_fini(&json);
+		publish(w);
+		return;
+	}
 	w->request = state_finishing(w->pool->redis, w->head.job, str_of(w->fence), w->attempt,
 				     w->result, (int64_t)w->scribe.text.len, on_decided, w);
 	buf_fini(&json);
@@ -247,6 +253,8 @@ static void publish(struct work *w)
 	codec_encode(&codec_result, &r, &body);
 	write.body = buf_str(&body);
 	w->publishing = true;
+	if (PLANTED(COMMIT_BEFORE_RESULT) && w->record)
+		lane_record_done(w->record), w->record = NULL;
 	lane_write(w->pool->writer, &write, on_published, w);
 	buf_fini(&body);
 }

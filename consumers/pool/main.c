@@ -17,11 +17,24 @@ struct program {
 	struct pool *pool;
 };
 
+static void failed(void *ctx)
+{
+	struct program *p = ctx;
+
+	svc_stop(p->svc, SVC_EXIT_FAILED);
+}
+
 static int open(struct svc *svc, void **ret_ctx)
 {
 	struct program *p = mem_new(struct program);
-	struct pool_request request = {svc->loop,    &svc->log,	    svc->config,
-				       svc->options, &svc->metrics, svc->id};
+	struct pool_request request = {.loop = svc->loop,
+				       .log = &svc->log,
+				       .config = svc->config,
+				       .options = svc->options,
+				       .metrics = &svc->metrics,
+				       .id = svc->id,
+				       .failed = failed,
+				       .failed_ctx = p};
 
 	p->svc = svc;
 	*ret_ctx = p;

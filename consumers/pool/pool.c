@@ -201,6 +201,16 @@ static void on_trouble(void *ctx, const char *what)
 	log_error(pool->log, "lane needs an operator", F_STR("what", what));
 }
 
+static void on_fatal(void *ctx, const char *what)
+{
+	struct pool *pool = ctx;
+
+	log_error(pool->log, "the lane reader is dead: another process may have this one's id",
+		  F_STR("worker", pool->worker), F_STR("what", what));
+	if (pool->failed)
+		pool->failed(pool->failed_ctx);
+}
+
 /* ── wishes, and Redis's memory ── */
 
 static void on_control_standing(void *ctx)
@@ -276,6 +286,8 @@ static void on_tick(struct timer *t)
 		if (!a->client)
 			continue;
 		stats = client_stats(a->client);
+		series_set(metric_one(pool->metric.out, a->config->name),
+			   a->out_until_us > loop_now_us(pool->loop));
 		series_set(metric_one(pool->metric.connections, a->config->name),
 			   stats.connections);
 		series_set(metric_one(pool->metric.opened, a->config->name),
@@ -360,7 +372,7 @@ static struct lane_options kafka_options(const struct pool *pool)
 
 static int open_lanes(struct pool *pool)
 {
-	static const struct lane_reader_ops ops = {on_ready, on_revoked, on_trouble};
+	static const struct lane_reader_ops ops = {on_ready, on_revoked, on_trouble, on_fatal};
 	const struct config_kafka *k = &pool->config->kafka;
 	const char *topics[LANE_COUNT];
 	cleanup_free struct lane_setting *settings =
@@ -415,6 +427,8 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	pool->log = request->log;
 	pool->config = request->config;
 	pool->options = request->options;
+	pool->failed = request->failed;
+	pool->failed_ctx = request->failed_ctx;
 	pool->worker =
 	    mem_strdup(pool->options->instance[0] ? pool->options->instance : request->id);
 	snprintf(pool->incarnation, sizeof(pool->incarnation), "%016llx",

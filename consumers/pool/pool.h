@@ -81,6 +81,8 @@ struct pool {
 	bool draining;
 	void (*drained)(void *ctx);
 	void *drained_ctx;
+	void (*failed)(void *ctx);
+	void *failed_ctx;
 };
 
 struct pool_request {
@@ -90,6 +92,8 @@ struct pool_request {
 	const struct pool_options *options;
 	struct metrics *metrics;
 	const char *id;
+	void (*failed)(void *ctx); /* nothing can be done any more: the process ends */
+	void *failed_ctx;
 };
 /* Opens everything and begins to take. -errno with a log line. */
 must_check int pool_open(const struct pool_request *request, struct pool **ret_pool);

@@ -1,5 +1,6 @@
 #include "consumers/pool/route.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "consumers/providers/provider.h"
@@ -10,7 +11,8 @@
 
 #define SHUT_FIRST_MS 250
 #define SHUT_MAX_MS 15000
-#define SHUT_ACCOUNT_MS 60000
+/* After so long one job finds out whether the account is good again. */
+#define OUT_MS 60000
 #define FAILURES_TO_SHUT 3
 
 struct routes {
@@ -29,8 +31,10 @@ static int account_open(struct account *a, const struct config_account *config, 
 
 	a->config = config;
 	a->provider = provider_find(str_of(config->kind));
-	if (!a->provider)
+	if (!a->provider && strcmp(config->kind, "deepgram") == 0)
 		return 0; /* another pool's kind of work */
+	if (!a->provider)
+		return err_origin(-EINVAL);
 	if (a->provider->local)
 		return 0;
 	options.base_url = config->base_url;
@@ -55,7 +59,9 @@ int routes_open(struct loop *loop, const struct config *config, const struct log
 
 		if (r < 0) {
 			log_error(log, "account cannot be used",
-				  F_STR("account", config->accounts[i].name), F_ERR(r));
+				  F_STR("account", config->accounts[i].name),
+				  F_STR("kind", config->accounts[i].kind),
+				  F_UINT("line", config->accounts[i].line), F_ERR(r));
 			routes_unref(routes);
 			return r;
 		}
@@ -149,10 +155,8 @@ struct target *route_choose(const struct route *route, uint32_t tried, uint64_t 
 		struct target *t = route->targets[i];
 		uint64_t until = t->shut_until_us;
 
-		if (tried & (UINT32_C(1) << i))
+		if (tried & (UINT32_C(1) << i) || t->account->out_until_us > now_us)
 			continue;
-		if (t->account->shut_until_us > until)
-			until = t->account->shut_until_us;
 		if (until <= now_us) {
 			*ret_index = i;
 			*ret_wait_us = 0;
@@ -183,7 +187,7 @@ void target_learn(struct target *t, enum fault fault, int64_t retry_after_ms, ui
 		return;
 	case FAULT_PROVIDER_AUTH:
 	case FAULT_PROVIDER_QUOTA:
-		t->account->shut_until_us = now_us + SHUT_ACCOUNT_MS * US_PER_MS;
+		t->account->out_until_us = now_us + OUT_MS * US_PER_MS;
 		return;
 	case FAULT_PROVIDER_RATE:
 		ms = retry_after_ms >= 0 ? (uint64_t)retry_after_ms : 1000;

@@ -24,7 +24,7 @@ struct account {
 	const struct provider *provider;
 	struct client *client;
 	uint64_t
-	    shut_until_us; /* loop time; key or credit refused: nobody of this account is asked */
+	    out_until_us; /* loop time; key or credit refused: out until then, nobody waits for it */
 };
 
 struct target {
@@ -56,8 +56,8 @@ enum route_found { ROUTE_FOUND = 0, ROUTE_UNKNOWN = 1 };
 must_check enum route_found route_find(struct routes *routes, struct str task, struct str model,
 				       struct route *ret_route);
 
-/* The next target to ask: the first in order that is not shut and not in @tried (bit per index); where all that are left are shut, NULL
- * and the time in @ret_wait_us until the first returns; NULL with 0 where all were tried. */
+/* The next target to ask: the first in order that is neither out nor shut nor in @tried (bit per index). NULL otherwise, with the time in
+ * @ret_wait_us until the first that is only shut returns; 0 where none will: all were tried, or their accounts are out. */
 struct target *route_choose(const struct route *route, uint32_t tried, uint64_t now_us,
 			    size_t *ret_index, uint64_t *ret_wait_us);
 

@@ -5,6 +5,7 @@
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/id.h"
+#include "lib/base/plant.h"
 #include "lib/store/pg.h"
 #include "schemas/keys.h"
 
@@ -40,7 +41,8 @@ static void on_before(void *ctx, enum redis_result result, const struct redis_va
 		wait_more(w);
 		return;
 	}
-	if (!str_split(&rest, ' ', &turn) || !str_split(&rest, ' ', &prev) || !id_is(prev, "job")) {
+	if (PLANTED(BEFORE_IGNORED) || !str_split(&rest, ' ', &turn) ||
+	    !str_split(&rest, ' ', &prev) || !id_is(prev, "job")) {
 		go_on(w);
 		return;
 	}
@@ -138,7 +140,7 @@ static void look(struct work *w)
 void turn_wait(struct work *w)
 {
 	w->prev = w->head.prev;
-	if (!id_is(w->prev, "job")) {
+	if (PLANTED(TURN_IGNORED) || !id_is(w->prev, "job")) {
 		go_on(w);
 		return;
 	}

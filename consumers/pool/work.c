@@ -7,6 +7,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/lane/lane.h"
 #include "lib/store/pg.h"
 #include "lib/svc/config.h"
@@ -96,7 +97,7 @@ static void on_lease(struct timer *t)
 	struct work *w = container_of(t, struct work, lease);
 
 	timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
-	if (!w->lease_request)
+	if (!w->lease_request && !PLANTED(CLAIM_NOT_RENEWED))
 		w->lease_request =
 		    state_renew(w->pool->redis, w->head.job, str_of(w->fence), on_renewed, w);
 }
@@ -277,7 +278,7 @@ void work_lost(struct work *w)
 {
 	enum work_state state = (enum work_state)sm_state(&w->sm);
 
-	if (!w->claimed)
+	if (!w->claimed || PLANTED(CLAIM_LOST_UNSEEN))
 		return;
 	lease_stop(w);
 	if (state == WORK_CONVERSING || state == WORK_ENDING)

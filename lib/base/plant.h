@@ -7,7 +7,18 @@
 #include <stdbool.h>
 /* clang-format off */
 #define PLANTS(PLANT) \
-	PLANT(COMMIT_BEFORE_RESULT, "marked before the result")
+	PLANT(COMMIT_BEFORE_RESULT, "marked before the result") \
+	PLANT(BASE_PAST_HOLE, "base moves past a hole") \
+	PLANT(CLAIM_NOT_RENEWED, "claim not renewed") \
+	PLANT(CLAIM_LOST_UNSEEN, "a lost claim is not made again") \
+	PLANT(RESULT_UNDECIDED, "result published before finishing") \
+	PLANT(ATTEMPT_KEPT, "a retry keeps its attempt") \
+	PLANT(TURN_IGNORED, "turn order ignored") \
+	PLANT(BEFORE_IGNORED, "a refused turn opens the way") \
+	PLANT(GAP_NOT_HEALED, "a follower's gap not healed") \
+	PLANT(SILENCE_TRUSTED, "a follower never looks") \
+	PLANT(UNSURE_ACCEPTED, "accepted without the broker's word") \
+	PLANT(ARCHIVE_DROPS, "records during a batch dropped")
 /* clang-format on */
 enum plant {
 #define PLANT_ENUM(name, what) PLANT_##name,

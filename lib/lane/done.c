@@ -4,6 +4,7 @@
 
 #include "lib/base/enc.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 
 #define VERSION "1:"
 
@@ -99,7 +100,7 @@ void done_add_range(struct done *d, int64_t from, int64_t to)
 
 void done_add(struct done *d, int64_t offset)
 {
-	done_add_range(d, offset, offset + 1);
+	done_add_range(d, PLANTED(BASE_PAST_HOLE) ? d->base : offset, offset + 1);
 }
 
 void done_merge(struct done *d, const struct done *other)

@@ -108,6 +108,9 @@ struct lane_reader_ops {
 	/* Kafka said something that an operator must act on (an offset outside the log …). Reading of that partition
 	 * stands still. */
 	void (*trouble)(void *ctx, const char *what);
+	/* The reader is dead (fenced: another process has its instance name): nothing comes any more, nothing is committed. The
+	 * owner ends its process. Optional. */
+	void (*fatal)(void *ctx, const char *what);
 };
 
 must_check int lane_reader_open(struct loop *loop, const struct lane_reader_options *options,

@@ -70,9 +70,10 @@ static void read_error(struct lane_reader *r, rd_kafka_event_t *event)
 {
 	rd_kafka_topic_partition_t *where = rd_kafka_event_topic_partition(event);
 	rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+	bool fatal = code == RD_KAFKA_RESP_ERR__FATAL;
 	char why[256];
 
-	if (code == RD_KAFKA_RESP_ERR__FATAL) {
+	if (fatal) {
 		code = rd_kafka_fatal_error(r->rk, why, sizeof(why));
 		log_error(&r->log, "reader_fatal", F_STR("why", why));
 	}
@@ -80,6 +81,8 @@ static void read_error(struct lane_reader *r, rd_kafka_event_t *event)
 		       rd_kafka_event_error_string(event));
 	if (where)
 		rd_kafka_topic_partition_destroy(where);
+	if (fatal && r->ops.fatal)
+		r->ops.fatal(r->ctx, why);
 }
 
 /* @p: whose queue it came from; NULL for the common one. */

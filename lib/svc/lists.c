@@ -186,6 +186,17 @@ static void read_key(struct record_reader *r, const struct tree *t, struct confi
 	buf_fini(&text);
 }
 
+/* What an account may be: the providers of consumers/providers, and speech's. */
+static bool kind_known(const char *kind)
+{
+	static const char *const kinds[] = {"anthropic", "openai", "deepgram", "sleep"};
+
+	for (size_t i = 0; i < countof(kinds); i++)
+		if (strcmp(kind, kinds[i]) == 0)
+			return true;
+	return false;
+}
+
 static void read_account(struct record_reader *r, const struct tree *t, struct config_account *a,
 			 bool secrets)
 {
@@ -198,6 +209,11 @@ static void read_account(struct record_reader *r, const struct tree *t, struct c
 	a->key = "";
 	if (r->mistakes != before)
 		return;
+	if (!kind_known(a->kind))
+		record_refuse(
+		    r, record_line(t, "kind"),
+		    "account '%s': kind '%s' is none of anthropic, openai, deepgram, sleep",
+		    a->name, a->kind);
 	if (!lists_url_is(a->base_url, "http"))
 		record_refuse(
 		    r, record_line(t, "base_url"),
