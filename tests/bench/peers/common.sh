@@ -65,3 +65,46 @@ peer_fetch() {
 	fi
 	cp "$stamp" "$PEERS/$name/.made"
 }
+
+# scrape ADMIN-URL: its /metrics.
+scrape() {
+	local address=${1#http://}
+	exec 7<>"/dev/tcp/${address%:*}/${address##*:}"
+	printf 'GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n' >&7
+	cat <&7
+	exec 7<&-
+}
+
+# service_admin_url ID: where a service's instance shows its metrics.
+service_admin_url() { printf '%s' "$STATUS" | tr '{}' '\n\n' | sed -n "s/.*\"id\" *: *\"$1\".*\"admin\" *: *\"\([^\"]*\)\".*/\1/p" | head -n 1; }
+
+# jobs_ended LANE: how many the pool has ended, in whatever state.
+jobs_ended() {
+	scrape "$(service_admin_url sluice-pool-1)" |
+		awk -v lane="lane=\"$1\"" 'index($0, "sluice_pool_jobs_ended_total{") == 1 && index($0, lane) { n += $NF } END { printf "%d\n", n }'
+}
+
+# await_ended LANE COUNT SECONDS: until the pool has ended so many; status 1 when it takes longer.
+await_ended() {
+	local i
+	for ((i = 0; i < $3 * 20; i++)); do
+		(($(jobs_ended "$1") >= $2)) && return 0
+		sleep 0.05
+	done
+	return 1
+}
+
+now_ms() { date +%s%3N; }
+
+# sleepers: accounts and routes of a provider that sleeps, as sections of a stack's configuration. Its key, which nobody
+# asks for, comes from BENCH_KEY.
+export BENCH_KEY=bench
+sleepers() {
+	local model
+	printf 'accounts:\n  - name: sleeper\n    kind: sleep\n    base_url: "http://127.0.0.1:9"\n    key_env: BENCH_KEY\n'
+	[[ -z ${1:-} ]] || printf '%s\n' "$1"
+	printf 'routes:\n'
+	for model in sleep-0ms sleep-5ms sleep-50ms; do
+		printf '  - name: %s\n    kind: model\n    targets:\n      - account: sleeper\n        model: %s\n' "$model" "$model"
+	done
+}
