@@ -8,6 +8,7 @@
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/base/sm.h"
 #include "lib/lane/lane.h"
 #include "lib/net/loop.h"
@@ -184,6 +185,10 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 		}
 		/* fall through */
 	case LANE_UNKNOWN:
+		if (PLANTED(UNSURE_ACCEPTED)) {
+			submit_end(s, FAULT_NONE, NULL);
+			return;
+		}
 		sm_move(&s->sm, SUBMIT_REFUSE);
 		s->request =
 		    state_refuse(owner->o.redis, s->job.id, s->job.org, ttl, on_refused, s);

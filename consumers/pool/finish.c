@@ -253,8 +253,10 @@ static void publish(struct work *w)
 	codec_encode(&codec_result, &r, &body);
 	write.body = buf_str(&body);
 	w->publishing = true;
-	if (PLANTED(COMMIT_BEFORE_RESULT) && w->record)
-		lane_record_done(w->record), w->record = NULL;
+	if (PLANTED(COMMIT_BEFORE_RESULT) && w->record) {
+		lane_record_done(w->record);
+		w->record = NULL;
+	}
 	lane_write(w->pool->writer, &write, on_published, w);
 	buf_fini(&body);
 }

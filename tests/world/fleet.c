@@ -252,6 +252,8 @@ static void go_wrong(enum fault_kind kind)
 	case WRONG_STALL:
 		if (!up(n))
 			return;
+		if (world_between(0, 1)) /* past its leases and its session */
+			for_us = world_between(8000000, 25000000);
 		world_tell(n->id, "stalls for %llu ms", (unsigned long long)for_us / 1000);
 		fleet.excused = fleet.excused || n->kind == NODE_POOL;
 		world_stall(n->loop, world->now_us + for_us);
@@ -325,7 +327,11 @@ static void plan_faults(void)
 	f->pg_lost = families & 8 ? (unsigned)world_between(0, 2000) : 0;
 	f->call_fault = families & 16 ? (unsigned)world_between(0, 5000) : 0;
 	f->publish_lost = families & 32 ? (unsigned)world_between(0, 2000) : 0;
+	f->redis_cut = families & 1u << 21 ? (unsigned)world_between(0, 200) : 0;
 	f->slow = families & 64 ? (unsigned)world_between(0, 500) : 0;
+	for (uint64_t at = 2000000; families & 1u << 20 && at < fleet.heal_us - 15000000;
+	     at += world_between(500000, 8000000))
+		world_at(at, NULL, on_wrong, (void *)(uintptr_t)WRONG_REBALANCE);
 	for (size_t i = 0; i < count; i++) {
 		enum fault_kind kind = (enum fault_kind)world_between(0, WRONG_KINDS - 1);
 

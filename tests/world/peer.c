@@ -58,6 +58,9 @@ struct client_call {
 	struct buf body;
 };
 
+/* Longest time between two tokens: calls of a second and of half a minute, past a lease. */
+static const uint64_t paces_us[] = {30000, 30000, 30000, 400000, 400000, 2000000};
+
 struct list peer_calls;
 bool (*peer_poison)(int job);
 static int numbers;
@@ -353,7 +356,7 @@ struct client_call *client_call(struct client *client, const char *method, const
 	c->anthropic = strcmp(path, "/v1/messages") == 0;
 	c->number = ++numbers;
 	c->tokens = (unsigned)world_between(1, 25);
-	c->pace_us = world_between(0, 3) ? 30000 : 400000;
+	c->pace_us = paces_us[world_between(0, countof(paces_us) - 1)];
 	buf_add_str(&c->body, body);
 	c->kept = mem_new(struct peer_call);
 	c->kept->text = mem_new(struct buf);

@@ -21,7 +21,6 @@ static const struct {
 	const char *find;
 	const char *replace;
 } in_scripts[] = {
-    {"append without a fence", "append", "h[1] ~= ARGV[1]", "false"},
     {"finishing without a fence", "finishing", "redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1]",
      "false"},
     {"a live claim is taken over", "claim", "left > 0 and", "false and"},
@@ -31,11 +30,8 @@ static const struct {
      "state = nil; local _ = {'terminal',"},
     {"a refused job is run", "claim", "if state == 'refused' then", "if false then"},
     {"refused over what stands", "refuse", "if state then", "if false then"},
-    {"a turn's messages twice", "converse", "if not h[4] or string.match(h[4], ' done$') then",
-     "if false then"},
-    {"append at any length", "append", "elseif len == at then",
-     "else redis.call('APPEND', KEYS[2], ARGV[3]) end if true then elseif true then"},
-    {"a death is not counted", "claim", "tries = tries + 1", "tries = tries"},
+    {"a turn's messages twice", "converse", "string.match(h[4], ' done$')", "false"},
+    {"the same job's second turn", "turn", "if h[8] then", "if false then"},
 };
 
 size_t plants_count(void)

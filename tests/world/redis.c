@@ -138,6 +138,8 @@ static void on_away(void *ctx)
 		finish(r, REDIS_AWAY);
 }
 
+static void cut(struct conn *c);
+
 static void on_arrive(void *ctx)
 {
 	struct redis_request *r = ctx;
@@ -164,6 +166,8 @@ static void on_arrive(void *ctx)
 			   STR_FMT(r->value.type == REDIS_LIST ? redis_item_str(&r->value, 0)
 							       : r->value.str),
 			   r->cut ? " (cut)" : "");
+	if (!r->cut && world_chance(world->faults.redis_cut))
+		cut(r->conn);
 	if (!r->cut)
 		world_at(wire_at(&r->conn->down), r->redis->loop, on_reply, r);
 }

@@ -30,6 +30,7 @@ struct world_faults {
 	unsigned pg_lost;	/* a statement's connection ends: done or not */
 	unsigned call_fault;	/* a provider's call goes wrong in one of its ways */
 	unsigned publish_lost;	/* a live event is not heard */
+	unsigned redis_cut;	/* a connection ends behind a request that was executed */
 	unsigned slow;		/* a message takes a hundred times as long */
 };
 
