@@ -37,7 +37,10 @@ void sse_state(struct buf *out, struct str job, const struct job_view *view)
 		json_put_str(&o, "lane", view->lane);
 		json_put_null(&o, "position");
 		json_put_null(&o, "estimate_ms");
-		json_put_null(&o, "why");
+		if (view->why.len)
+			json_put_str(&o, "why", view->why);
+		else
+			json_put_null(&o, "why");
 	}
 	finish(&o);
 }

@@ -176,7 +176,10 @@ void shown_write(const struct shown *s, bool brief, struct buf *out)
 	json_put_str(&o, "status", s->status);
 	json_put_int(&o, "attempt", v->attempt);
 	json_put_null(&o, "position");
-	json_put_null(&o, "why");
+	if (v->why.len && !s->ended)
+		json_put_str(&o, "why", v->why);
+	else
+		json_put_null(&o, "why");
 	put_target(&o, v);
 	json_put_time(&o, "created_at", (uint64_t)v->created_ms);
 	json_put_time(&o, "picked_up_at", (uint64_t)v->picked_up_ms);

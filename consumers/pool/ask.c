@@ -161,12 +161,13 @@ static void on_backoff(struct timer *t)
 		       container_of(t, struct work, timer));
 }
 
-static void back_off(struct work *w, uint64_t us)
+static void back_off(struct work *w, uint64_t us, const char *why)
 {
 	pool_drop_slot(w->pool, w);
 	if (sm_state(&w->sm) == WORK_CLAIMING || sm_state(&w->sm) == WORK_HELD)
 		return; /* the claim is being made again: it goes on from there */
 	sm_move(&w->sm, WORK_BACKOFF);
+	work_waits(w, why);
 	work_again(w, us, on_backoff);
 }
 
@@ -227,7 +228,8 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 	if (!route_choose(&w->route, 0, loop_now_us(w->pool->loop), &index, &wait_us) && !wait_us)
 		fail(w, fault, message); /* every account that could serve it is out */
 	else
-		back_off(w, back_off_us(w, retry_after_ms));
+		back_off(w, back_off_us(w, retry_after_ms),
+			 retry == FAULT_WAIT ? "limit" : "retry");
 }
 
 static void on_end(void *ctx)
@@ -355,7 +357,7 @@ void work_run(struct work *w)
 	}
 	if (wait_us) {
 		w->tried = 0;
-		back_off(w, wait_us);
+		back_off(w, wait_us, "breaker");
 	} else {
 		fail(w, why[0] ? FAULT_PROVIDER_BAD_REQUEST : FAULT_NO_TARGET, str_of(why));
 	}

@@ -99,6 +99,7 @@ void finish_begin(struct work *w, const char *status, enum fault fault, struct s
 	w->fault_message[len] = 0;
 	w->finished_ms = loop_wall_ms(w->pool->loop);
 	read_words(w);
+	work_waits(w, NULL);
 	timer_stop(&w->deadline);
 	if (!w->claimed)
 		return; /* lost meanwhile: it goes on when the claim is won again */

@@ -57,6 +57,7 @@ static void grant(struct pool *pool)
 		heap_remove(&lane->waiting, &w->slot_node);
 		w->slot_wanted = false;
 		w->slot_held = true;
+		work_waits(w, NULL);
 		lane->slots++;
 		pool->slots++;
 		work_park(w);
@@ -70,6 +71,7 @@ void pool_want_slot(struct pool *pool, struct work *w)
 	if (w->slot_held || w->slot_wanted)
 		return;
 	w->slot_wanted = true;
+	work_waits(w, "slots");
 	heap_add(&w->lane->waiting, &w->slot_node, w->tag);
 	task_post(&pool->take);
 }

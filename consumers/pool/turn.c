@@ -22,11 +22,13 @@ static void on_timer(struct timer *t)
 static void wait_more(struct work *w)
 {
 	work_park(w);
+	work_waits(w, "order");
 	work_again(w, work_pause_us(w, 10, 250), on_timer);
 }
 
 static void go_on(struct work *w)
 {
+	work_waits(w, NULL);
 	w->waits = 0;
 	work_claim(w);
 }

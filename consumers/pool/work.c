@@ -64,6 +64,39 @@ uint64_t work_pause_us(struct work *w, uint64_t first_ms, uint64_t most_ms)
 	return ms * US_PER_MS / 2 + rand_below(loop_rand(w->pool->loop), ms * US_PER_MS / 2 + 1);
 }
 
+/* Shorter waits are not worth a word; then at most four words a second. */
+#define SAY_US (100 * US_PER_MS)
+#define SAY_AGAIN_US (250 * US_PER_MS)
+
+static void on_say(struct timer *t)
+{
+	struct work *w = container_of(t, struct work, say);
+	struct buf event = {0};
+	struct json_out o = {.buf = &event};
+
+	event_head(&event, "queued", w->head.job, w->attempt, -1);
+	json_put_text(&o, "lane", lane_name(w->lane->lane));
+	json_put_null(&o, "position");
+	json_put_null(&o, "estimate_ms");
+	json_put_text(&o, "why", w->why);
+	state_waits(w->pool->redis, w->head.job, str_of(w->claimed ? w->fence : ""), str_of(w->why),
+		    key_str(&w->channel), buf_str(&event), NULL, NULL);
+	buf_fini(&event);
+}
+
+void work_waits(struct work *w, const char *why)
+{
+	bool said = w->why && !timer_is_set(&w->say);
+
+	if (why == w->why)
+		return;
+	w->why = why;
+	if (!why)
+		timer_stop(&w->say);
+	else if (!timer_is_set(&w->say))
+		timer_set(&w->say, said ? SAY_AGAIN_US : SAY_US);
+}
+
 /* Whatever the present state waits for is not waited for any more. */
 static void stop_waiting(struct work *w)
 {
@@ -379,6 +412,7 @@ static void free_work(struct work *w)
 	stop_waiting(w);
 	lease_stop(w);
 	timer_stop(&w->deadline);
+	timer_stop(&w->say);
 	pool_drop_slot(w->pool, w);
 	call_free(w->call);
 	scribe_fini(&w->scribe);
@@ -439,6 +473,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *rec
 	timer_init(&w->timer, pool->loop, NULL);
 	timer_init(&w->lease, pool->loop, on_lease);
 	timer_init(&w->deadline, pool->loop, on_deadline);
+	timer_init(&w->say, pool->loop, on_say);
 	list_push_back(&pool->all, &w->link);
 	pool->work_count++;
 	lane->ahead++;

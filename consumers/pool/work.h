@@ -98,7 +98,9 @@ struct work {
 	struct timer timer; /* waits of the present state */
 	struct timer lease;
 	struct timer deadline;
-	unsigned waits; /* in this state, for growing intervals */
+	struct timer say; /* a wait that lasts is told */
+	const char *why;  /* it waits for this; NULL: it does not */
+	unsigned waits;	  /* in this state, for growing intervals */
 
 	/* the call */
 	struct heap_node slot_node; /* in its lane's waiting works */
@@ -157,6 +159,8 @@ uint64_t work_pause_us(struct work *w, uint64_t first_ms,
 void work_over(struct work *w, bool done);
 /* It waits for something else than its turn among the lane's works: another may be taken in its place. */
 void work_park(struct work *w);
+/* It waits for @why (a word of the protocol): told to its followers if it lasts. NULL: it goes on. */
+void work_waits(struct work *w, const char *why);
 /* load.c: body, blob, conversation; then pool_want_slot. */
 void load_begin(struct work *w);
 /* past.c: calls that owners before began go on standing in the ledger. @bytes: how long the answer was. */

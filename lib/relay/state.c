@@ -271,6 +271,20 @@ struct redis_request *state_call(struct redis *redis, const struct state_call *c
 		   (redis_then_fn *)done);
 }
 
+struct redis_request *state_waits(struct redis *redis, struct str job, struct str fence,
+				  struct str why, struct str channel, struct str event,
+				  state_fn *done, void *ctx)
+{
+	struct args a = {0};
+	struct key key = key_job(job);
+
+	arg(&a, fence);
+	arg(&a, why);
+	arg(&a, channel);
+	arg(&a, event);
+	return run(redis, job, &script_waits, &key, 1, &a, held_done, ctx, (redis_then_fn *)done);
+}
+
 struct redis_request *state_append(struct redis *redis, const struct state_append *append,
 				   state_fn *done, void *ctx)
 {
@@ -379,13 +393,13 @@ static const struct view_field {
 	size_t offset;
 	bool text;
 } view_fields[] = {
-    VIEW_STR(org),	    VIEW_STR(kind),	      VIEW_STR(lane),	     VIEW_STR(session),
-    VIEW_STR(channel),	    VIEW_STR(state),	      VIEW_STR(wish),	     VIEW_STR(provider),
-    VIEW_STR(account),	    VIEW_STR(model),	      VIEW_STR(calls),	     VIEW_STR(parts),
-    VIEW_STR(result),	    VIEW_STR(metadata),	      VIEW_STR(topic),	     VIEW_INT(turn),
-    VIEW_INT(attempt),	    VIEW_INT(tries),	      VIEW_INT(created_ms),  VIEW_INT(deadline_ms),
-    VIEW_INT(picked_up_ms), VIEW_INT(first_token_ms), VIEW_INT(finished_ms), VIEW_INT(partition),
-    VIEW_INT(offset),
+    VIEW_STR(org),	   VIEW_STR(kind),	   VIEW_STR(lane),	     VIEW_STR(session),
+    VIEW_STR(channel),	   VIEW_STR(state),	   VIEW_STR(wish),	     VIEW_STR(why),
+    VIEW_STR(provider),	   VIEW_STR(account),	   VIEW_STR(model),	     VIEW_STR(calls),
+    VIEW_STR(parts),	   VIEW_STR(result),	   VIEW_STR(metadata),	     VIEW_STR(topic),
+    VIEW_INT(turn),	   VIEW_INT(attempt),	   VIEW_INT(tries),	     VIEW_INT(created_ms),
+    VIEW_INT(deadline_ms), VIEW_INT(picked_up_ms), VIEW_INT(first_token_ms), VIEW_INT(finished_ms),
+    VIEW_INT(partition),   VIEW_INT(offset),
 };
 
 typedef void view_fn(void *ctx, enum redis_result result, const struct job_view *view);

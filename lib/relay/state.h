@@ -102,6 +102,11 @@ struct state_call {
 struct redis_request *state_call(struct redis *redis, const struct state_call *call, state_fn *done,
 				 void *ctx);
 
+/* The job waits: @why is kept in its state (where @fence holds the claim; empty: nobody has it yet) and @event is told. */
+struct redis_request *state_waits(struct redis *redis, struct str job, struct str fence,
+				  struct str why, struct str channel, struct str event,
+				  state_fn *done, void *ctx);
+
 struct state_append {
 	struct str job;
 	struct str fence;
@@ -135,8 +140,8 @@ struct redis_request *state_wish(struct redis *redis, struct str job, struct str
 /* What stands of a job: views live until the callback returns. */
 struct job_view {
 	bool found;
-	struct str org, kind, lane, session, channel, state, wish, provider, account, model, calls,
-	    parts, result, metadata, topic;
+	struct str org, kind, lane, session, channel, state, wish, why, provider, account, model,
+	    calls, parts, result, metadata, topic;
 	int64_t turn, attempt, tries, created_ms, deadline_ms, picked_up_ms, first_token_ms,
 	    finished_ms, partition, offset;
 	int64_t bytes; /* of the present attempt's answer */
