@@ -224,7 +224,8 @@ static void on_trouble(void *ctx, const char *what)
 
 static int drain(struct run *r, const char *brokers, const char *group, size_t slots)
 {
-	static const struct lane_reader_ops ops = {on_ready, on_revoked, on_trouble};
+	static const struct lane_reader_ops ops = {
+	    .ready = on_ready, .revoked = on_revoked, .trouble = on_trouble};
 	const struct lane_reader_options options = {
 	    .kafka = {.brokers = brokers, .client_id = "lane_run"},
 	    .group = group,

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
@@ -24,6 +25,7 @@
 
 #define PACED_CONNECTIONS 64
 #define MARK "mark-"
+#define LAST_WORDS_US 100000 /* the last answers' way to the pool, before their connections end */
 
 struct bench;
 
@@ -54,12 +56,15 @@ struct bench {
 	uint64_t *sent_us;    /* of each job */
 	uint64_t *elapsed_us; /* of each job: until accepted, or called where paced; 0: not yet */
 	size_t measured;
+	size_t served; /* calls that were answered */
+	unsigned run;  /* in every mark: a job of an earlier run that comes again does not count */
 	uint64_t began_us;
 	uint64_t ended_us;
 	bool paced;
 	uint64_t every_us;
 	struct timer tick;
 	struct timer patience;
+	struct timer last;
 };
 
 static void measured(struct bench *b, size_t job)
@@ -77,8 +82,10 @@ static void ended(struct bench *b)
 {
 	if (b->answered + b->failed < b->wanted)
 		return;
-	if (!b->paced || b->measured + b->failed >= b->wanted)
+	if (!b->paced)
 		loop_stop(b->loop);
+	else if (b->measured + b->failed >= b->wanted && b->served + b->failed >= b->wanted)
+		timer_set(&b->last, LAST_WORDS_US);
 }
 
 static void post(struct link *l)
@@ -88,8 +95,8 @@ static void post(struct link *l)
 	int n = snprintf(body, sizeof(body),
 			 "{\"kind\":\"chat\",\"lane\":\"%s\",\"model\":\"%s\",\"stream\":false,"
 			 "\"max_tokens\":16,\"messages\":[{\"role\":\"user\",\"content\":\"" MARK
-			 "%zu;\"}]}",
-			 b->lane, b->model, b->posted);
+			 "%u-%zu;\"}]}",
+			 b->lane, b->model, b->run, b->posted);
 
 	buf_reset(&l->out);
 	buf_reset(&l->in);
@@ -217,10 +224,20 @@ static void on_request(void *ctx, struct http_req *req)
 	struct bench *b = ctx;
 	struct str body = http_body(req);
 	const char *at = body.len ? memmem(body.ptr, body.len, MARK, sizeof(MARK) - 1) : NULL;
+	char *dash;
 
-	if (at)
-		measured(b, strtoul(at + sizeof(MARK) - 1, NULL, 10));
+	/* what we wrote ourselves: digits, '-', digits, ';' */
+	if (at && strtoul(at + sizeof(MARK) - 1, &dash, 10) == b->run && *dash == '-')
+		measured(b, strtoul(dash + 1, NULL, 10));
 	http_reply(req, 200, "text/event-stream", STR(answer));
+}
+
+static void on_done(void *ctx, struct http_req *req)
+{
+	struct bench *b = ctx;
+
+	(void)req;
+	b->served++;
 	ended(b);
 }
 
@@ -256,6 +273,11 @@ static void on_tick(struct timer *t)
 	timer_set(t, due > now ? due - now : US_PER_MS);
 }
 
+static void on_last(struct timer *t)
+{
+	loop_stop(t->loop);
+}
+
 static void on_patience(struct timer *t)
 {
 	struct bench *b = container_of(t, struct bench, patience);
@@ -268,7 +290,8 @@ static void on_patience(struct timer *t)
 
 static int provide(struct bench *b, const char *port, const char *cert, const char *key)
 {
-	static const struct http_server_ops ops = {.request = on_request, .gone = on_gone};
+	static const struct http_server_ops ops = {
+	    .request = on_request, .gone = on_gone, .done = on_done};
 	struct http_server_options options = http_server_defaults();
 	struct http_server *server;
 	cleanup_free char *listen = mem_printf("127.0.0.1:%s", port);
@@ -280,6 +303,7 @@ static int provide(struct bench *b, const char *port, const char *cert, const ch
 	options.idle_us = 600 * US_PER_S;
 	timer_init(&b->tick, b->loop, on_tick);
 	timer_init(&b->patience, b->loop, on_patience);
+	timer_init(&b->last, b->loop, on_last);
 	timer_set(&b->tick, 50 * US_PER_MS);
 	return http_server_open(b->loop, &options, &ops, b, &b->log, &server);
 }
@@ -345,6 +369,7 @@ int main(int argc, char **argv)
 	if (sscanf(argv[2], "http://%63[^:]:%u", b.host, &port) != 2)
 		return fprintf(stderr, "queue_client: bad URL %s\n", argv[2]), 2;
 	b.port = (uint16_t)port;
+	b.run = (unsigned)getpid();
 	b.key = argv[3];
 	b.lane = argv[4];
 	b.model = argv[5];
