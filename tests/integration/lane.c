@@ -131,7 +131,8 @@ static void on_closed(void *ctx)
 static struct reading *reading_open(struct test *t, const char *group, const char *instance,
 				    const char *const *topics, size_t topic_count)
 {
-	static const struct lane_reader_ops ops = {on_ready, on_revoked, on_trouble};
+	static const struct lane_reader_ops ops = {
+	    .ready = on_ready, .revoked = on_revoked, .trouble = on_trouble};
 	struct lane_reader_options options = {
 	    .kafka = kafka(t),
 	    .group = group,
