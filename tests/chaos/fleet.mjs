@@ -55,8 +55,10 @@ test('a second pool joins under load and leaves again: no job is lost, no call i
 	await crowd.running(20)
 	const second = await another('sluice-pool', 'sluice-pool-2', 'pool', '--pool', 'llm')
 	crowd.add(60)
-	await until('it takes jobs', async () => (await stack.metric('sluice-pool-2', 'sluice_pool_jobs_taken_total')) > 5, 30000)
+	// an organisation's jobs are in a few partitions: whether the new one has any of these is chance
+	await until('all are accepted', () => crowd.jobs.size === 120, 30000)
 	crowd.add(30)
+	console.log(`        the second pool took ${await stack.metric('sluice-pool-2', 'sluice_pool_jobs_taken_total')} jobs`)
 	await second.end('SIGTERM')
 	crowd.add(20)
 	try {
