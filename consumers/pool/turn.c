@@ -11,6 +11,8 @@
 
 /* A predecessor without any state that is older than this was never accepted: its front gave up or died before its broker's word. */
 #define PRODUCE_LIMIT_MS 20000
+/* A Redis that was emptied is noticed within this: what is missing for less may have been there. */
+#define EPOCH_SEEN_US (3 * US_PER_S)
 
 static void look(struct work *w);
 
@@ -49,6 +51,7 @@ static void on_before(void *ctx, enum redis_result result, const struct redis_va
 		return;
 	}
 	w->prev = (struct str){arena_dup(&w->arena, prev.ptr, prev.len), prev.len};
+	w->missing_us = 0;
 	look(w);
 }
 
@@ -98,7 +101,10 @@ static void missing(struct work *w)
 					 1, on_record, w);
 		return;
 	}
-	if (now < made + PRODUCE_LIMIT_MS) {
+	if (!w->missing_us)
+		w->missing_us = loop_now_us(pool->loop);
+	if (now < made + PRODUCE_LIMIT_MS ||
+	    loop_now_us(pool->loop) < w->missing_us + EPOCH_SEEN_US) {
 		wait_more(w);
 		return;
 	}
@@ -118,6 +124,8 @@ static void on_state(void *ctx, enum redis_result result, const struct redis_val
 		return;
 	}
 	state = redis_item_str(value, 0);
+	if (state.len)
+		w->missing_us = 0;
 	if (value->type != REDIS_LIST || !state.len)
 		missing(w);
 	else if (str_is(state, "refused") ||

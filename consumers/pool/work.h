@@ -74,7 +74,8 @@ struct work {
 	struct job job;
 	char job_id[ID_SIZE];
 	struct key channel;
-	struct str prev; /* the job that its turn waits for */
+	struct str prev;     /* the job that its turn waits for */
+	uint64_t missing_us; /* since when nothing stands of it; 0: something does */
 	bool loaded;
 	bool counted_ahead;
 
