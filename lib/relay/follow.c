@@ -509,13 +509,30 @@ static void look(struct follow *f)
 	f->request = state_read(f->relay->redis, f->job, on_view, f);
 }
 
+/* A Redis that was set back may show a job as running that ended, and that nobody has any more: the record knows. */
+static void on_record(void *ctx, bool sure, const struct result *result)
+{
+	struct follow *f = ctx;
+
+	if (result) {
+		on_result(f, sure, result);
+		return;
+	}
+	f->lookup = NULL;
+	look(f);
+}
+
 static void on_silence(struct timer *t)
 {
 	struct follow *f = container_of(t, struct follow, silence);
 
 	if (!f->told)
 		gone(f, true);
-	else if (!f->paused && !PLANTED(SILENCE_TRUSTED))
+	else if (f->paused || PLANTED(SILENCE_TRUSTED))
+		return;
+	else if (!f->request && !f->lookup && relay_unsure(f->relay, f->job))
+		f->lookup = relay_result(f->relay, f->job, f->org, on_record, f);
+	else
 		look(f);
 }
 

@@ -149,9 +149,6 @@ static void check_follow(const struct client_job *j, struct json_object *row)
 
 	if (!f)
 		return;
-	/* Redis set back may show a job that nobody has any more, and that ended. */
-	if (!f->ended && redis_server_forgot())
-		return;
 	if (!f->ended)
 		world_violation("the follower of job %d (%s) never heard the end", j->number,
 				f->id);
