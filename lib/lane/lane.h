@@ -174,6 +174,55 @@ void lane_follow(struct lane_follower *follower, int32_t partition, int64_t offs
 void lane_follower_pause(struct lane_follower *follower, bool pause);
 void lane_follower_close(struct lane_follower *follower); /* accepts NULL */
 
+/* ── looking after the log: committed places, and deleting what is behind them ────────────────────────── */
+
+/* A place in a partition. */
+struct lane_place {
+	const char *topic;
+	int32_t partition;
+	int64_t offset;
+};
+
+struct lane_keeper;
+must_check int lane_keeper_open(struct loop *loop, const struct lane_options *kafka,
+				const struct log *log, struct lane_keeper **ret_keeper);
+/* What was asked gets no answer. Waits for a question under way, a few seconds where Kafka is away. Accepts NULL. */
+void lane_keeper_close(struct lane_keeper *keeper);
+
+/* @error: 0 or -errno (Kafka did not answer in time, or refused); then @places is empty. Views live until it returns. */
+typedef void lane_places_fn(void *ctx, int error, const struct lane_place *places, size_t count);
+/* Where @group stands in the partitions of @topics (whole names; copied): the bases of its commits. Partitions without one are left out.
+ * @done once, from the loop. */
+void lane_keeper_committed(struct lane_keeper *keeper, const char *group, const char *const *topics,
+			   size_t count, lane_places_fn *done, void *ctx);
+/* Deletes the records below each place's offset for ever; an offset below the log's start changes nothing. @done gets the new
+ * starts of those that were done; a partition that was refused is left out, with a log line. */
+void lane_keeper_trim(struct lane_keeper *keeper, const struct lane_place *places, size_t count,
+		      lane_places_fn *done, void *ctx);
+
+/* ── looking from outside: blocking, for tools only ──────────────────────────────────────────────────── */
+
+struct lane_look {
+	const char *topic;
+	int32_t partition;
+	int64_t low;	   /* first offset in the log */
+	int64_t end;	   /* high watermark */
+	int64_t committed; /* base of the group's commit; -1: none */
+	struct str text;   /* its set of completed offsets */
+	uint64_t
+	    oldest_ms; /* Kafka's time stamp of the first record that is not completed; 0: none */
+};
+/* Each partition of @topic as the brokers and @group's commits say (NULL: no group, all is unread). -errno with a log line. */
+must_check int lane_look(const struct lane_options *kafka, const char *topic, const char *group,
+			 uint64_t timeout_us, const struct log *log,
+			 void (*each)(void *ctx, const struct lane_look *look), void *ctx);
+/* Every record of @topic that is in the log now, partition by partition; false from @each ends it. */
+must_check int lane_scan(const struct lane_options *kafka, const char *topic, uint64_t timeout_us,
+			 const struct log *log,
+			 bool (*each)(void *ctx, int32_t partition, int64_t offset,
+				      uint64_t wall_ms, struct str key, struct str body),
+			 void *ctx);
+
 /* ── administration: blocking, for tools at start-up only ────────────────────────────────────────────── */
 
 struct lane_topic {
