@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/base/buf.h"
+#include "lib/base/clock.h"
 #include "lib/base/id.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
@@ -18,6 +19,8 @@
 #define NAME_MAX_BYTES 128
 #define MAX_TOKENS_MAX 1000000
 #define QUEUE_MS_MAX (7LL * 24 * 3600 * 1000)
+/* How far ahead a job may be put off: its state in Redis lives that much longer. */
+#define NOT_BEFORE_MS_MAX (30LL * 24 * 3600 * 1000)
 #define RUN_MS_DEFAULT 600000
 #define RUN_MS_MAX 3600000
 /* Where neither the job nor its route says how long an answer may be. */
@@ -135,7 +138,10 @@ void admit_finish(struct job *job, const struct config_route *route, size_t inpu
 		job->queue_ms = queue_ms[lane];
 	if (!job->run_ms)
 		job->run_ms = RUN_MS_DEFAULT;
-	job->deadline_ms = job->created_ms + job->queue_ms + job->run_ms;
+	if (job->not_before_ms <= job->created_ms)
+		job->not_before_ms = 0;
+	job->deadline_ms = (job->not_before_ms ? job->not_before_ms : job->created_ms) +
+			   job->queue_ms + job->run_ms;
 	if (!answer && route)
 		answer = route->max_tokens;
 	job->estimate = (int64_t)(input_bytes / 4) + 1 + (answer ? answer : ANSWER_TOKENS_GUESS);
@@ -147,6 +153,7 @@ struct native {
 	const struct config *config;
 	struct arena *arena;
 	struct job *job;
+	uint64_t now_wall_ms;
 	struct admitted a;
 	size_t input_bytes;
 };
@@ -361,8 +368,16 @@ static void webhook_field(struct native *n, struct json_object *value)
 
 static void not_before_field(struct native *n, struct json_object *value)
 {
-	(void)value;
-	admitted_fail(&n->a, FAULT_NOT_SUPPORTED, "not_before", "not_before is not supported yet.");
+	uint64_t wall_ms = 0;
+
+	if (!json_object_is_type(value, json_type_string) ||
+	    clock_parse(json_text(value), &wall_ms) != CLOCK_OK)
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "not_before",
+			      "not_before must be a time as in RFC 3339.");
+	else if (wall_ms > n->now_wall_ms + NOT_BEFORE_MS_MAX)
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "not_before",
+			      "not_before must be within 30 days.");
+	n->job->not_before_ms = (int64_t)wall_ms;
 }
 
 static const struct {
@@ -432,7 +447,11 @@ struct admitted admit_native_tree(const struct config *config, struct arena *are
 				  struct json_object *body, uint64_t now_wall_ms, struct rand *rand,
 				  struct job *ret_job)
 {
-	struct native n = {.config = config, .arena = arena, .job = ret_job, .a = admitted_good()};
+	struct native n = {.config = config,
+			   .arena = arena,
+			   .job = ret_job,
+			   .now_wall_ms = now_wall_ms,
+			   .a = admitted_good()};
 	const struct config_route *route;
 
 	codec_init(&codec_job, ret_job);

@@ -232,8 +232,11 @@ static void write_record(struct submit *s)
 				.class = job->task.len ? job->task : job->model,
 				.estimate = job->estimate,
 				.created_ms = job->created_ms,
-				.start_by_ms = job->created_ms + job->queue_ms,
+				.start_by_ms =
+				    (job->not_before_ms ? job->not_before_ms : job->created_ms) +
+				    job->queue_ms,
 				.deadline_ms = job->deadline_ms,
+				.due_ms = job->not_before_ms,
 				.traceparent = job->traceparent};
 	struct lane_header headers[32];
 	char numbers[32][24];
@@ -279,6 +282,7 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 	small.prev = job->prev;
 	small.channel = job->channel;
 	small.created_ms = job->created_ms;
+	small.not_before_ms = job->not_before_ms;
 	small.queue_ms = job->queue_ms;
 	small.run_ms = job->run_ms;
 	small.deadline_ms = job->deadline_ms;
@@ -382,7 +386,7 @@ static void on_turn(void *ctx, enum redis_result result, const struct redis_valu
 	}
 }
 
-/* Background jobs take no turn: the session only lends its task and system prompt. */
+/* Background and delayed jobs take no turn: the session only lends its task and system prompt. */
 static void on_lent(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct submit *s = ctx;
@@ -403,7 +407,7 @@ static void ask_turn(struct submit *s)
 	const struct str name = key_str(&key);
 	char max[24];
 
-	if (str_is(s->job.lane, lane_name(LANE_BACKGROUND))) {
+	if (str_is(s->job.lane, lane_name(LANE_BACKGROUND)) || s->job.not_before_ms) {
 		const struct str args[] = {STR("HMGET"), name, STR("org"), STR("task"),
 					   STR("system")};
 

@@ -53,6 +53,11 @@ struct key key_takeover(struct str line)
 	return make("tk:%.*s%.*s", line, STR(""));
 }
 
+struct key key_nudge(struct str job)
+{
+	return make("n:{%.*s}%.*s", job, STR(""));
+}
+
 struct key key_idem(struct str org, struct str hash_hex)
 {
 	return make("i:{%.*s}:%.*s", org, hash_hex);

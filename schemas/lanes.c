@@ -41,6 +41,33 @@ enum topic lane_topic_llm(enum lane lane)
 	return (enum topic)(TOPIC_LLM_INTERACTIVE + (int)lane);
 }
 
+static const struct {
+	enum topic topic;
+	int64_t ms;
+} tiers[] = {
+    {TOPIC_LATER_1M, 60 * 1000LL},
+    {TOPIC_LATER_5M, 5 * 60 * 1000LL},
+    {TOPIC_LATER_1H, 3600 * 1000LL},
+};
+
+int64_t tier_ms(enum topic topic)
+{
+	for (size_t i = 0; i < countof(tiers); i++)
+		if (tiers[i].topic == topic)
+			return tiers[i].ms;
+	return 0;
+}
+
+enum topic tier_for(int64_t wait_ms)
+{
+	enum topic found = tiers[0].topic;
+
+	for (size_t i = 0; i < countof(tiers); i++)
+		if (tiers[i].ms <= wait_ms)
+			found = tiers[i].topic;
+	return found;
+}
+
 uint64_t lane_hash(struct str bytes)
 {
 	uint64_t hash = UINT64_C(14695981039346656037);

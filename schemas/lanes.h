@@ -31,6 +31,12 @@ enum lane_find lane_find(struct str name, enum lane *ret_lane);
 /* The topic of a lane for llm work. */
 enum topic lane_topic_llm(enum lane lane);
 
+/* How long the tier @topic (of kind LATER) holds a record at most; then the record goes on to a tier again or to its lane. All
+ * records of a tier leave it in the order in which they came. */
+int64_t tier_ms(enum topic topic);
+/* The tier for a wait: the longest that is not longer, else the shortest. */
+enum topic tier_for(int64_t wait_ms);
+
 /* Shuffle sharding: the partition of a lane that @org's @pick-th choice falls on (0 <= pick < the organisation's number of
  * partitions): one organisation's flood fills few partitions, and two organisations rarely share all of theirs. */
 int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions);

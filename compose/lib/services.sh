@@ -4,6 +4,7 @@
 # program | its folder | how many processes | first admin port, from the base | its section | arguments
 SERVICES='
 sluice-archive | consumers/archive | 1 | 70 | archive |
+sluice-scheduler | scheduler | 1 | 75 | scheduler |
 sluice-pool    | consumers/pool    | 1 | 50 | pool    | --pool llm
 sluice-front   | producer          | 1 | 40 | front   |
 sluice-push    | consumers/push    | 1 | 60 | push    |

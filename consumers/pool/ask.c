@@ -2,6 +2,7 @@
  * a wait without a slot, or the job has failed. */
 #include <string.h>
 
+#include "consumers/pool/retry.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -161,11 +162,13 @@ static void on_backoff(struct timer *t)
 		       container_of(t, struct work, timer));
 }
 
-static void back_off(struct work *w, uint64_t us, const char *why)
+void work_back_off(struct work *w, uint64_t us, const char *why)
 {
 	pool_drop_slot(w->pool, w);
 	if (sm_state(&w->sm) == WORK_CLAIMING || sm_state(&w->sm) == WORK_HELD)
 		return; /* the claim is being made again: it goes on from there */
+	if (retry_defer(w, us))
+		return;
 	sm_move(&w->sm, WORK_BACKOFF);
 	work_waits(w, why);
 	work_again(w, us, on_backoff);
@@ -208,6 +211,8 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 	}
 	if (retry == FAULT_WAIT)
 		w->tries--; /* a provider's 429 burns no try */
+	if (retry == FAULT_WAIT && w->call_count == WORK_CALLS_MAX)
+		retry_forget_oldest(w);
 	if (w->tries >= w->pool->options->max_tries || w->call_count == WORK_CALLS_MAX) {
 		fail(w, fault, message);
 		return;
@@ -228,8 +233,8 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 	if (!route_choose(&w->route, 0, loop_now_us(w->pool->loop), &index, &wait_us) && !wait_us)
 		fail(w, fault, message); /* every account that could serve it is out */
 	else
-		back_off(w, back_off_us(w, retry_after_ms),
-			 retry == FAULT_WAIT ? "limit" : "retry");
+		work_back_off(w, back_off_us(w, retry_after_ms),
+			      retry == FAULT_WAIT ? "limit" : "retry");
 }
 
 static void on_end(void *ctx)
@@ -357,7 +362,7 @@ void work_run(struct work *w)
 	}
 	if (wait_us) {
 		w->tried = 0;
-		back_off(w, wait_us, "breaker");
+		work_back_off(w, wait_us, "breaker");
 	} else {
 		fail(w, why[0] ? FAULT_PROVIDER_BAD_REQUEST : FAULT_NO_TARGET, str_of(why));
 	}

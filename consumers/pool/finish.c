@@ -1,8 +1,10 @@
 /* The order that makes redelivery safe: all text in Redis → `finishing` with the whole result, one winner → result record acknowledged by
- * Kafka → conversation appended, once, by turn → state terminal and its event → the lane's record is marked. */
+ * Kafka (before it the dead letter, where the job used up its tries) → conversation appended, once, by turn → state terminal and its
+ * event → the lane's record is marked. */
 #include <stdio.h>
 #include <string.h>
 
+#include "consumers/pool/dead.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -214,6 +216,30 @@ static void on_published(void *ctx, enum lane_written written, int32_t partition
 	work_again(w, work_pause_us(w, AGAIN_FIRST_MS, AGAIN_MOST_MS), on_publish_timer);
 }
 
+static void on_dead(void *ctx, enum lane_written written, int32_t partition, int64_t offset)
+{
+	struct work *w = ctx;
+
+	(void)partition;
+	(void)offset;
+	w->publishing = false;
+	w->dead_written = written == LANE_WRITTEN || written == LANE_TOO_BIG;
+	if (sm_state(&w->sm) == WORK_OVER) {
+		work_over(w, false); /* it waited only for this */
+		return;
+	}
+	if (written == LANE_WRITTEN)
+		series_add(metric_one(w->pool->metric.dead, lane_name(w->lane->lane)), 1);
+	else
+		log_warn(&w->log, "dead letter is not written", F_INT("written", written));
+	if (sm_state(&w->sm) != WORK_PUBLISHING)
+		return;
+	if (w->dead_written)
+		publish(w);
+	else
+		work_again(w, work_pause_us(w, AGAIN_FIRST_MS, AGAIN_MOST_MS), on_publish_timer);
+}
+
 static void on_blob(void *ctx, enum blob_result result, const char *ref)
 {
 	struct work *w = ctx;
@@ -247,6 +273,11 @@ static void publish(struct work *w)
 		return;
 	}
 	must(codec_decode(&codec_result, &w->arena, w->result, false, &r, &error) == CODEC_OK);
+	if (!w->dead_written && dead_is(&r, w->pool->options->max_tries)) {
+		w->publishing = true;
+		dead_write(w, &r, on_dead);
+		return;
+	}
 	if (w->text_blob.len)
 		r.text_blob = w->text_blob;
 	else

@@ -1,6 +1,7 @@
 /* What a call needs: the job's body (or its blob) and the conversation before its turn. */
 #include <stdio.h>
 
+#include "consumers/pool/retry.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -23,7 +24,7 @@ static void loaded(struct work *w)
 		return;
 	}
 	w->routes = routes_ref(w->pool->routes);
-	pool_want_slot(w->pool, w);
+	retry_wait_due(w);
 }
 
 static void broken(struct work *w, const char *why)
@@ -56,6 +57,7 @@ static void on_body(struct work *w, struct str body)
 		return;
 	}
 	if (w->job.blob.len && !w->job.kind.len) {
+		w->blob = w->job.blob;
 		w->blob_request =
 		    blob_get(w->pool->blob, arena_dup(&w->arena, w->job.blob.ptr, w->job.blob.len),
 			     RECORD_MAX_BYTES, on_blob, w);
@@ -182,7 +184,7 @@ void load_begin(struct work *w)
 {
 	sm_move(&w->sm, WORK_LOADING);
 	if (w->loaded) {
-		pool_want_slot(w->pool, w);
+		retry_wait_due(w);
 		return;
 	}
 	json_object_put(w->messages);

@@ -52,10 +52,11 @@ void past_calls(struct work *w, struct str calls, int64_t bytes)
 	    !json_object_is_type(list, json_type_array))
 		return;
 	count = json_object_array_length(list);
-	for (size_t i = 0; i < count && w->call_count < WORK_CALLS_MAX; i++)
-		w->calls[w->call_count++] = read_call(w, json_object_array_get_idx(list, i));
-	if (!w->call_count)
+	if (count <= w->call_count)
 		return;
+	/* what the record brought (retry.h) is the beginning of this list, and more complete */
+	for (size_t i = w->call_count; i < count && i < WORK_CALLS_MAX; i++)
+		w->calls[w->call_count++] = read_call(w, json_object_array_get_idx(list, i));
 	last = &w->calls[w->call_count - 1];
 	if (last->ended_ms)
 		return;

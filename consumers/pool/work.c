@@ -1,4 +1,5 @@
 #include "consumers/pool/work.h"
+#include "consumers/pool/retry.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,14 +22,14 @@ static const struct sm_state states[WORK_STATES] = {
     [WORK_TURN] = {"turn", SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_CLAIMING] = {"claiming", SM(WORK_CLAIMING) | SM(WORK_HELD) | SM(WORK_LOADING) |
 				       SM(WORK_SLOT) | SM(WORK_CALLING) | SM(WORK_WRITING) |
-				       SM(WORK_PUBLISHING) | SM(WORK_OVER)},
+				       SM(WORK_PUBLISHING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_HELD] = {"held", SM(WORK_CLAIMING) | SM(WORK_OVER)},
-    [WORK_LOADING] = {"loading",
-		      SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_LOADING] = {"loading", SM(WORK_SLOT) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
+				     SM(WORK_CLAIMING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_SLOT] = {"slot", SM(WORK_CALLING) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
-			       SM(WORK_CLAIMING) | SM(WORK_OVER)},
+			       SM(WORK_CLAIMING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_CALLING] = {"calling", SM(WORK_SLOT) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
-				     SM(WORK_CLAIMING) | SM(WORK_OVER)},
+				     SM(WORK_CLAIMING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_BACKOFF] = {"backoff",
 		      SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_WRITING] = {"writing", SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
@@ -37,6 +38,7 @@ static const struct sm_state states[WORK_STATES] = {
     [WORK_PUBLISHING] = {"publishing", SM(WORK_CONVERSING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_CONVERSING] = {"conversing", SM(WORK_ENDING) | SM(WORK_OVER)},
     [WORK_ENDING] = {"ending", SM(WORK_OVER)},
+    [WORK_DEFERRING] = {"deferring", SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_OVER] = {"over", 0},
 };
 
@@ -178,6 +180,8 @@ static void go_on(struct work *w)
 		sm_move(&w->sm, WORK_CALLING);
 		ask_say_call(w);
 		scribe_adopt(&w->scribe, w->attempt);
+	} else if (resume == WORK_DEFERRING) {
+		retry_go_on(w);
 	} else if (w->status) {
 		scribe_adopt(&w->scribe, w->attempt);
 		finish_write(w);
@@ -201,8 +205,7 @@ static void granted(struct work *w, const struct claim *claim)
 		return;
 	}
 	scribe_begin(&w->scribe, w->attempt);
-	if (!w->call_count)
-		past_calls(w, claim->calls, claim->bytes);
+	past_calls(w, claim->calls, claim->bytes);
 	if (claim->cancel && !w->end_as)
 		w->end_as = FAULT_CANCELLED;
 	if (w->end_as)
@@ -211,7 +214,7 @@ static void granted(struct work *w, const struct claim *claim)
 	else if (claim->died && w->tries >= w->pool->options->max_tries)
 		finish_begin(w, "failed", FAULT_TRIES_EXHAUSTED,
 			     STR("workers ended again and again while they ran this job"));
-	else
+	else if (!retry_first_sight(w))
 		load_begin(w);
 }
 
@@ -370,6 +373,7 @@ void work_stop(struct work *w, enum fault as)
 	case WORK_PUBLISHING:
 	case WORK_CONVERSING:
 	case WORK_ENDING:
+	case WORK_DEFERRING: /* looks at end_as when the tier's word is here */
 	case WORK_OVER:
 	case WORK_STATES:
 		return;
@@ -449,7 +453,7 @@ void work_over(struct work *w, bool done)
 	give_back(w, done);
 	if (sm_state(&w->sm) != WORK_OVER)
 		sm_move(&w->sm, WORK_OVER);
-	if (w->publishing) {
+	if (w->publishing || w->tier_writing) {
 		stop_waiting(w);
 		lease_stop(w);
 		return; /* the last word on its result record comes back here */
@@ -491,6 +495,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *rec
 	memcpy(w->job_id, w->head.job.ptr, ID_LEN);
 	w->channel = key_channel(w->head.session.len ? w->head.session : w->head.job);
 	w->tries = w->head.tries;
+	retry_recall(w);
 	w->scribe.job = str_of(w->job_id);
 	w->scribe.channel = key_str(&w->channel);
 	w->scribe.fence = w->fence;

@@ -7,6 +7,8 @@
  *            HELD                      │    BACKOFF                 └─ CLAIMING: `finishing` is published again       │
  *                                      └── terminal, refused, stale ─────────────────────────────────────────────────┘
  *
+ * A wait of a minute and more is no wait of this pool: from CLAIMING, CALLING, SLOT or BACKOFF to DEFERRING (retry.h), and OVER.
+ *
  * A claim that is lost (Redis emptied, a lease that ran out) sends any claimed state back to CLAIMING; where it is won again, the
  * call that went on meanwhile is kept and its text is written anew under the new attempt. */
 #ifndef SLUICE_POOL_WORK_H
@@ -39,6 +41,7 @@ enum work_state {
 	WORK_PUBLISHING,
 	WORK_CONVERSING,
 	WORK_ENDING,
+	WORK_DEFERRING,
 	WORK_OVER,
 	WORK_STATES
 };
@@ -131,6 +134,14 @@ struct work {
 	uint64_t finished_ms;
 	struct str result; /* JSON without the text, in the arena */
 	struct str text_blob;
+	bool dead_written; /* its dead letter is acknowledged */
+
+	/* put off (retry.c) */
+	uint64_t due_wall_ms;
+	bool tier_writing;
+	bool
+	    tier_written; /* the tier has its record; what is left is the stored copy and the mark */
+	struct str blob;  /* reference of the whole record, where the lane holds only that */
 };
 
 /* A work for @record, which it owns from now on. It begins by itself. */
@@ -160,6 +171,8 @@ uint64_t work_pause_us(struct work *w, uint64_t first_ms,
 void work_over(struct work *w, bool done);
 /* It waits for something else than its turn among the lane's works: another may be taken in its place. */
 void work_park(struct work *w);
+/* Waits without a slot for @why (a word of the protocol), then wants one; the claim is kept, unless a tier takes it (retry.h). */
+void work_back_off(struct work *w, uint64_t us, const char *why);
 /* It waits for @why (a word of the protocol): told to its followers if it lasts. NULL: it goes on. */
 void work_waits(struct work *w, const char *why);
 /* load.c: body, blob, conversation; then pool_want_slot. */

@@ -123,7 +123,8 @@ TEST(what_is_wrong_is_named)
 	    {"{" GOOD "," M ",\"on_cut\":\"x\"}", FAULT_INVALID_REQUEST, "on_cut"},
 	    {"{" GOOD "," M ",\"metadata\":[]}", FAULT_INVALID_REQUEST, "metadata"},
 	    {"{" GOOD "," M ",\"webhook\":{}}", FAULT_NOT_SUPPORTED, "webhook"},
-	    {"{" GOOD "," M ",\"not_before\":\"x\"}", FAULT_NOT_SUPPORTED, "not_before"},
+	    {"{" GOOD "," M ",\"not_before\":\"x\"}", FAULT_INVALID_REQUEST, "not_before"},
+	    {"{" GOOD "," M ",\"not_before\":1}", FAULT_INVALID_REQUEST, "not_before"},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
