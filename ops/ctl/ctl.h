@@ -2,9 +2,13 @@
 #ifndef SLUICE_OPS_CTL_H
 #define SLUICE_OPS_CTL_H
 
+#include <stdbool.h>
+
 #include "lib/base/log.h"
 
 struct config;
+struct lane_options;
+struct lane_setting;
 
 /* What the command line said; NULL and 0 where it said nothing. */
 struct ctl {
@@ -19,7 +23,12 @@ struct ctl {
 	const char *lane;
 	const char *model;
 	const char *task;
-	const char *text;
+	const char *text; /* what to say; a job's id */
+	const char *fault;
+	const char *since; /* RFC 3339 */
+	long limit;
+	bool json;
+	bool all;
 };
 
 /* Each returns the exit code of the command. */
@@ -28,5 +37,13 @@ int ctl_kafka_wait(const struct ctl *ctl);
 int ctl_migrate(const struct ctl *ctl);
 int ctl_keys_add(const struct ctl *ctl);
 int ctl_chat(const struct ctl *ctl);
+int ctl_depth(const struct ctl *ctl);
+int ctl_dead_list(const struct ctl *ctl);
+int ctl_dead_show(const struct ctl *ctl);
+int ctl_dead_redrive(const struct ctl *ctl);
+int ctl_dead_drop(const struct ctl *ctl);
+
+/* How the configuration reaches Kafka; *@ret_settings is the caller's (mem_free) and outlives what is returned. */
+struct lane_options ctl_kafka(const struct ctl *ctl, struct lane_setting **ret_settings);
 
 #endif

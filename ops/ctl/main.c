@@ -19,6 +19,11 @@ static const struct word {
     {"migrate", NULL, true, ctl_migrate},
     {"keys", "add", true, ctl_keys_add},
     {"chat", NULL, false, ctl_chat},
+    {"depth", NULL, true, ctl_depth},
+    {"dead", "list", true, ctl_dead_list},
+    {"dead", "show", true, ctl_dead_show},
+    {"dead", "redrive", true, ctl_dead_redrive},
+    {"dead", "drop", true, ctl_dead_drop},
 };
 
 /* The command line, read. */
@@ -31,20 +36,33 @@ struct line {
 
 static void help(FILE *out)
 {
-	fputs("sluicectl: the operators' command of Sluice\n\n"
-	      "  sluicectl --config FILE topics apply [--replication N] [--timeout-ms N]\n"
-	      "      makes the topics that are missing\n"
-	      "  sluicectl --config FILE kafka wait [--timeout-ms N]\n"
-	      "      returns when the brokers answer\n"
-	      "  sluicectl --config FILE migrate\n"
-	      "      brings PostgreSQL's tables up to date\n"
-	      "  sluicectl --config FILE keys add --org NAME [--name N]\n"
-	      "      prints a new API key, once; the organisation is made where it is missing\n"
-	      "  sluicectl chat --front URL --key KEY [--lane L] [--task T | --model M] \"text\"\n"
-	      "      sends one job, prints its answer as it streams, then its times (SLUICE_FRONT, "
-	      "SLUICE_KEY)\n\n"
-	      "Status: 0 done, 1 failed, 2 wrong usage or configuration.\n",
-	      out);
+	fputs(
+	    "sluicectl: the operators' command of Sluice\n\n"
+	    "  sluicectl --config FILE topics apply [--replication N] [--timeout-ms N]\n"
+	    "      makes the topics that are missing\n"
+	    "  sluicectl --config FILE kafka wait [--timeout-ms N]\n"
+	    "      returns when the brokers answer\n"
+	    "  sluicectl --config FILE migrate\n"
+	    "      brings PostgreSQL's tables up to date\n"
+	    "  sluicectl --config FILE keys add --org NAME [--name N]\n"
+	    "      prints a new API key, once; the organisation is made where it is missing\n"
+	    "  sluicectl --config FILE depth [--json]\n"
+	    "      what the readers of each topic have not completed, and how old the oldest is\n"
+	    "  sluicectl --config FILE dead list [--org O] [--fault F] [--since TIME] [--limit N] "
+	    "[--all]\n"
+	    "      jobs that used up their tries, newest first; --all: also those that were dealt "
+	    "with\n"
+	    "  sluicectl --config FILE dead show JOB\n"
+	    "      its whole history\n"
+	    "  sluicectl --config FILE dead redrive|drop JOB | --org O, --fault F, --since TIME, "
+	    "--limit N\n"
+	    "      submits them again as new jobs (metadata.redrive_of names the old one), or "
+	    "puts them away\n"
+	    "  sluicectl chat --front URL --key KEY [--lane L] [--task T | --model M] \"text\"\n"
+	    "      sends one job, prints its answer as it streams, then its times (SLUICE_FRONT, "
+	    "SLUICE_KEY)\n\n"
+	    "Status: 0 done, 1 failed, 2 wrong usage or configuration.\n",
+	    out);
 }
 
 static int usage(const char *what, const char *value)
@@ -73,7 +91,8 @@ static int read_option(const char *name, const char *value, struct line *l)
 	} texts[] = {
 	    {"--config", &l->config},	{"--org", &l->ctl.org},	  {"--name", &l->ctl.name},
 	    {"--front", &l->ctl.front}, {"--key", &l->ctl.key},	  {"--lane", &l->ctl.lane},
-	    {"--model", &l->ctl.model}, {"--task", &l->ctl.task},
+	    {"--model", &l->ctl.model}, {"--task", &l->ctl.task}, {"--fault", &l->ctl.fault},
+	    {"--since", &l->ctl.since},
 	};
 
 	for (size_t i = 0; i < countof(texts); i++) {
@@ -86,7 +105,20 @@ static int read_option(const char *name, const char *value, struct line *l)
 		return read_number(name, value, 9, &l->ctl.replication);
 	if (strcmp(name, "--timeout-ms") == 0)
 		return read_number(name, value, 3600000, &l->ctl.timeout_ms);
+	if (strcmp(name, "--limit") == 0)
+		return read_number(name, value, 1000000, &l->ctl.limit);
 	return usage("unknown option", name);
+}
+
+static bool read_flag(const char *name, struct line *l)
+{
+	if (strcmp(name, "--json") == 0)
+		l->ctl.json = true;
+	else if (strcmp(name, "--all") == 0)
+		l->ctl.all = true;
+	else
+		return false;
+	return true;
 }
 
 /* 0, or the exit code; -1 for help. */
@@ -104,6 +136,8 @@ static int read_line(int argc, char **argv, struct line *l)
 				l->words[l->count++] = argv[i];
 			break;
 		}
+		if (read_flag(argv[i], l))
+			continue;
 		if (strncmp(argv[i], "--", 2) == 0) {
 			r = read_option(argv[i], argv[i + 1], l);
 			i++;
@@ -128,6 +162,25 @@ static const struct word *word_find(const char *first, const char *second)
 	return NULL;
 }
 
+/* Which letters: one by its id, or those that a filter names; never all by a slip. */
+static int check_dead(const struct word *word, struct line *l)
+{
+	struct ctl *ctl = &l->ctl;
+	bool filtered = ctl->org || ctl->fault || ctl->since || ctl->limit;
+
+	if (l->count > 3)
+		return usage("too much", l->words[3]);
+	if (l->count == 3)
+		ctl->text = l->words[2];
+	if (word->run == ctl_dead_list)
+		return ctl->text ? usage("too much", ctl->text) : 0;
+	if (word->run == ctl_dead_show)
+		return ctl->text ? 0 : usage("dead show needs a job's id", NULL);
+	if (!ctl->text && !filtered)
+		return usage("a job's id is needed, or a filter", NULL);
+	return 0;
+}
+
 static int check(const struct word *word, struct line *l)
 {
 	struct ctl *ctl = &l->ctl;
@@ -135,6 +188,8 @@ static int check(const struct word *word, struct line *l)
 
 	if (word->run == ctl_keys_add && (!ctl->org || !ctl->org[0]))
 		return usage("keys add needs --org NAME", NULL);
+	if (strcmp(word->first, "dead") == 0)
+		return check_dead(word, l);
 	if (word->run != ctl_chat)
 		return at < l->count ? usage("too much", l->words[at]) : 0;
 	if (!ctl->front)

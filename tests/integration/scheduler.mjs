@@ -1,0 +1,205 @@
+// Jobs that are due later, and what is deleted: tiers, not_before, kills in between, trimming, dead letters. The waits that go through
+// a tier are shrunk from a minute to two seconds for this file.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { readlinkSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { promisify } from 'node:util'
+import { answer } from '../support/answer.mjs'
+import { Api, chat } from '../support/api.mjs'
+import { Stack } from '../support/stack.mjs'
+import { pass, run, test, until } from '../support/test.mjs'
+
+const exec = promisify(execFile)
+const stack = await Stack.open()
+const api = new Api(stack)
+const POOL = 'sluice-pool-1'
+const SCHEDULER = 'sluice-scheduler-1'
+const soon = (ms) => new Date(Date.now() + ms).toISOString()
+
+async function before() {
+	const file = `${stack.dir}/scheduler-test.yaml`
+	writeFileSync(
+		file,
+		'pool:\n  defer_ms: 2000\n  max_tries: 2\n  backoff_ms: 10\n' +
+			'scheduler:\n  tick_ms: 200\n  trim_ms: 500\n  sweep_ms: 500\n',
+	)
+	await stack.command('up', '--config', file, '--newer')
+	await stack.refresh()
+}
+
+async function after() {
+	await stack.command('up', '--config', '', '--newer')
+}
+
+/** sluicectl with the stack's configuration: {code, out, err}. */
+async function ctl(...words) {
+	const program = `${dirname(readlinkSync(`/proc/${stack.pid('sluice-front-1')}/exe`))}/sluicectl`
+	const args = ['--config', `${stack.dir}/sluice.yaml`, ...words]
+	try {
+		const { stdout, stderr } = await exec(program, args, { maxBuffer: 1 << 24 })
+		return { code: 0, out: stdout, err: stderr }
+	} catch (e) {
+		return { code: e.code, out: e.stdout, err: e.stderr }
+	}
+}
+
+/** sluicectl depth --json, as rows. */
+async function depth() {
+	const { code, out, err } = await ctl('depth', '--json')
+	assert.equal(code, 0, err)
+	return out
+		.trim()
+		.split('\n')
+		.map((line) => JSON.parse(line))
+}
+
+/** A job that is refused with a Retry-After; what it was asked for can be counted. */
+const limited = (text, retry_ms) => chat(text, `status=429 retry=${retry_ms}`, { model: 'claude-opus-4-5' })
+
+test('a job that is not to start before a time starts then, through a tier', async () => {
+	const deferred = await stack.metric(POOL, 'sluice_pool_jobs_deferred_total')
+	const at = soon(4000)
+	const job = chat('later', undefined, { not_before: at })
+	const { id } = await api.accepted(job)
+	const j = await api.ended(id)
+	assert.equal(j.status, 'succeeded', JSON.stringify(j.fault))
+	assert.ok(j.picked_up_at >= at, `${j.picked_up_at} is before ${at}`)
+	assert.ok(Date.parse(j.picked_up_at) - Date.parse(at) < 3000, `${j.picked_up_at} is long after ${at}`)
+	assert.equal(j.result.text, answer(job.model, job.messages[0].content, 20))
+	assert.ok((await stack.metric(POOL, 'sluice_pool_jobs_deferred_total')) > deferred)
+	assert.equal((await api.recorded([id])).get(id).length, 1)
+})
+
+test('a short wait stays in the pool', async () => {
+	const deferred = await stack.metric(POOL, 'sluice_pool_jobs_deferred_total')
+	const at = soon(1000)
+	const { id } = await api.accepted(chat('soon', undefined, { not_before: at }))
+	const j = await api.ended(id)
+	assert.equal(j.status, 'succeeded')
+	assert.ok(j.picked_up_at >= at)
+	assert.equal(await stack.metric(POOL, 'sluice_pool_jobs_deferred_total'), deferred)
+})
+
+test('a job that waits in a tier survives the death of scheduler and pool, and runs once', async () => {
+	const jobs = []
+	const begun = (await stack.calls()).models['gpt-4.1']?.begun ?? 0
+	const at = soon(7000)
+	for (let i = 0; i < 20; i++) jobs.push((await api.accepted(chat(`killed ${i}`, undefined, { model: 'gpt-4.1', not_before: at }))).id)
+	await until('they are in a tier', async () => (await depth()).filter((r) => r.topic.includes('later')).reduce((n, r) => n + r.depth, 0) >= 20)
+	await stack.kill(SCHEDULER)
+	await stack.kill(POOL)
+	await stack.up()
+	const ended = await Promise.all(jobs.map((id) => api.ended(id, 60000)))
+	for (const j of ended) {
+		assert.equal(j.status, 'succeeded', JSON.stringify(j.fault))
+		assert.ok(j.picked_up_at >= at)
+	}
+	const rows = await api.recorded(jobs)
+	for (const id of jobs) assert.equal(rows.get(id).length, 1)
+	assert.equal((await stack.calls()).models['gpt-4.1'].begun - begun, 20)
+}, { limit_ms: 90000 })
+
+test('a provider that says to come back much later is asked again through the tier', async () => {
+	const job = limited('come back', 3000)
+	const { id } = await api.accepted({ ...job, limits: { queue_ms: 9000, run_ms: 9000 } })
+	const deferred = await stack.metric(POOL, 'sluice_pool_jobs_deferred_total')
+	await until('it was put off twice', async () => (await stack.metric(POOL, 'sluice_pool_jobs_deferred_total')) >= deferred + 2)
+	const j = await api.ended(id, 40000)
+	assert.equal(j.status, 'expired')
+	assert.ok(j.calls.length >= 2, `${j.calls.length} calls in the ledger`)
+	for (const c of j.calls) assert.equal(c.fault, 'provider_rate_limited')
+	assert.equal((await api.recorded([id])).get(id).length, 1)
+}, { limit_ms: 60000 })
+
+test('a job in a tier is cancelled when the client says so, not when it is due', async () => {
+	const { id } = await api.accepted(chat('never', undefined, { not_before: soon(3600_000) }))
+	await until('it is in a tier', async () => (await stack.redis_cli('HGET', `j:{${id}}`, 'copy')) === '1')
+	assert.equal((await api.cancel(id)).status, 202)
+	const j = await api.ended(id, 15000)
+	assert.equal(j.status, 'cancelled')
+})
+
+test('what everybody has read is deleted, and nothing else', async () => {
+	const waiting = await api.accepted(chat('waits', undefined, { lane: 'background', not_before: soon(20000) }))
+	for (let i = 0; i < 10; i++) await api.ended((await api.accepted(chat(`read ${i}`, undefined, { lane: 'background' }))).id)
+	await until('lanes begin where their readers stand', async () => {
+		const rows = (await depth()).filter((r) => r.topic.includes('background') || r.topic.includes('results'))
+		return rows.length && rows.every((r) => r.base < 0 || r.low === r.base)
+	})
+	const rows = await depth()
+	for (const r of rows) assert.ok(r.base < 0 || r.low <= r.base, JSON.stringify(r))
+	const tier = rows.filter((r) => r.topic.includes('later'))
+	assert.ok(tier.reduce((n, r) => n + r.depth, 0) >= 1, 'the tier still has the job that waits')
+	assert.equal((await api.ended(waiting.id, 40000)).status, 'succeeded')
+}, { limit_ms: 80000 })
+
+/** What `dead list` prints, as rows of words. */
+async function letters(...filters) {
+	const { code, out, err } = await ctl('dead', 'list', ...filters)
+	assert.equal(code, 0, err)
+	return out
+		.split('\n')
+		.filter((line) => line)
+		.map((line) => line.split(' '))
+}
+
+test('a job that used up its tries leaves its whole history, and no other job does', async () => {
+	const since = soon(0)
+	const bad = await api.accepted(chat('dies', 'status=503', { model: 'claude-opus-4-5', metadata: { essay: '7' } }))
+	const refused = await api.accepted(chat('refused', 'status=400', { model: 'gpt-4o' }))
+	const good = await api.accepted(chat('lives', undefined, { model: 'gpt-4o' }))
+	assert.equal((await api.ended(bad.id)).status, 'failed')
+	assert.equal((await api.ended(refused.id)).status, 'failed')
+	assert.equal((await api.ended(good.id)).status, 'succeeded')
+	const rows = await letters('--since', since)
+	assert.deepEqual(
+		rows.map((r) => r[1]),
+		[bad.id],
+	)
+	assert.deepEqual(rows[0].slice(3), ['interactive', 'provider_overloaded', 'tries=2', 'dead'])
+	assert.deepEqual(await letters('--since', since, '--fault', 'expired'), [])
+	assert.deepEqual(await letters('--since', since, '--org', 'org_00000000000000000000000000'), [])
+	const shown = JSON.parse((await ctl('dead', 'show', bad.id)).out)
+	assert.equal(shown.calls.length, 2)
+	for (const c of shown.calls) assert.equal(c.fault, 'provider_overloaded')
+	assert.equal(shown.topic, bad.log.topic)
+	assert.equal(shown.partition, bad.log.partition)
+	assert.equal(shown.offset, bad.log.offset)
+	assert.equal(shown.record.id, bad.id)
+	assert.deepEqual(shown.record.metadata, { essay: '7' })
+})
+
+test('a dead job is submitted again as a new one that names the old, or is put away', async () => {
+	const since = soon(0)
+	const one = await api.accepted(chat('again', 'status=503', { model: 'claude-opus-4-5', metadata: { essay: '8' } }))
+	const two = await api.accepted(chat('away', 'status=503', { model: 'claude-opus-4-5' }))
+	await api.ended(one.id)
+	await api.ended(two.id)
+	assert.equal((await letters('--since', since)).length, 2)
+	const { out, code, err } = await ctl('dead', 'redrive', one.id)
+	assert.equal(code, 0, err)
+	const [old, fresh] = out.trim().split(' ')
+	assert.equal(old, one.id)
+	assert.notEqual(fresh, one.id)
+	const j = await api.ended(fresh)
+	assert.deepEqual(j.metadata, { essay: '8', redrive_of: one.id })
+	assert.equal(j.calls.length, 2)
+	assert.equal((await api.get(one.id)).json.status, 'failed')
+	assert.equal((await ctl('dead', 'drop', two.id)).code, 0)
+	const left = await letters('--since', since)
+	assert.deepEqual(
+		left.map((r) => r[1]),
+		[fresh],
+	)
+	const all = new Map((await letters('--since', since, '--all')).map((r) => [r[1], r.at(-1)]))
+	assert.equal(all.get(one.id), 'redriven')
+	assert.equal(all.get(two.id), 'dropped')
+	assert.equal((await ctl('dead', 'drop', '--since', since)).code, 0)
+	assert.deepEqual(await letters('--since', since), [])
+	assert.equal((await ctl('dead', 'redrive', 'job_00000000000000000000000000')).code, 1)
+	assert.equal((await ctl('dead', 'drop')).code, 2)
+})
+
+await run(import.meta.url, { before, after })
