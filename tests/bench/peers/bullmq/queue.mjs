@@ -4,7 +4,7 @@
 //
 // This process adds COUNT jobs, BATCH at a time (1: `add`, 64 of them on their way; else `addBulk`); a second one works
 // them off, SLOTS at once, doing nothing, and returns a result that Redis keeps. Prints "COUNT ms cpu_ms": from the first
-// job added until the last is completed; the processor time of both processes meanwhile.
+// job added until the last is completed; the processor time of both processes meanwhile. WARM jobs before do not count.
 import { fork } from 'node:child_process';
 import { Queue, Worker } from 'bullmq';
 
@@ -13,13 +13,16 @@ const connection = { host, port: Number(port), maxRetriesPerRequest: null };
 const total = Number(count);
 const name = process.env.BENCH_QUEUE ?? `bench-${process.pid}`;
 const IN_FLIGHT = 64;
+const WARM = 2000;
 
 async function work() {
 	let done = 0;
 	let before = process.cpuUsage();
 	const worker = new Worker(name, async () => ({ text: 'done' }), { connection, concurrency: Number(slots) });
 	worker.on('completed', () => {
-		if (++done === total) process.send({ cpu: process.cpuUsage(before) });
+		done++;
+		if (done === WARM) process.send('warm');
+		if (done === WARM + total) process.send({ cpu: process.cpuUsage(before) });
 	});
 	await worker.waitUntilReady();
 	process.on('message', (m) => {
@@ -32,18 +35,18 @@ async function work() {
 const message = (e, kind) => new Promise((resolve) => e.once(kind, resolve));
 const data = (i) => ({ lane: 'background', model: 'sleep-0ms', messages: [{ role: 'user', content: `mark-${i};` }] });
 
-async function add(queue) {
+async function add(queue, jobs_wanted) {
 	const size = Number(batch);
 	let next = 0;
 	const one = async () => {
-		while (next < total) {
+		while (next < jobs_wanted) {
 			const from = next;
 			next += size;
 			if (size === 1) {
 				await queue.add('job', data(from));
 			} else {
 				const jobs = [];
-				for (let i = from; i < Math.min(from + size, total); i++) jobs.push({ name: 'job', data: data(i) });
+				for (let i = from; i < Math.min(from + size, jobs_wanted); i++) jobs.push({ name: 'job', data: data(i) });
 				await queue.addBulk(jobs);
 			}
 		}
@@ -56,11 +59,14 @@ async function lead() {
 	const queue = new Queue(name, { connection });
 	await message(child, 'message');
 	await queue.waitUntilReady();
+	const warm = message(child, 'message');
+	await add(queue, WARM);
+	await warm;
 	child.send('begin');
 	const before = process.cpuUsage();
 	const began = performance.now();
 	const ended = message(child, 'message');
-	await add(queue);
+	await add(queue, total);
 	const theirs = (await ended).cpu;
 	const ms = performance.now() - began;
 	const ours = process.cpuUsage(before);
