@@ -66,6 +66,7 @@ struct seat {
 	struct member *owner;
 	struct member *target;
 	bool revoking;
+	unsigned round; /* rises with each assignment */
 	int64_t base;
 	struct buf text;
 };
@@ -283,9 +284,11 @@ static void dirty(struct part *p)
 
 /* ── assignment ── */
 
+/* What a reader is told; void where the seat was given anew meanwhile. */
 struct order {
 	struct lane_reader *reader;
 	struct seat *seat;
+	unsigned round;
 };
 
 static void on_assign(void *ctx)
@@ -295,7 +298,8 @@ static void on_assign(void *ctx)
 	struct part *p;
 	size_t lane = 0;
 
-	if (r->closed || !o->seat->owner || o->seat->owner->reader != r || part_find(r, o->seat))
+	if (r->closed || o->round != o->seat->round || !o->seat->owner ||
+	    o->seat->owner->reader != r || part_find(r, o->seat))
 		return;
 	r->assigned = true;
 	while (strcmp(r->topics[lane], o->seat->topic) != 0)
@@ -321,6 +325,7 @@ static void assign(struct seat *s)
 	s->revoking = false;
 	o->reader = s->owner->reader;
 	o->seat = s;
+	o->round = ++s->round;
 	world_tell("group", "%s/%d to %s", s->topic, (int)s->number, s->owner->instance);
 	if (o->reader)
 		world_in(world_delay_us(), o->reader->loop, on_assign, o);
@@ -330,7 +335,8 @@ static void on_given_back(void *ctx)
 {
 	struct order *o = ctx;
 
-	if (o->seat->owner && o->seat->owner->reader == o->reader && o->seat->revoking) {
+	if (o->round == o->seat->round && o->seat->owner && o->seat->owner->reader == o->reader &&
+	    o->seat->revoking) {
 		o->seat->owner = NULL;
 		settle();
 	}
@@ -342,7 +348,7 @@ static void on_revoke(void *ctx)
 	struct part *p = part_find(o->reader, o->seat);
 	size_t lane;
 
-	if (o->reader->closed)
+	if (o->reader->closed || o->round != o->seat->round)
 		return;
 	if (p) {
 		lane = p->lane;
@@ -370,6 +376,7 @@ static void settle(void)
 			o = mem_new(struct order);
 			o->reader = s->owner->reader;
 			o->seat = s;
+			o->round = s->round;
 			world_in(world_delay_us(), o->reader->loop, on_revoke, o);
 		}
 	}
