@@ -29,6 +29,35 @@ static const struct ask_field from_openai[] = {
     {NULL, NULL},
 };
 
+/* From which version on a family takes temperature, top_p and top_k at their defaults alone. */
+static const struct {
+	const char *family;
+	int since; /* ask_version */
+} no_sampling[] = {
+    {"opus-", 407}, {"sonnet-", 500}, {"haiku-", 500}, {"fable", 0}, {"mythos", 0},
+};
+
+/* What was asked in other words than the vendor's must be what the model takes: another target is asked rather than the
+ * provider, whose refusal would end the job. What was asked in his own words is his to judge. */
+static enum provider_built check_mapped(const struct ask *ask, struct json_object *body,
+					char ret_why[static 128])
+{
+	static const char *const fields[] = {"temperature", "top_p"};
+
+	if (json_double(body, "temperature", 0) > 1) {
+		snprintf(ret_why, 128, "temperature above 1 has no counterpart at this provider");
+		return PROVIDER_CANNOT;
+	}
+	for (size_t i = 0; i < countof(no_sampling); i++) {
+		if (ask_version(ask->model, no_sampling[i].family) < no_sampling[i].since)
+			continue;
+		for (size_t f = 0; f < countof(fields); f++)
+			if (json_double(body, fields[f], 1) != 1)
+				return ask_refused(fields[f], ask, ret_why);
+	}
+	return PROVIDER_BUILT;
+}
+
 /* System and developer messages go into the system prompt; text of users and assistants stays. */
 static enum provider_built map_messages(struct json_object *from, struct json_object *to,
 					struct buf *system, char ret_why[static 128])
@@ -125,6 +154,8 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 			r = map_openai(ask, body, ret_why);
 		else
 			from_native(ask, body);
+		if (!r)
+			r = check_mapped(ask, body, ret_why);
 	}
 	if (r)
 		return r;

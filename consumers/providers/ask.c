@@ -74,6 +74,38 @@ struct json_object *ask_copy(const struct ask *ask)
 	return copy;
 }
 
+/* A number of one or two digits at @text; what is longer is a date, or a size. */
+static int small_number(const char *text, const char **ret_end)
+{
+	int value = 0, n = 0;
+
+	while (text[n] >= '0' && text[n] <= '9' && n < 3)
+		value = value * 10 + (text[n++] - '0');
+	*ret_end = text + n;
+	return n == 1 || n == 2 ? value : -1;
+}
+
+int ask_version(const char *model, const char *family)
+{
+	const char *at = strstr(model, family);
+	int major, minor = -1;
+
+	if (!at)
+		return -1;
+	major = small_number(at + strlen(family), &at);
+	if (major < 0)
+		return 0;
+	if (*at == '-' || *at == '.')
+		minor = small_number(at + 1, &at);
+	return major * 100 + (minor < 0 ? 0 : minor);
+}
+
+enum provider_built ask_refused(const char *field, const struct ask *ask, char ret_why[static 128])
+{
+	snprintf(ret_why, 128, "%s is not taken by %.60s", field, ask->model);
+	return PROVIDER_CANNOT;
+}
+
 void ask_write(struct provider_request *request, struct json_object *body)
 {
 	size_t len;

@@ -22,6 +22,11 @@ bool ask_text(struct json_object *content, struct buf *out);
 struct json_object *ask_messages(const struct ask *ask, struct json_object *messages);
 /* A deep copy of the body in the provider's own dialect, with the history in front of its messages. */
 struct json_object *ask_copy(const struct ask *ask);
+/* Which version of a family @model names: what follows the first @family in it, as major * 100 + minor ("opus-4-7" is 407,
+ * "gpt-5.4-mini" 504); dates are none. -1 where the family is not named, 0 where it is without a version. */
+int ask_version(const char *model, const char *family);
+/* Names the field that this model takes at its default alone. */
+enum provider_built ask_refused(const char *field, const struct ask *ask, char ret_why[static 128]);
 void ask_write(struct provider_request *request, struct json_object *body);
 void ask_add_field(struct provider_request *request, const char *name, struct str value);
 

@@ -24,6 +24,34 @@ static const struct ask_field from_anthropic[] = {
     {NULL, NULL},
 };
 
+/* Models that reason: o1, o3, o4 …, and gpt-5 and newer but for those called gpt-5-chat. They take temperature and top_p at
+ * their defaults alone. */
+static bool model_reasons(const char *model)
+{
+	if (model[0] == 'o' && model[1] >= '1' && model[1] <= '9')
+		return true;
+	return ask_version(model, "gpt-") >= 500 && !strstr(model, "gpt-5-chat");
+}
+
+/* What was asked in other words than the vendor's must be what the model takes: another target is asked rather than the
+ * provider, whose refusal would end the job. What was asked in his own words (max_tokens too) is his to judge. */
+static enum provider_built check_mapped(const struct ask *ask, struct json_object *body,
+					char ret_why[static 128])
+{
+	static const char *const fields[] = {"temperature", "top_p"};
+	struct json_object *stop = json_member(body, "stop");
+
+	for (size_t f = 0; f < countof(fields) && model_reasons(ask->model); f++)
+		if (json_double(body, fields[f], 1) != 1)
+			return ask_refused(fields[f], ask, ret_why);
+	if (json_object_is_type(stop, json_type_array) && json_object_array_length(stop) > 4) {
+		snprintf(ret_why, 128,
+			 "more than four stop_sequences have no counterpart at this provider");
+		return PROVIDER_CANNOT;
+	}
+	return PROVIDER_BUILT;
+}
+
 static struct json_object *message_new(struct str role, struct str content)
 {
 	struct json_object *message = json_object_new_object();
@@ -105,6 +133,8 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 			r = map_anthropic(ask, body, ret_why);
 		else
 			from_native(ask, body);
+		if (!r)
+			r = check_mapped(ask, body, ret_why);
 	}
 	if (r)
 		return r;

@@ -584,6 +584,22 @@ test('a provider’s refusal fails the job at once; its fault is named', async (
 	assert.equal(end.data.status, 'failed')
 })
 
+test('a temperature that the model does not take: the next target answers, or the fault names it; nobody is asked in vain', async () => {
+	const job = chat('hot', 'ttft=0 rate=0 tokens=10', { task: 'chat', model: undefined, temperature: 1.5 })
+	const warm = await api.ended((await api.accepted(job)).id)
+	assert.equal(warm.status, 'succeeded')
+	assert.equal(warm.target.account, 'openai-main')
+	assert.equal(warm.calls.length, 1)
+	assert.equal(warm.result.text, said(job, 10, warm.target.model))
+	const refused = await api.ended((await api.accepted(chat('hot', 'ttft=0', { model: 'claude-sonnet-5', temperature: 0.5 }))).id)
+	assert.equal(refused.status, 'failed')
+	assert.equal(refused.fault.name, 'provider_bad_request')
+	assert.match(refused.fault.message, /temperature/)
+	assert.equal(refused.calls.length, 0)
+	const standard = await api.ended((await api.accepted(chat('hot', 'ttft=0', { model: 'claude-sonnet-5', temperature: 1 }))).id)
+	assert.equal(standard.status, 'succeeded')
+})
+
 test('failover before the first token is invisible: the next target answers', async () => {
 	// the simulator fails by the prompt, whoever is asked: what differs is what the job's calls say
 	const job = chat('both fail', 'status=503', { task: 'feedback', model: undefined })

@@ -367,3 +367,98 @@ TEST(requests_are_written_in_the_providers_words)
 		json_object_put(want);
 	}
 }
+
+/* ── what a model refuses ── */
+
+/* "" where the request can be written, else why not. @temperature: native; @body: in the other vendor's dialect. */
+static const char *refusal(const char *provider, const char *model, double temperature,
+			   const char *dialect, const char *body)
+{
+	static char why[128];
+	struct json_object *tree = NULL;
+	struct json_error error;
+	struct provider_request request;
+	struct ask ask = {
+	    .dialect = dialect, .model = model, .key = "sk-x", .temperature = temperature};
+
+	why[0] = '\0';
+	ck_assert_int_eq(json_read(str_of(body), &tree, &error), JSON_OK);
+	if (strcmp(dialect, "native") == 0)
+		ask.messages = tree;
+	else
+		ask.request = tree;
+	enum provider_built r = provider_find(str_of(provider))->build(&ask, &request, why);
+
+	ck_assert_int_eq(r == PROVIDER_BUILT, why[0] == '\0');
+	provider_request_fini(&request);
+	json_object_put(tree);
+	return why;
+}
+
+static const struct {
+	const char *provider;
+	const char *model;
+	double temperature;
+	const char *why;
+} native_rows[] = {
+    {"anthropic", "claude-sonnet-4-5", 0.5, ""},
+    {"anthropic", "claude-opus-4-6", 0.5, ""},
+    {"anthropic", "claude-opus-4-20250514", 0.5, ""},
+    {"anthropic", "claude-3-5-sonnet-20241022", 0.5, ""},
+    {"anthropic", "claude-opus-4-7", 0.5, "temperature is not taken by claude-opus-4-7"},
+    {"anthropic", "claude-opus-4-7", 1, ""},
+    {"anthropic", "claude-opus-4-7", (double)NAN, ""},
+    {"anthropic", "claude-sonnet-5", 0, "temperature is not taken by claude-sonnet-5"},
+    {"anthropic", "claude-haiku-5-5", 0.5, "temperature is not taken by claude-haiku-5-5"},
+    {"anthropic", "claude-fable-5-1", 0.5, "temperature is not taken by claude-fable-5-1"},
+    {"anthropic", "claude-sonnet-4-5", 1.5,
+     "temperature above 1 has no counterpart at this provider"},
+    {"openai", "gpt-4o", 0.5, ""},
+    {"openai", "gpt-4.1-mini", 1.5, ""},
+    {"openai", "gpt-5-chat-latest", 0.5, ""},
+    {"openai", "llama-4-o3", 0.5, ""},
+    {"openai", "gpt-5.4-mini", 1, ""},
+    {"openai", "gpt-5.4-mini", 0.5, "temperature is not taken by gpt-5.4-mini"},
+    {"openai", "gpt-6-luna", 0.5, "temperature is not taken by gpt-6-luna"},
+    {"openai", "o3", 0.5, "temperature is not taken by o3"},
+};
+
+TEST(a_temperature_that_the_model_refuses_is_named_instead_of_sent)
+{
+	for (size_t i = 0; i < countof(native_rows); i++)
+		ck_assert_str_eq(refusal(native_rows[i].provider, native_rows[i].model,
+					 native_rows[i].temperature, "native",
+					 "[{\"role\":\"user\",\"content\":\"hi\"}]"),
+				 native_rows[i].why);
+}
+
+TEST(so_is_what_was_asked_in_another_vendors_words)
+{
+	ck_assert_str_eq(refusal("anthropic", "claude-opus-5", (double)NAN, "openai",
+				 "{\"messages\":[],\"top_p\":0.5}"),
+			 "top_p is not taken by claude-opus-5");
+	ck_assert_str_eq(refusal("openai", "o4-mini", (double)NAN, "anthropic",
+				 "{\"messages\":[],\"max_tokens\":9,\"temperature\":0.5}"),
+			 "temperature is not taken by o4-mini");
+	ck_assert_str_eq(
+	    refusal("openai", "gpt-4o", (double)NAN, "anthropic",
+		    "{\"messages\":[],\"stop_sequences\":[\"1\",\"2\",\"3\",\"4\",\"5\"]}"),
+	    "more than four stop_sequences have no counterpart at this provider");
+}
+
+TEST(the_vendors_own_words_are_left_for_the_vendor_to_judge)
+{
+	char why[128] = "";
+	struct json_object *made = built(
+	    "openai", "openai", "{\"messages\":[],\"max_tokens\":9,\"temperature\":0.5}", why);
+
+	ck_assert_int_eq(json_int(made, "max_tokens", 0), 9);
+	ck_assert_ptr_null(json_member(made, "max_completion_tokens"));
+	json_object_put(made);
+	ck_assert_str_eq(refusal("openai", "gpt-5", (double)NAN, "openai",
+				 "{\"messages\":[],\"max_tokens\":9,\"temperature\":0.5}"),
+			 "");
+	ck_assert_str_eq(refusal("anthropic", "claude-opus-5", (double)NAN, "anthropic",
+				 "{\"messages\":[],\"max_tokens\":9,\"temperature\":0.5}"),
+			 "");
+}
