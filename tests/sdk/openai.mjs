@@ -149,6 +149,38 @@ for (const side of sides) {
 	}, { limit_ms: 60000 })
 
 	if (!front) {
+		test('simulator: choices interleave, each an answer of its own', async () => {
+			const body = ask(`Many ${HOW}`, { n: 3 })
+			const want = [0, 1, 2].map((i) => answer(MODEL, `Many ${HOW}`, 30, i))
+			const whole = await sdk(side).chat.completions.create(body)
+			assert.deepEqual(whole.choices.map((c) => [c.index, c.message.content]), want.map((text, i) => [i, text]))
+			assert.equal(whole.usage.completion_tokens, 90)
+			assert.equal(new Set(want).size, 3)
+			const texts = ['', '', '']
+			const order = []
+			for await (const c of await sdk(side).chat.completions.create({ ...body, stream: true }))
+				for (const choice of c.choices) {
+					texts[choice.index] += choice.delta.content ?? ''
+					order.push(choice.index)
+				}
+			assert.deepEqual(texts, want)
+			assert.deepEqual(order.slice(0, 6), [0, 1, 2, 0, 1, 2])
+		})
+
+		test('simulator: every answer says what is left of the limits', async () => {
+			for (const content of ['Fine [sim ttft=0 rate=0 tokens=1]', 'Much [sim status=429]', 'Down [sim status=500]', 'Wrong [sim bogus=1]']) {
+				const r = await fetch(`${side.baseURL}/chat/completions`, {
+					method: 'POST',
+					headers: { authorization: 'Bearer sk-test' },
+					body: JSON.stringify(ask(content)),
+				})
+				await r.text()
+				for (const what of ['requests', 'tokens'])
+					for (const part of ['limit', 'remaining', 'reset']) assert.ok(r.headers.get(`x-ratelimit-${part}-${what}`), `${r.status} ${part} ${what}`)
+				assert.ok(/^req_[^,]*$/.test(r.headers.get('x-request-id')), r.headers.get('x-request-id'))
+			}
+		})
+
 		test('simulator: a 429 is a RateLimitError and is retried by the SDK', async () => {
 			const before = (await stack.calls()).failed
 			const e = await sdk(side, { maxRetries: 2 }).chat.completions.create(ask('Much [sim status=429]')).catch((e) => e)

@@ -29,6 +29,12 @@ uint32_t sim_answer_seed(struct str model, struct str last_user)
 	return h ? h : 1;
 }
 
+uint32_t sim_answer_choice(struct str model, struct str last_user, unsigned index)
+{
+	uint32_t h = sim_answer_seed(model, last_user) + index * UINT32_C(2654435769);
+	return h ? h : 1;
+}
+
 unsigned sim_answer_next(uint32_t *state)
 {
 	uint32_t x = *state;
@@ -44,9 +50,13 @@ struct str sim_answer_token(unsigned index)
 	return str_of(tokens[index]);
 }
 
-void sim_answer(struct str model, struct str last_user, uint64_t count, struct buf *out)
+void sim_answer_tokens(uint32_t state, uint64_t count, struct buf *out)
 {
-	uint32_t state = sim_answer_seed(model, last_user);
 	for (uint64_t i = 0; i < count; i++)
 		buf_add_str(out, sim_answer_token(sim_answer_next(&state)));
+}
+
+void sim_answer(struct str model, struct str last_user, uint64_t count, struct buf *out)
+{
+	sim_answer_tokens(sim_answer_seed(model, last_user), count, out);
 }

@@ -16,9 +16,12 @@
 /* The generator at its beginning, and its next token (an index below SIM_TOKENS). */
 uint32_t sim_answer_seed(struct str model, struct str last_user);
 unsigned sim_answer_next(uint32_t *state);
+/* The generator of OpenAI's choice @index; of choice 0 it is the one above. */
+uint32_t sim_answer_choice(struct str model, struct str last_user, unsigned index);
 /* A token's bytes. */
 struct str sim_answer_token(unsigned index);
-/* The first @tokens tokens of the answer, laid end to end behind what @out holds. */
+/* The first @tokens tokens from @state on, and of the answer, laid end to end behind what @out holds. */
+void sim_answer_tokens(uint32_t state, uint64_t tokens, struct buf *out);
 void sim_answer(struct str model, struct str last_user, uint64_t tokens, struct buf *out);
 
 #endif

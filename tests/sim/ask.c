@@ -1,5 +1,6 @@
 #include "tests/sim/ask.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
+#include "tests/sim/family.h"
 
 #define BAD "invalid_request_error"
 
@@ -289,12 +291,115 @@ static const char anthropic_fields[] =
     "top_k top_p tools tool_choice thinking output_config service_tier inference_geo container "
     "diagnostics speed mcp_servers context_management ";
 
-static enum sim_ask_result sampling_refused(struct reading *r, struct json_object *body)
+/* Some models, and the newest version of the interface, leave sampling to nobody. */
+static enum sim_ask_result check_sampling(struct reading *r, struct json_object *body,
+					  struct str version)
 {
 	static const char *const fields[] = {"temperature", "top_p", "top_k"};
-	for (size_t i = 0; i < countof(fields); i++)
-		if (json_member(body, fields[i]))
+	bool newest = str_is(version, "2026-10-21");
+	bool refused = sim_family_no_sampling(r->ask->model);
+	TRY(check_number(r, body, "temperature", 0, 1));
+	TRY(check_number(r, body, "top_p", 0, 1));
+	TRY(check_number(r, body, "top_k", 0, 1e9));
+	for (size_t i = 0; i < countof(fields); i++) {
+		struct json_object *value = json_member(body, fields[i]);
+		/* top_k has no default that could be named. */
+		bool standard = i < 2 && json_object_get_double(value) == 1;
+		if (value && newest)
 			return bad_field(r, fields[i], "not supported by this API version");
+		if (value && refused && !standard)
+			return bad_field(r, fields[i], "not supported by this model");
+	}
+	return SIM_ASK_OK;
+}
+
+static enum sim_ask_result check_thinking(struct reading *r, struct json_object *body)
+{
+	struct json_object *thinking = json_member(body, "thinking");
+	struct json_object *budget = json_member(thinking, "budget_tokens");
+	struct str type = json_str(thinking, "type");
+	TRY(check_type(r, body, "thinking", json_type_object));
+	if (!thinking || str_is(type, "adaptive") || str_is(type, "disabled"))
+		return SIM_ASK_OK;
+	if (!str_is(type, "enabled"))
+		return bad_field(r, "thinking.type",
+				 "Input should be 'enabled', 'adaptive' or 'disabled'");
+	if (!is(budget, json_type_int))
+		return bad_field(r, "thinking.enabled.budget_tokens",
+				 budget ? "Input should be a valid integer" : "Field required");
+	if (json_object_get_int64(budget) < 1024)
+		return bad_field(r, "thinking.enabled.budget_tokens",
+				 "Input should be greater than or equal to 1024");
+	if ((uint64_t)json_object_get_int64(budget) >= r->ask->max_tokens)
+		return sim_refuse(r->error, 400, BAD, NULL, NULL,
+				  "`max_tokens` must be greater than `thinking.budget_tokens`");
+	return SIM_ASK_OK;
+}
+
+/* ---- cache breakpoints ---- */
+
+struct marks {
+	unsigned count;
+	bool short_seen; /* one of 5m: none of 1h may follow */
+};
+
+static enum sim_ask_result check_mark(struct reading *r, struct json_object *holder,
+				      struct marks *m)
+{
+	struct json_object *mark = json_member(holder, "cache_control");
+	struct str ttl = json_str(mark, "ttl");
+	struct str type = json_str(holder, "type");
+	bool hour = str_is(ttl, "1h");
+	if (!mark)
+		return SIM_ASK_OK;
+	if (!str_is(json_str(mark, "type"), "ephemeral"))
+		return bad_field(r, "cache_control.type", "Input should be 'ephemeral'");
+	if (json_member(mark, "ttl") && !hour && !str_is(ttl, "5m"))
+		return bad_field(r, "cache_control.ttl", "Input should be '5m' or '1h'");
+	if (str_is(type, "thinking") || str_is(type, "redacted_thinking"))
+		return bad_field(r, "cache_control", "Extra inputs are not permitted");
+	if (hour && m->short_seen)
+		return bad_field(r, "cache_control.ttl",
+				 "a ttl='1h' block must not come after a ttl='5m' block");
+	m->short_seen = m->short_seen || !hour;
+	m->count++;
+	return SIM_ASK_OK;
+}
+
+static enum sim_ask_result check_marks_of(struct reading *r, struct json_object *list,
+					  struct marks *m)
+{
+	size_t count = is(list, json_type_array) ? json_object_array_length(list) : 0;
+	for (size_t i = 0; i < count; i++) {
+		struct json_object *item = json_object_array_get_idx(list, i);
+		struct json_object *inner = json_member(item, "content");
+		size_t blocks = is(inner, json_type_array) ? json_object_array_length(inner) : 0;
+		TRY(check_mark(r, item, m));
+		for (size_t j = 0; j < blocks; j++)
+			TRY(check_mark(r, json_object_array_get_idx(inner, j), m));
+	}
+	return SIM_ASK_OK;
+}
+
+/* Four at most, in the order of the prefix: tools, system, messages (and the blocks of results of tools inside them);
+ * one at the top counts. */
+static enum sim_ask_result check_marks(struct reading *r, struct json_object *body)
+{
+	struct json_object *messages = json_member(body, "messages");
+	struct marks m = {0, false};
+	struct marks top = {0, false};
+	TRY(check_marks_of(r, json_member(body, "tools"), &m));
+	TRY(check_marks_of(r, json_member(body, "system"), &m));
+	for (size_t i = 0; i < json_object_array_length(messages); i++) {
+		struct json_object *message = json_object_array_get_idx(messages, i);
+		TRY(check_marks_of(r, json_member(message, "content"), &m));
+	}
+	TRY(check_mark(r, body, &top));
+	if (m.count + top.count > 4)
+		return sim_refuse(r->error, 400, BAD, NULL, NULL,
+				  "A maximum of 4 blocks with cache_control may be provided. "
+				  "Found %u.",
+				  m.count + top.count);
 	return SIM_ASK_OK;
 }
 
@@ -313,20 +418,16 @@ static enum sim_ask_result read_system(struct reading *r, struct json_object *bo
 /* Newer models do not go on from an answer's beginning. */
 static enum sim_ask_result check_prefill(struct reading *r, struct json_object *body)
 {
-	static const char *const newer[] = {"opus-5",	"sonnet-5", "haiku-5",
-					    "fable",	"mythos",   "opus-4-6",
-					    "opus-4-7", "opus-4-8", "sonnet-4-6"};
 	struct json_object *messages = json_member(body, "messages");
 	size_t count = json_object_array_length(messages);
 	struct str role = json_str(json_object_array_get_idx(messages, count - 1), "role");
 	struct str first = json_str(json_object_array_get_idx(messages, 0), "role");
 	if (!str_is(first, "user"))
 		return bad_field(r, "messages", "first message must use the \"user\" role");
-	for (size_t i = 0; str_is(role, "assistant") && i < countof(newer); i++)
-		if (memmem(r->ask->model.ptr, r->ask->model.len, newer[i], strlen(newer[i])))
-			return sim_refuse(r->error, 400, BAD, NULL, NULL,
-					  "This model does not support assistant message prefill. "
-					  "The conversation must end with a user message.");
+	if (str_is(role, "assistant") && sim_family_no_prefill(r->ask->model))
+		return sim_refuse(r->error, 400, BAD, NULL, NULL,
+				  "This model does not support assistant message prefill. "
+				  "The conversation must end with a user message.");
 	return SIM_ASK_OK;
 }
 
@@ -344,15 +445,12 @@ static enum sim_ask_result anthropic_check(struct reading *r, struct json_object
 	TRY(check_prefill(r, body));
 	TRY(read_system(r, body));
 	TRY(read_tools(r, body));
-	if (str_is(version, "2026-10-21"))
-		TRY(sampling_refused(r, body));
-	TRY(check_number(r, body, "temperature", 0, 1));
-	TRY(check_number(r, body, "top_p", 0, 1));
-	TRY(check_number(r, body, "top_k", 0, 1e9));
+	TRY(check_marks(r, body));
+	TRY(check_sampling(r, body, version));
+	TRY(check_thinking(r, body));
 	TRY(check_type(r, body, "stop_sequences", json_type_array));
 	TRY(check_type(r, body, "metadata", json_type_object));
 	TRY(check_type(r, body, "tool_choice", json_type_object));
-	TRY(check_type(r, body, "thinking", json_type_object));
 	TRY(check_type(r, body, "output_config", json_type_object));
 	return SIM_ASK_OK;
 }
@@ -363,7 +461,7 @@ enum sim_ask_result sim_ask_anthropic(struct str text, struct str version, bool 
 {
 	cleanup_json struct json_object *body = NULL;
 	struct reading r = {arena, ret_ask, ret_error, false};
-	*ret_ask = (struct sim_ask){.max_tokens = UINT64_MAX};
+	*ret_ask = (struct sim_ask){.max_tokens = UINT64_MAX, .choices = 1};
 	TRY(read_body(&r, text, &body));
 	return anthropic_check(&r, body, version, counting);
 }
@@ -397,6 +495,74 @@ static enum sim_ask_result read_stream_options(struct reading *r, struct json_ob
 	return SIM_ASK_OK;
 }
 
+/* Models that reason take none of these, or their default alone. */
+static enum sim_ask_result check_reasoning(struct reading *r, struct json_object *body)
+{
+	static const struct {
+		const char *field;
+		double standard; /* NAN: there is none */
+	} rows[] = {
+	    {"temperature", 1},	      {"top_p", 1},	   {"presence_penalty", 0},
+	    {"frequency_penalty", 0}, {"logit_bias", NAN}, {"top_logprobs", NAN},
+	};
+	struct str model = r->ask->model;
+	bool off =
+	    sim_family_may_not_reason(model) && str_is(json_str(body, "reasoning_effort"), "none");
+	if (!sim_family_reasons(model))
+		return SIM_ASK_OK;
+	if (json_member(body, "max_tokens"))
+		return sim_refuse(r->error, 400, BAD, "unsupported_parameter", "max_tokens",
+				  "Unsupported parameter: 'max_tokens' is not supported with this "
+				  "model. Use 'max_completion_tokens' instead.");
+	for (size_t i = 0; !off && i < countof(rows); i++) {
+		struct json_object *value = json_member(body, rows[i].field);
+		if (!value || json_object_get_double(value) == rows[i].standard)
+			continue;
+		if (isnan(rows[i].standard))
+			return sim_refuse(
+			    r->error, 400, BAD, "unsupported_parameter", rows[i].field,
+			    "Unsupported parameter: '%s' is not supported with this model.",
+			    rows[i].field);
+		return sim_refuse(r->error, 400, BAD, "unsupported_value", rows[i].field,
+				  "Unsupported value: '%s' does not support %g with this model. "
+				  "Only the default (%g) value is supported.",
+				  rows[i].field, json_object_get_double(value), rows[i].standard);
+	}
+	return SIM_ASK_OK;
+}
+
+/* A text, or at most four. */
+static enum sim_ask_result check_stop(struct reading *r, struct json_object *body)
+{
+	struct json_object *stop = json_member(body, "stop");
+	if (!stop || is(stop, json_type_string))
+		return SIM_ASK_OK;
+	if (!is(stop, json_type_array))
+		return bad_field(r, "stop", "it must be a string or a list of strings");
+	if (json_object_array_length(stop) > 4)
+		return sim_refuse(r->error, 400, BAD, "array_above_max_length", "stop",
+				  "Invalid 'stop': array too long. Expected an array with maximum "
+				  "length 4, but got an array with length %zu instead.",
+				  json_object_array_length(stop));
+	for (size_t i = 0; i < json_object_array_length(stop); i++)
+		if (!is(json_object_array_get_idx(stop, i), json_type_string))
+			return bad_field(r, "stop", "it must be a string or a list of strings");
+	return SIM_ASK_OK;
+}
+
+static enum sim_ask_result read_choices(struct reading *r, struct json_object *body)
+{
+	struct json_object *n = json_member(body, "n");
+	if (!n)
+		return SIM_ASK_OK;
+	if (!is(n, json_type_int))
+		return bad_field(r, "n", "it must be an integer");
+	if (json_object_get_int64(n) < 1 || json_object_get_int64(n) > SIM_CHOICES_MAX)
+		return bad_field(r, "n", "it must be between 1 and 128");
+	r->ask->choices = (unsigned)json_object_get_int64(n);
+	return SIM_ASK_OK;
+}
+
 static enum sim_ask_result openai_check(struct reading *r, struct json_object *body)
 {
 	TRY(check_known(r, body, openai_fields));
@@ -417,8 +583,9 @@ static enum sim_ask_result openai_check(struct reading *r, struct json_object *b
 	TRY(check_type(r, body, "seed", json_type_int));
 	TRY(check_type(r, body, "response_format", json_type_object));
 	TRY(check_type(r, body, "metadata", json_type_object));
-	if (json_int(body, "n", 1) != 1)
-		return bad_field(r, "n", "one choice is all that this server gives");
+	TRY(check_stop(r, body));
+	TRY(read_choices(r, body));
+	TRY(check_reasoning(r, body));
 	return SIM_ASK_OK;
 }
 
@@ -427,7 +594,7 @@ enum sim_ask_result sim_ask_openai(struct str text, struct arena *arena, struct 
 {
 	cleanup_json struct json_object *body = NULL;
 	struct reading r = {arena, ret_ask, ret_error, true};
-	*ret_ask = (struct sim_ask){.max_tokens = UINT64_MAX};
+	*ret_ask = (struct sim_ask){.max_tokens = UINT64_MAX, .choices = 1};
 	TRY(read_body(&r, text, &body));
 	return openai_check(&r, body);
 }

@@ -10,6 +10,8 @@
 #include "lib/base/err.h"
 #include "lib/base/str.h"
 
+#define SIM_CHOICES_MAX 128
+
 enum sim_dialect { SIM_ANTHROPIC, SIM_OPENAI };
 
 /* An error that is answered. */
@@ -27,6 +29,7 @@ struct sim_ask {
 	    last_user; /* the text of the last message of the user, its text blocks laid end to end */
 	uint64_t max_tokens;  /* UINT64_MAX: none was given */
 	uint64_t input_bytes; /* of all text: system, messages, tool results */
+	unsigned choices;     /* OpenAI's n, 1 to SIM_CHOICES_MAX */
 	bool stream;
 	bool include_usage;
 	bool obfuscation;

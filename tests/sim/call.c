@@ -5,7 +5,7 @@
 #include "tests/sim/answer.h"
 #include "tests/sim/sim.h"
 
-/* What one step of one call writes at most; the rest follows at the next tick. */
+/* What one step of one call writes at most, over all choices; the rest follows at the next tick. */
 #define TOKENS_PER_STEP 256
 
 static void call_step(struct sim_call *call);
@@ -90,9 +90,10 @@ static void call_over(struct sim_call *call, uint64_t *count, const char *what)
 	timer_stop(&call->timer);
 	(*count)++;
 	sim->open_calls--;
-	call->model->tokens += call->sent;
+	call->model->tokens += call->sent * call->ask.choices;
 	series_add(metric_series(sim->calls, (const char *const[]){call->model->name, what}), 1);
-	series_add(metric_one(sim->tokens, call->model->name), (double)call->sent);
+	series_add(metric_one(sim->tokens, call->model->name),
+		   (double)(call->sent * call->ask.choices));
 	series_set(metric_only(sim->active), (double)sim->open_calls);
 	http_set_ctx(call->req, NULL);
 }
@@ -123,7 +124,7 @@ static void call_fail_status(struct sim_call *call, unsigned status)
 			http_add_field(req, "retry-after-ms", str_of(text));
 	}
 	call_over(call, &call->model->failed, "failed");
-	sim_answer_error(call->sim, req, call->dialect, &error);
+	sim_answer_error_as(call->sim, req, call->dialect, &error, call->request_id);
 }
 
 static void call_cut(struct sim_call *call)
@@ -173,11 +174,13 @@ static void call_step(struct sim_call *call)
 	uint64_t now = loop_now_us(call->sim->loop);
 	uint64_t begun = call->sent;
 	buf_reset(out);
-	while (call->sent < call->total && call->sent - begun < TOKENS_PER_STEP &&
+	while (call->sent < call->total &&
+	       (call->sent - begun) * call->ask.choices < TOKENS_PER_STEP &&
 	       token_due_us(call, call->sent) <= now) {
 		if (call_halts(call, out))
 			return;
-		sim_wire_token(call, sim_answer_next(&call->answer), out);
+		for (unsigned i = 0; i < call->ask.choices; i++)
+			sim_wire_token(call, i, sim_answer_next(&call->answers[i]), out);
 		call->sent++;
 	}
 	call_charge(call, call->sent - begun);
@@ -298,7 +301,7 @@ static struct sim_model *model_of(struct sim *sim, struct str name)
 
 void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
 		    const struct sim_ask *ask, const struct sim_directive *how,
-		    struct sim_limit *limit)
+		    struct sim_limit *limit, const char *request_id)
 {
 	struct sim_call *call = arena_new(http_arena(req), struct sim_call);
 	uint64_t now = loop_now_us(sim->loop);
@@ -315,7 +318,10 @@ void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dial
 		call->total = ask->max_tokens;
 		call->capped = true;
 	}
-	call->answer = sim_answer_seed(ask->model, ask->last_user);
+	call->answers = arena_alloc(http_arena(req), ask->choices * sizeof(*call->answers));
+	for (unsigned i = 0; i < ask->choices; i++)
+		call->answers[i] = sim_answer_choice(ask->model, ask->last_user, i);
+	snprintf(call->request_id, sizeof(call->request_id), "%s", request_id);
 	call->first_us = now + how->ttft_ms * US_PER_MS;
 	call->created = (int64_t)(loop_wall_ms(sim->loop) / 1000);
 	sim_id(sim, call->id, dialect == SIM_ANTHROPIC ? "msg_01" : "chatcmpl-");

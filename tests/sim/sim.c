@@ -47,13 +47,25 @@ static enum sim_dialect dialect_of(struct http_req *req)
 	return SIM_OPENAI;
 }
 
+static void add_id(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
+		   char id[static SIM_ID_SIZE])
+{
+	sim_id(sim, id, "req_01");
+	http_add_field(req, dialect == SIM_ANTHROPIC ? "request-id" : "x-request-id", str_of(id));
+}
+
 void sim_answer_error(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
 		      const struct sim_error *error)
 {
-	struct buf out = {0};
 	char id[SIM_ID_SIZE];
-	sim_id(sim, id, "req_01");
-	http_add_field(req, dialect == SIM_ANTHROPIC ? "request-id" : "x-request-id", str_of(id));
+	add_id(sim, req, dialect, id);
+	sim_answer_error_as(sim, req, dialect, error, id);
+}
+
+void sim_answer_error_as(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
+			 const struct sim_error *error, const char *id)
+{
+	struct buf out = {0};
 	sim_wire_error(dialect, error, id, &out);
 	sim_count_status(sim, (int)error->status);
 	http_reply(req, (int)error->status, "application/json", buf_str(&out));
@@ -102,18 +114,15 @@ static enum sim_ask_result version_check(struct http_req *req, struct sim_error 
 	return SIM_ASK_OK;
 }
 
-/* Fields that every good answer carries. */
+/* Fields that every answer to a known key carries, whatever its status. */
 static void add_fields(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
-		       struct sim_limit *limit)
+		       struct sim_limit *limit, char ret_id[static SIM_ID_SIZE])
 {
-	char id[SIM_ID_SIZE];
-	sim_id(sim, id, "req_01");
+	add_id(sim, req, dialect, ret_id);
 	if (dialect == SIM_ANTHROPIC) {
-		http_add_field(req, "request-id", str_of(id));
 		http_add_field(req, "anthropic-organization-id",
 			       STR("00000000-0000-4000-8000-000000000001"));
 	} else {
-		http_add_field(req, "x-request-id", str_of(id));
 		http_add_field(req, "openai-organization", STR("sim"));
 		http_add_field(req, "openai-processing-ms", STR("1"));
 		http_add_field(req, "openai-version", STR("2020-10-01"));
@@ -142,6 +151,7 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 	struct sim_ask ask;
 	struct sim_directive how = directive_defaults(&sim->options);
 	struct str bad = {NULL, 0};
+	char id[SIM_ID_SIZE];
 	enum sim_ask_result r =
 	    dialect == SIM_ANTHROPIC
 		? sim_ask_anthropic(http_body(req), http_field(req, "anthropic-version"), false,
@@ -151,23 +161,20 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 		r = sim_refuse(&error, 400, "invalid_request_error", NULL, NULL,
 			       "unknown directive for the simulator: \"%.*s\"",
 			       (int)(bad.len < 60 ? bad.len : 60), bad.ptr);
-	if (r != SIM_ASK_OK) {
-		sim_answer_error(sim, req, dialect, &error);
-		return;
-	}
-	struct sim_limit *limit = sim_limit_of(sim, key, ask.model);
+	/* A body whose model is not known says nothing of any model's limits. */
+	bool known = ask.model.len && !(r != SIM_ASK_OK && error.status == 404);
+	struct sim_limit *limit = known ? sim_limit_of(sim, key, ask.model) : NULL;
 	uint64_t output = ask.max_tokens == UINT64_MAX ? how.tokens : ask.max_tokens;
-	bool may =
-	    sim_limit_take(sim, limit, dialect, sim_estimate(ask.input_bytes), output, &error);
-	if (!may) {
-		sim_limit_fields(sim, limit, dialect, req);
+	if (r == SIM_ASK_OK && !sim_limit_take(sim, limit, dialect, sim_estimate(ask.input_bytes),
+					       output * ask.choices, &error)) {
 		http_add_field(req, "retry-after", STR("1"));
-		sim_answer_error(sim, req, dialect, &error);
-		return;
+		r = SIM_ASK_REFUSED;
 	}
-	if (how.status == 200)
-		add_fields(sim, req, dialect, limit);
-	sim_call_begin(sim, req, dialect, &ask, &how, limit);
+	add_fields(sim, req, dialect, limit, id);
+	if (r == SIM_ASK_OK)
+		sim_call_begin(sim, req, dialect, &ask, &how, limit, id);
+	else
+		sim_answer_error_as(sim, req, dialect, &error, id);
 }
 
 static void count_tokens(struct sim *sim, struct http_req *req)
@@ -175,12 +182,13 @@ static void count_tokens(struct sim *sim, struct http_req *req)
 	struct sim_error error;
 	struct sim_ask ask;
 	struct buf out = {0};
+	char id[SIM_ID_SIZE];
 	if (sim_ask_anthropic(http_body(req), http_field(req, "anthropic-version"), true,
 			      http_arena(req), &ask, &error) != SIM_ASK_OK) {
 		sim_answer_error(sim, req, SIM_ANTHROPIC, &error);
 		return;
 	}
-	add_fields(sim, req, SIM_ANTHROPIC, NULL);
+	add_fields(sim, req, SIM_ANTHROPIC, NULL, id);
 	buf_printf(&out, "{\"input_tokens\":%llu}",
 		   (unsigned long long)sim_estimate(ask.input_bytes));
 	sim_count_status(sim, 200);
@@ -251,6 +259,7 @@ static void models_get(struct sim *sim, struct http_req *req, enum sim_dialect d
 	struct sim_error error;
 	struct buf out = {0};
 	struct json_out o = {.buf = &out};
+	char request_id[SIM_ID_SIZE];
 	if (id.len == 0)
 		models_list(dialect, &out);
 	for (size_t i = 0; id.len && i < countof(models); i++)
@@ -261,7 +270,7 @@ static void models_get(struct sim *sim, struct http_req *req, enum sim_dialect d
 		sim_answer_error(sim, req, dialect, &error);
 		return;
 	}
-	add_fields(sim, req, dialect, NULL);
+	add_fields(sim, req, dialect, NULL, request_id);
 	sim_count_status(sim, 200);
 	http_reply(req, 200, "application/json", buf_str(&out));
 	buf_fini(&out);

@@ -100,13 +100,14 @@ struct sim_call {
 	struct sim_directive how;
 	uint64_t first_us; /* when token 0 is due */
 	uint64_t total;
-	uint64_t sent;
-	bool capped; /* by max_tokens */
+	uint64_t sent; /* of each choice: they go step by step */
+	bool capped;   /* by max_tokens */
 	bool stalled;
-	uint32_t answer; /* the generator of tokens */
+	uint32_t *answers; /* the generators of tokens, one for each choice */
 	int64_t created;
 	struct str chunk; /* OpenAI: how each chunk begins */
 	char id[SIM_ID_SIZE];
+	char request_id[SIM_ID_SIZE]; /* as the answer's head says it */
 };
 
 /* Opens the servers. -errno, logged. */
@@ -116,8 +117,12 @@ void sim_close(struct sim *sim);
 /* sim.c */
 /* "req_" or "msg_" and the like, and 22 characters. */
 void sim_id(struct sim *sim, char out[static SIM_ID_SIZE], const char *prefix);
+/* An answer without a request's id gets one. */
 void sim_answer_error(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
 		      const struct sim_error *error);
+/* One whose head says @id already. */
+void sim_answer_error_as(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
+			 const struct sim_error *error, const char *id);
 void sim_count_status(struct sim *sim, int status);
 extern const struct http_server_ops sim_control_ops; /* control.c; ctx is struct sim */
 
@@ -133,7 +138,7 @@ void sim_limit_fields(struct sim *sim, struct sim_limit *limit, enum sim_dialect
 /* call.c */
 void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
 		    const struct sim_ask *ask, const struct sim_directive *how,
-		    struct sim_limit *limit);
+		    struct sim_limit *limit, const char *request_id);
 /* The client is gone. */
 void sim_call_gone(struct sim_call *call);
 void sim_call_writable(struct sim_call *call);
@@ -142,7 +147,8 @@ void sim_wheel_init(struct sim *sim);
 /* wire.c: bytes of an answer, added to @out */
 void sim_wire_prepare(struct sim_call *call);
 void sim_wire_begin(const struct sim_call *call, struct buf *out);
-void sim_wire_token(const struct sim_call *call, unsigned token, struct buf *out);
+/* The next token of choice @index. */
+void sim_wire_token(const struct sim_call *call, unsigned index, unsigned token, struct buf *out);
 void sim_wire_end(const struct sim_call *call, struct buf *out);
 /* An error inside a stream. */
 void sim_wire_fail(const struct sim_call *call, struct buf *out);

@@ -101,7 +101,7 @@ static void openai_chunk_head(const struct sim_call *call, struct json_out *o)
 /* Its length hides the token's. */
 static struct str obfuscation(const struct sim_call *call)
 {
-	return (struct str){"k3J9xQ2mZr7WvB0t", 1 + call->answer % 16};
+	return (struct str){"k3J9xQ2mZr7WvB0t", 1 + call->answers[0] % 16};
 }
 
 static void openai_chunk_tail(const struct sim_call *call, struct json_out *o)
@@ -114,16 +114,16 @@ static void openai_chunk_tail(const struct sim_call *call, struct json_out *o)
 	buf_add_text(o->buf, "\n\n");
 }
 
-/* A chunk with one choice; @delta is JSON. */
-static void openai_chunk(const struct sim_call *call, struct str delta, const char *finish,
-			 struct buf *out)
+/* A chunk with choice @index; @delta is JSON. */
+static void openai_chunk(const struct sim_call *call, unsigned index, struct str delta,
+			 const char *finish, struct buf *out)
 {
 	struct json_out o = {.buf = out};
 	openai_chunk_head(call, &o);
 	json_key(&o, "choices");
 	json_open(&o, '[');
 	json_open(&o, '{');
-	json_put_int(&o, "index", 0);
+	json_put_int(&o, "index", index);
 	json_put_raw(&o, "delta", delta);
 	json_put_null(&o, "logprobs");
 	json_put_text(&o, "finish_reason", finish);
@@ -135,7 +135,7 @@ static void openai_chunk(const struct sim_call *call, struct str delta, const ch
 static void openai_usage(const struct sim_call *call, struct json_out *o)
 {
 	int64_t input = (int64_t)sim_estimate(call->ask.input_bytes);
-	int64_t output = (int64_t)call->sent;
+	int64_t output = (int64_t)(call->sent * call->ask.choices);
 	json_key(o, "usage");
 	json_open(o, '{');
 	json_put_int(o, "prompt_tokens", input);
@@ -151,7 +151,8 @@ static void openai_usage(const struct sim_call *call, struct json_out *o)
 
 static void openai_end(const struct sim_call *call, struct buf *out)
 {
-	openai_chunk(call, STR("{}"), stop_reason(call), out);
+	for (unsigned i = 0; i < call->ask.choices; i++)
+		openai_chunk(call, i, STR("{}"), stop_reason(call), out);
 	if (call->ask.include_usage) {
 		struct json_out o = {.buf = out};
 		openai_chunk_head(call, &o);
@@ -163,7 +164,26 @@ static void openai_end(const struct sim_call *call, struct buf *out)
 	buf_add_text(out, "data: [DONE]\n\n");
 }
 
-static void openai_whole(const struct sim_call *call, struct str text, struct json_out *o)
+static void openai_choice(const struct sim_call *call, unsigned index, struct json_out *o)
+{
+	struct buf text = {0};
+	sim_answer_tokens(call->answers[index], call->total, &text);
+	json_open(o, '{');
+	json_put_int(o, "index", index);
+	json_key(o, "message");
+	json_open(o, '{');
+	json_put_text(o, "role", "assistant");
+	json_put_str(o, "content", buf_str(&text));
+	json_put_null(o, "refusal");
+	json_put_raw(o, "annotations", STR("[]"));
+	json_close(o, '}');
+	json_put_null(o, "logprobs");
+	json_put_text(o, "finish_reason", stop_reason(call));
+	json_close(o, '}');
+	buf_fini(&text);
+}
+
+static void openai_whole(const struct sim_call *call, struct json_out *o)
 {
 	json_open(o, '{');
 	json_put_text(o, "id", call->id);
@@ -172,18 +192,8 @@ static void openai_whole(const struct sim_call *call, struct str text, struct js
 	json_put_str(o, "model", call->ask.model);
 	json_key(o, "choices");
 	json_open(o, '[');
-	json_open(o, '{');
-	json_put_int(o, "index", 0);
-	json_key(o, "message");
-	json_open(o, '{');
-	json_put_text(o, "role", "assistant");
-	json_put_str(o, "content", text);
-	json_put_null(o, "refusal");
-	json_put_raw(o, "annotations", STR("[]"));
-	json_close(o, '}');
-	json_put_null(o, "logprobs");
-	json_put_text(o, "finish_reason", stop_reason(call));
-	json_close(o, '}');
+	for (unsigned i = 0; i < call->ask.choices; i++)
+		openai_choice(call, i, o);
 	json_close(o, ']');
 	openai_usage(call, o);
 	json_put_text(o, "service_tier", "default");
@@ -207,15 +217,17 @@ void sim_wire_prepare(struct sim_call *call)
 
 void sim_wire_begin(const struct sim_call *call, struct buf *out)
 {
-	if (call->dialect == SIM_ANTHROPIC)
+	if (call->dialect == SIM_ANTHROPIC) {
 		anthropic_begin(call, out);
-	else
-		openai_chunk(call,
+		return;
+	}
+	for (unsigned i = 0; i < call->ask.choices; i++)
+		openai_chunk(call, i,
 			     STR("{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null}"),
 			     NULL, out);
 }
 
-void sim_wire_token(const struct sim_call *call, unsigned token, struct buf *out)
+void sim_wire_token(const struct sim_call *call, unsigned index, unsigned token, struct buf *out)
 {
 	struct str text = sim_answer_token(token);
 	if (call->dialect == SIM_ANTHROPIC) {
@@ -228,7 +240,10 @@ void sim_wire_token(const struct sim_call *call, unsigned token, struct buf *out
 	}
 	/* As openai_chunk, by hand: this is what the simulator does most. */
 	buf_add_str(out, call->chunk);
-	buf_add_str(out, STR(",\"choices\":[{\"index\":0,\"delta\":{\"content\":\""));
+	if (index == 0)
+		buf_add_str(out, STR(",\"choices\":[{\"index\":0,\"delta\":{\"content\":\""));
+	else
+		buf_printf(out, ",\"choices\":[{\"index\":%u,\"delta\":{\"content\":\"", index);
 	json_escape(out, text);
 	buf_add_str(out, STR("\"},\"logprobs\":null,\"finish_reason\":null}]"));
 	if (call->ask.include_usage)
@@ -265,11 +280,12 @@ void sim_wire_whole(const struct sim_call *call, struct buf *out)
 {
 	struct json_out o = {.buf = out};
 	struct buf text = {0};
-	sim_answer(call->ask.model, call->ask.last_user, call->total, &text);
-	if (call->dialect == SIM_ANTHROPIC)
-		anthropic_message(call, (struct str){buf_text(&text), text.len}, call->sent, &o);
-	else
-		openai_whole(call, buf_str(&text), &o);
+	if (call->dialect == SIM_OPENAI) {
+		openai_whole(call, &o);
+		return;
+	}
+	sim_answer_tokens(call->answers[0], call->total, &text);
+	anthropic_message(call, (struct str){buf_text(&text), text.len}, call->sent, &o);
 	buf_fini(&text);
 }
 

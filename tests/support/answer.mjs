@@ -22,9 +22,9 @@ function seed(model, lastUser) {
 	return h || 1
 }
 
-/** The first `tokens` tokens, each a string. */
-export function answerTokens(model, lastUser, tokens) {
-	let x = seed(model, lastUser)
+/** The first `tokens` tokens, each a string; `choice`: of which of OpenAI's choices. */
+export function answerTokens(model, lastUser, tokens, choice = 0) {
+	let x = (seed(model, lastUser) + Math.imul(choice, 2654435769)) >>> 0 || 1
 	const out = []
 	for (let i = 0; i < tokens; i++) {
 		x = (x ^ (x << 13)) >>> 0
@@ -36,8 +36,8 @@ export function answerTokens(model, lastUser, tokens) {
 }
 
 /** The answer's text: what must arrive, byte for byte. */
-export function answer(model, lastUser, tokens) {
-	return answerTokens(model, lastUser, tokens).join('')
+export function answer(model, lastUser, tokens, choice = 0) {
+	return answerTokens(model, lastUser, tokens, choice).join('')
 }
 
 if (process.argv[1] && import.meta.url.endsWith('/' + process.argv[1].split('/').pop()))
