@@ -43,7 +43,7 @@ int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions);
 /* A hash of bytes that is the same everywhere and for ever (FNV-1a, 64 bit): for choices that several programs must agree on. */
 uint64_t lane_hash(struct str bytes);
 
-/* "sluice." + name; the caller frees it. */
+/* @prefix (kafka.topic_prefix, "" for none) and the topic's name, laid end to end; the caller frees it. */
 char *topic_full(const char *prefix, enum topic topic);
 
 #endif
