@@ -401,6 +401,7 @@ struct ws *ws_conn_new(struct loop *loop, struct conn *conn, struct buf *rest,
 	ws->code = CODE_NONE;
 	ws->heard = true;
 	ws_recv_init(&ws->recv, options->max_text_bytes, options->max_binary_bytes);
+	ws->recv.skip_binary = options->skip_binary;
 	task_init(&ws->task, loop, on_task);
 	timer_init(&ws->timer, loop, on_timer);
 	/* The first ping anywhere in the second half, so that thousands that came at once do not stay together. */
@@ -434,6 +435,12 @@ bool ws_send_text(struct ws *ws, struct str payload)
 size_t ws_queued_bytes(const struct ws *ws)
 {
 	return ws->queued_bytes;
+}
+
+void ws_limit(struct ws *ws, size_t max_text_bytes, size_t max_binary_bytes)
+{
+	ws->recv.max_text_bytes = max_text_bytes;
+	ws->recv.max_binary_bytes = max_binary_bytes;
 }
 
 void ws_read_pause(struct ws *ws, bool pause)

@@ -15,7 +15,8 @@ struct http_req;
 struct ws;
 
 struct ws_ops {
-	/* A whole message. @text: UTF-8 checked. The bytes live until the callback returns. */
+	/* A whole message. @text: UTF-8 checked. The bytes live until the callback returns. With skip_binary a binary
+	 * one comes without bytes, when the header of its first frame was read. */
 	void (*message)(void *ctx, struct ws *ws, bool text, struct str payload);
 	/* The send queue fell below the low-water mark after ws_send had said it is full. */
 	void (*writable)(void *ctx, struct ws *ws);
@@ -26,6 +27,7 @@ struct ws_ops {
 struct ws_options {
 	size_t max_text_bytes;	 /* 1 MiB: above closes with 1009 */
 	size_t max_binary_bytes; /* 25 MiB */
+	bool skip_binary;	 /* binary messages are not kept */
 	size_t max_queued_bytes; /* 256 KiB: ws_send says "full" above it */
 	uint64_t ping_us;  /* 25 s; any frame counts as life; two missed pings close with 3004 */
 	uint64_t close_us; /* 5 s for the closing handshake */
@@ -54,6 +56,9 @@ bool ws_send(struct ws *ws, struct ws_frame *frame);
 /* As ws_send with a fresh text frame. */
 bool ws_send_text(struct ws *ws, struct str payload);
 size_t ws_queued_bytes(const struct ws *ws);
+/* Other limits than those of its options, from the next frame on: little until it is known who sends. A frame whose header
+ * says that its message is over them closes with 1009 before its payload is kept. */
+void ws_limit(struct ws *ws, size_t max_text_bytes, size_t max_binary_bytes);
 /* Stops and starts reading (back-pressure). */
 void ws_read_pause(struct ws *ws, bool pause);
 /* Begins the closing handshake; ops.closed comes later. */

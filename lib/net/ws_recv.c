@@ -53,23 +53,35 @@ static size_t wide_of(uint8_t len7)
 	return len7 < 126 ? 0 : len7 == 126 ? 2 : 8;
 }
 
+/* Of the frame at hand: good from its second byte on; its payload from the header's end on. */
+static size_t head_bytes(const struct ws_arriving *a)
+{
+	return 2 + wide_of(a->head[1] & 0x7f) + 4;
+}
+
+static uint64_t payload_bytes(const struct ws_arriving *a)
+{
+	uint64_t len = a->head[1] & 0x7f;
+	size_t wide = wide_of((uint8_t)len);
+
+	if (wide)
+		len = 0;
+	for (size_t i = 0; i < wide; i++)
+		len = len << 8 | a->head[2 + i];
+	return len;
+}
+
 /* How many bytes the frame at hand still lacks, as far as its head is known: nothing of the next frame is handed
  * over, so that where one ends is always known. */
 static uint64_t lacking(const struct ws_arriving *a)
 {
-	uint64_t len = a->head[1] & 0x7f;
-	size_t wide = wide_of((uint8_t)len);
-	size_t head = 2 + wide + 4;
+	size_t head = head_bytes(a);
 
 	if (a->inside < 2)
 		return 2 - a->inside;
 	if (a->inside < head)
 		return head - a->inside;
-	if (wide)
-		len = 0;
-	for (size_t i = 0; i < wide; i++)
-		len = len << 8 | a->head[2 + i];
-	return head + len - a->inside;
+	return head + payload_bytes(a) - a->inside;
 }
 
 static ssize_t pull(uint8_t *into, size_t size, int flags, void *ctx)
@@ -182,12 +194,43 @@ static bool frame_ok(struct ws_recv *r, const struct wslay_frame_iocb *f)
 	r->reason = "a continuation of nothing, or a message within another";
 	if ((f->opcode == WSLAY_CONTINUATION_FRAME) != (r->opcode != 0))
 		return false;
-	if (f->opcode)
+	if (f->opcode) {
 		r->opcode = f->opcode;
+		r->skipped = 0;
+	}
 	limit = r->opcode == WSLAY_TEXT_FRAME ? r->max_text_bytes : r->max_binary_bytes;
 	r->code = 1009;
 	r->reason = "the message is too big";
-	return f->payload_length <= limit && r->message.len <= limit - f->payload_length;
+	return f->payload_length <= limit &&
+	       r->message.len + r->skipped <= limit - f->payload_length;
+}
+
+static bool skipping(const struct ws_recv *r)
+{
+	return r->skip_binary && r->opcode == WSLAY_BINARY_FRAME;
+}
+
+/* The header of the frame at hand is known. WS_MORE: it may come. */
+static enum ws_event begin_frame(struct ws_recv *r, const struct wslay_frame_iocb *f)
+{
+	if (!frame_ok(r, f))
+		return broken(r, r->code, r->reason);
+	r->arriving->begun = true;
+	r->arriving->control_len = 0;
+	return f->opcode && skipping(r) && !wslay_is_ctrl_frame(f->opcode) ? WS_BINARY : WS_MORE;
+}
+
+/* wslay is silent until the first byte of a payload. False where the header is not whole. */
+static bool head_known(const struct ws_arriving *a, struct wslay_frame_iocb *ret_frame)
+{
+	if (a->inside < 2 || a->inside < head_bytes(a))
+		return false;
+	*ret_frame = (struct wslay_frame_iocb){.fin = a->head[0] >> 7,
+					       .rsv = (a->head[0] >> 4) & 7,
+					       .opcode = a->head[0] & 15,
+					       .payload_length = payload_bytes(a),
+					       .mask = a->head[1] >> 7};
+	return true;
 }
 
 /* What the first two bytes of a frame say, before the rest of it comes. */
@@ -238,6 +281,10 @@ static enum ws_event end_frame(struct ws_recv *r, const struct wslay_frame_iocb 
 	}
 	if (!f->fin)
 		return WS_MORE;
+	if (skipping(r)) {
+		r->opcode = 0;
+		return WS_MORE;
+	}
 	if (r->opcode == WSLAY_TEXT_FRAME && r->utf8_need)
 		return broken(r, 1007, "the text is not UTF-8");
 	*ret_payload = buf_str(&r->message);
@@ -253,23 +300,23 @@ static enum ws_event take_piece(struct ws_recv *r, const struct wslay_frame_iocb
 				struct str *ret_payload)
 {
 	struct ws_arriving *a = r->arriving;
+	enum ws_event event, first = a->begun ? WS_MORE : begin_frame(r, f);
 
-	if (!a->begun) {
-		if (!frame_ok(r, f))
-			return broken(r, r->code, r->reason);
-		a->begun = true;
-		a->control_len = 0;
-	}
+	if (first == WS_BROKEN)
+		return first;
 	a->got += count;
 	if (wslay_is_ctrl_frame(f->opcode)) {
 		memcpy(a->control + a->control_len, f->data, count);
 		a->control_len = (uint8_t)(a->control_len + count);
+	} else if (skipping(r)) {
+		r->skipped += count;
 	} else {
 		if (r->opcode == WSLAY_TEXT_FRAME && !utf8_feed(r, f->data, count))
 			return broken(r, 1007, "the text is not UTF-8");
 		buf_add(&r->message, f->data, count);
 	}
-	return a->got == f->payload_length ? end_frame(r, f, ret_payload) : WS_MORE;
+	event = a->got == f->payload_length ? end_frame(r, f, ret_payload) : WS_MORE;
+	return event == WS_MORE ? first : event;
 }
 
 /* Gives back what the last event used. */
@@ -307,7 +354,9 @@ enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_pa
 		ssize_t n = wslay_frame_recv(r->arriving->wslay, &frame);
 
 		if (n == WSLAY_ERR_WANT_READ)
-			return WS_MORE;
+			return !r->arriving->begun && head_known(r->arriving, &frame)
+				   ? begin_frame(r, &frame)
+				   : WS_MORE;
 		if (n < 0)
 			return broken(r, 1002, "a malformed frame");
 		enum ws_event event = take_piece(r, &frame, (size_t)n, ret_payload);

@@ -2,7 +2,8 @@
  * does no I/O and answers nothing. Refuses unmasked frames, reserved bits and opcodes, bad UTF-8 at its first bad
  * byte, messages over the limit, close codes that may not be sent.
  *
- * Between frames it holds no memory: wslay's context (4 KiB) is attached only while a frame is arriving. */
+ * Between frames it holds no memory: wslay's context (4 KiB) is attached only while a frame is arriving. What a frame's
+ * header forbids is refused before a byte of its payload is kept. */
 #ifndef SLUICE_NET_WS_RECV_H
 #define SLUICE_NET_WS_RECV_H
 
@@ -15,9 +16,9 @@
 #include "lib/base/str.h"
 
 enum ws_event {
-	WS_MORE, /* all bytes are used */
-	WS_TEXT, /* a whole message */
-	WS_BINARY,
+	WS_MORE,   /* all bytes are used */
+	WS_TEXT,   /* a whole message */
+	WS_BINARY, /* with skip_binary: one began; its bytes are not kept */
 	WS_PING,
 	WS_PONG,
 	WS_CLOSE,  /* code: the peer's, 1005 where it sent none */
@@ -30,8 +31,10 @@ struct ws_arriving;
 struct ws_recv {
 	size_t max_text_bytes;
 	size_t max_binary_bytes;
+	bool skip_binary;
 	struct ws_arriving *arriving;
 	struct buf message; /* of the message that is being put together, or was delivered last */
+	uint64_t skipped;   /* bytes of the message that is being skipped */
 	uint8_t opcode;	    /* of that message, 0 between messages */
 	bool delivered;
 	/* The state of the UTF-8 check: continuation bytes to come, and the range of the next one. */

@@ -1,5 +1,5 @@
 /* lib/net/ws_recv.h: any split of the bytes gives the same messages and the same refusal; a text is UTF-8, nothing is
- * over its limit, nothing is kept between frames. */
+ * over its limit, nothing is kept between frames, and of a skipped binary message nothing at all. */
 #include "lib/net/ws_recv.h"
 
 #include "tests/fuzz/fuzz.h"
@@ -10,19 +10,21 @@
 static void note(struct ws_recv *r, enum ws_event event, struct str payload, struct buf *log)
 {
 	must(event != WS_TEXT || (str_utf8(payload) && payload.len <= MAX_TEXT));
-	must(event != WS_BINARY || payload.len <= MAX_BINARY);
+	must(event != WS_BINARY || payload.len <= (r->skip_binary ? 0 : MAX_BINARY));
+	must(!r->skip_binary || r->message.len <= MAX_TEXT);
 	must(event == WS_TEXT || event == WS_BINARY || payload.len <= 125);
 	must(event != WS_CLOSE || r->code == 1005 || ws_code_ok(r->code));
 	buf_add_char(log, (char)('0' + event));
 	buf_add_str(log, payload);
 }
 
-static unsigned feed(struct str bytes, size_t piece, struct buf *log)
+static unsigned feed(struct str bytes, size_t piece, bool skip, struct buf *log)
 {
 	enum ws_event event = WS_MORE;
 	struct ws_recv r;
 
 	ws_recv_init(&r, MAX_TEXT, MAX_BINARY);
+	r.skip_binary = skip;
 	for (size_t at = 0; at < bytes.len && event != WS_BROKEN && event != WS_CLOSE;
 	     at += piece) {
 		struct str in = {bytes.ptr + at, bytes.len - at < piece ? bytes.len - at : piece};
@@ -49,9 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	struct str bytes = {(const char *)data + 1, size - 1};
-	unsigned code = feed(bytes, bytes.len + 1, &whole);
+	bool skip = data[0] & 16;
+	unsigned code = feed(bytes, bytes.len + 1, skip, &whole);
 
-	must(feed(bytes, 1U + data[0] % 16, &pieces) == code);
+	must(feed(bytes, 1U + data[0] % 16, skip, &pieces) == code);
 	must(str_eq(buf_str(&whole), buf_str(&pieces)));
 	buf_fini(&whole);
 	buf_fini(&pieces);

@@ -22,6 +22,8 @@ static void put(struct buf *to, int first, struct str payload)
 		buf_add_char(to, (char)(payload.ptr[i] ^ mask[i % 4]));
 }
 
+static bool skip_binary;
+
 static void read_in_pieces(struct str bytes, size_t piece, struct buf *log)
 {
 	static const char names[] = "?tbpPc!";
@@ -29,6 +31,7 @@ static void read_in_pieces(struct str bytes, size_t piece, struct buf *log)
 	enum ws_event event = WS_MORE;
 
 	ws_recv_init(&r, 300, 400);
+	r.skip_binary = skip_binary;
 	for (size_t at = 0; at < bytes.len && event != WS_BROKEN; at += piece) {
 		struct str in = {bytes.ptr + at, bytes.len - at < piece ? bytes.len - at : piece};
 		struct str payload;
@@ -114,6 +117,38 @@ TEST(what_is_over_the_limit_is_1009)
 	put(&bytes, 0x01, (struct str){text, 200});
 	put(&bytes, 0x80, (struct str){text, 101});
 	expect(&bytes, "!1009");
+}
+
+TEST(what_is_over_the_limit_is_1009_at_its_header_before_any_payload)
+{
+	struct buf bytes = {0};
+
+	buf_add(&bytes, "\x81\xfe\x01\x2dmask", 8);
+	expect(&bytes, "!1009");
+	buf_add(&bytes, "\x82\xff\0\0\0\0\1\x80\0\0mask", 14);
+	expect(&bytes, "!1009");
+	put(&bytes, 0x01, STR("so far"));
+	buf_add(&bytes, "\x80\xfe\x01\x27mask", 8);
+	expect(&bytes, "!1009");
+}
+
+TEST(skipped_binary_is_told_at_its_header_and_not_kept)
+{
+	char zeros[400] = {0};
+	struct buf bytes = {0};
+
+	skip_binary = true;
+	buf_add(&bytes, "\x82\xfe\x01\x90mask", 8); /* no payload yet */
+	expect(&bytes, "b;");
+	put(&bytes, 0x02, (struct str){zeros, 399});
+	put(&bytes, 0x89, STR("ping"));
+	put(&bytes, 0x80, STR("x"));
+	put(&bytes, 0x82, STR(""));
+	put(&bytes, 0x81, STR("text"));
+	expect(&bytes, "b;pping;b;ttext;");
+	put(&bytes, 0x02, (struct str){zeros, 400});
+	put(&bytes, 0x80, STR("x"));
+	expect(&bytes, "b;!1009");
 }
 
 TEST(a_frame_without_mask_is_refused_with_its_second_byte)
