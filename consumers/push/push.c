@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "consumers/push/reply.h"
 #include "consumers/push/session.h"
 #include "lib/base/clock.h"
 #include "lib/base/enc.h"
@@ -36,8 +37,11 @@ static void on_gone(void *ctx, struct http_req *req)
 	(void)req;
 }
 
-static const struct http_server_ops server_ops = {
-    .request = on_request, .gone = on_gone, .writable = on_gone};
+static const struct http_server_ops server_ops = {.request = on_request,
+						  .gone = on_gone,
+						  .writable = on_gone,
+						  .error_body = reply_error_body,
+						  .error_fields = reply_error_fields};
 
 static int open_server(struct push *push)
 {
@@ -46,7 +50,7 @@ static int open_server(struct push *push)
 	o.listen = push->options->listen;
 	o.reuse_port = push->svc->workers > 1;
 	o.max_body_bytes = 1024;
-	/* Above our own limit, so that clients read 3504. */
+	/* Those that are not upgraded yet. */
 	o.max_connections = (size_t)push->options->max_connections + 64;
 	if (push->options->cert_file[0]) {
 		o.cert_file = push->options->cert_file;
@@ -233,5 +237,6 @@ void push_close(void *ctx)
 	pg_close(push->pg);
 	redis_close(push->redis);
 	mem_wipe(push->derived, sizeof(push->derived));
+	buf_fini(&push->error_body);
 	mem_free(push);
 }

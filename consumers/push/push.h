@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "lib/base/buf.h"
+#include "lib/base/id.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/identity/token.h"
@@ -59,6 +61,8 @@ struct push {
 	size_t session_count;
 	struct push_metrics metric;
 	bool draining;
+	char error_id[ID_SIZE]; /* of what the HTTP server refuses by itself */
+	struct buf error_body;
 };
 
 int push_open(struct svc *svc, void **ret_push);

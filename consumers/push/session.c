@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "consumers/push/reply.h"
 #include "consumers/push/stream.h"
 #include "consumers/push/submission.h"
 #include "lib/base/clock.h"
@@ -229,6 +230,10 @@ static void on_binary(struct session *s)
 {
 	struct op_error error = {.fault = FAULT_NOT_SUPPORTED};
 
+	if (sm_state(&s->sm) != SESSION_OPEN) {
+		session_close(s, CLOSE_UNSUPPORTED, "the first message must be hello, as text");
+		return;
+	}
 	snprintf(error.message, sizeof(error.message),
 		 "Binary messages (voice) are part of the protocol but not supported yet.");
 	snprintf(error.ref, sizeof(error.ref), "bin-%u", s->bin_next++);
@@ -276,24 +281,6 @@ static void on_clock(struct timer *t)
 }
 
 /* ── the upgrade ── */
-
-static void refuse_upgrade(struct http_req *req, int status, enum fault fault, const char *message)
-{
-	struct frame f = {.out = {.buf = &f.text}};
-
-	json_open(&f.out, '{');
-	json_key(&f.out, "error");
-	json_open(&f.out, '{');
-	json_put_text(&f.out, "type", status == 404 ? "not_found" : "invalid_request");
-	json_put_text(&f.out, "code", fault_info(fault)->code);
-	json_put_null(&f.out, "param");
-	json_put_text(&f.out, "message", message);
-	json_put_null(&f.out, "offset");
-	json_close(&f.out, '}');
-	json_close(&f.out, '}');
-	http_reply(req, status, "application/json", buf_str(&f.text));
-	buf_fini(&f.text);
-}
 
 /* The offered subprotocols: false where there are some and ours is not among them. A token is copied to @key. */
 static bool read_protocols(struct http_req *req, bool *ret_ours, struct buf *key)
@@ -359,7 +346,8 @@ static struct session *session_new(struct push *push, struct str key)
 	return s;
 }
 
-static void take(struct push *push, struct http_req *req, bool ours, struct str key)
+/* Answers @req; @key stays the caller's. */
+static void take(struct push *push, struct http_req *req, const char *id, bool ours, struct str key)
 {
 	static const struct ws_ops ops = {
 	    .message = on_message, .writable = on_writable, .closed = on_closed};
@@ -367,7 +355,10 @@ static void take(struct push *push, struct http_req *req, bool ours, struct str 
 	struct session *s = session_new(push, key);
 	int r;
 
-	options.max_text_bytes = push->options->max_text_bytes;
+	options.max_text_bytes = push->options->max_text_bytes < HELLO_TEXT_BYTES
+				     ? push->options->max_text_bytes
+				     : HELLO_TEXT_BYTES;
+	options.skip_binary = true;
 	options.max_binary_bytes = push->options->max_binary_bytes;
 	options.max_queued_bytes = push->options->max_queued_bytes;
 	options.ping_us = push->options->ping_ms * US_PER_MS;
@@ -376,32 +367,41 @@ static void take(struct push *push, struct http_req *req, bool ours, struct str 
 		hello_quiet(s);
 		map_fini(&s->streams);
 		mem_free(s);
+		if (r != WS_BAD_KEY) {
+			http_add_field(req, "upgrade", STR("websocket"));
+			http_add_field(req, "connection", STR("upgrade"));
+		}
 		if (r == WS_BAD_VERSION)
 			http_add_field(req, "sec-websocket-version", STR("13"));
-		refuse_upgrade(req, r == WS_BAD_KEY ? 400 : 426, FAULT_INVALID_REQUEST,
-			       "This route speaks WebSocket, version 13.");
+		reply_refuse(req, id, r == WS_BAD_KEY ? 400 : 426, FAULT_INVALID_REQUEST,
+			     "This route speaks WebSocket, version 13.");
 		return;
 	}
 	list_push_back(&push->sessions, &s->link);
 	push->session_count++;
 	series_set(metric_only(push->metric.connections), (double)push->session_count);
 	timer_set(&s->clock, push->options->hello_ms * US_PER_MS);
-	if (push->session_count > (size_t)push->options->max_connections)
-		session_close(s, CLOSE_TOO_MANY, "too many connections");
 }
 
 void session_accept(struct push *push, struct http_req *req)
 {
 	struct buf key = {0};
+	char id[ID_SIZE];
 	bool ours;
 
+	reply_name(push, req, id);
 	if (!str_is(http_path(req), "/v1/ws"))
-		refuse_upgrade(req, 404, FAULT_NOT_FOUND, "There is no such route here.");
+		reply_refuse(req, id, 404, FAULT_NOT_FOUND, "There is no such route here.");
+	else if (push->draining)
+		reply_refuse(req, id, 503, FAULT_DRAINING, NULL);
+	else if (push->session_count >= (size_t)push->options->max_connections)
+		reply_refuse(req, id, 503, FAULT_UNAVAILABLE,
+			     "This node has as many connections as it takes.");
 	else if (!read_protocols(req, &ours, &key))
-		refuse_upgrade(req, 400, FAULT_INVALID_REQUEST,
-			       "Of subprotocols this route speaks sluice.v1.");
+		reply_refuse(req, id, 400, FAULT_INVALID_REQUEST,
+			     "Of subprotocols this route speaks sluice.v1.");
 	else
-		take(push, req, ours, header_key(req).len ? header_key(req) : buf_str(&key));
+		take(push, req, id, ours, header_key(req).len ? header_key(req) : buf_str(&key));
 	if (key.data)
 		mem_wipe(key.data, key.cap);
 	buf_fini(&key);

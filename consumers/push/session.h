@@ -1,5 +1,6 @@
 /* A connection: one client from its upgrade to its end. It reads ops, sends events, and holds the jobs that it follows. While the
- * client reads too slowly the answers are paused; events that are few go on. Refuses everything before hello.
+ * client reads too slowly the answers are paused; events that are few go on. Refuses everything before hello, and keeps no byte of a
+ * binary message.
  *
  *   GREETING ─▶ CHECKING ─▶ PREPARING ─▶ OPEN ─▶ CLOSING ─▶ (freed when the socket is over)
  *      any ────────────────────────────────────────▲
@@ -30,15 +31,20 @@ struct ws;
 
 #define SESSION_NONCE_SIZE 17
 
-/* Close codes (protocol.md). */
+/* What one text message may hold before a good hello, which needs less. */
+#define HELLO_TEXT_BYTES 65536
+
+/* Close codes (RFC 6455; protocol.md). */
 enum {
+	CLOSE_UNSUPPORTED = 1003,
 	CLOSE_DRAIN = 3000,
 	CLOSE_SLOW = 3001,
 	CLOSE_INTERNAL = 3002,
 	CLOSE_CREDENTIALS = 3500,
 	CLOSE_PROTOCOL = 3501,
 	CLOSE_NOT_ALLOWED = 3503,
-	CLOSE_TOO_MANY = 3504,
+	CLOSE_TOO_MANY =
+	    3504, /* of an organisation; a node's own limit is a 503 before the upgrade */
 	CLOSE_TAKEN_OVER = 3505,
 };
 

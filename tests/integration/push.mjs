@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import net from 'node:net'
 import { answer } from '../support/answer.mjs'
 import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
@@ -403,8 +405,8 @@ test('ten bad messages in a minute close with 3501', async () => {
 })
 
 /** An upgraded connection without a library: {raw, head}. */
-async function upgraded(extra = '') {
-	const raw = await Raw.open(stack.push.replace('ws:', 'http:'))
+async function upgraded(extra = '', url = stack.push.replace('ws:', 'http:')) {
+	const raw = await Raw.open(url)
 	raw.write(
 		`GET /v1/ws HTTP/1.1\r\nhost: ${raw.host}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n` +
 			`sec-websocket-key: ${randomBytes(16).toString('base64')}\r\nauthorization: Bearer ${stack.key}\r\n${extra}\r\n`,
@@ -455,6 +457,124 @@ test('hostile frames are closed with the RFC’s code', async () => {
 	}
 })
 
+/** The header of a masked frame of `length` bytes whose payload does not come (its mask is 0). */
+function header(first, length) {
+	const wide = length > 65535
+	const head = Buffer.alloc(wide ? 14 : 8)
+	head[0] = first
+	head[1] = wide ? 0xff : 0xfe
+	if (wide) head.writeBigUInt64BE(BigInt(length), 2)
+	else head.writeUInt16BE(length, 2)
+	return head
+}
+
+/** Says hello by hand; returns what reads the server's next events. */
+async function greeted(raw) {
+	raw.write(frame(0x81, '{"op":"hello"}'))
+	let at = 0
+	const next = (ev) =>
+		until(ev, () => {
+			for (let b; (b = raw.buffer.subarray(at)).length >= 2; ) {
+				const n = b[1] & 0x7f
+				const head = n === 126 ? 4 : 2
+				if (b.length < head || b.length < head + (n === 126 ? b.readUInt16BE(2) : n)) return false
+				const size = n === 126 ? b.readUInt16BE(2) : n
+				at += head + size
+				if ((b[0] & 0x0f) !== 1) continue
+				const e = JSON.parse(b.subarray(head, head + size).toString())
+				if (e.ev === ev) return e
+			}
+			return false
+		})
+	await next('welcome')
+	return next
+}
+
+const rss = () => Number(readFileSync(`/proc/${pushPid}/status`, 'utf8').match(/VmRSS:\s+(\d+)/)[1]) * 1024
+
+test('before hello a message is small and text, judged by its header', async () => {
+	for (const [what, bytes, code] of [
+		['text over 64 KiB', header(0x81, 65537), 1009],
+		['fragments over 64 KiB', Buffer.concat([frame(0x01, 'x'.repeat(100)), header(0x80, 65500)]), 1009],
+		['binary', header(0x82, 24 << 20), 1003],
+		['a little binary', frame(0x82, 'x'), 1003],
+	]) {
+		const { raw } = await upgraded()
+		raw.write(bytes)
+		assert.equal(await closeCode(raw).catch((e) => e.message), code, what)
+		raw.close()
+	}
+})
+
+test('a binary message is refused by name at its header, and not kept', async () => {
+	const { raw } = await upgraded()
+	const next = await greeted(raw)
+	const size = 24 << 20
+	raw.write(header(0x82, size))
+	const e = await next('fault')
+	assert.equal(e.name, 'not_supported')
+	assert.match(e.ref, /^bin-/)
+	const before = rss()
+	const piece = Buffer.alloc(1 << 20, 1)
+	for (let sent = 0; sent < size; sent += piece.length) {
+		if (sent === 20 << 20) {
+			await until('it was read', () => raw.socket.writableLength === 0)
+			assert.ok(rss() - before < 8 << 20, `${rss() - before} bytes more`)
+		}
+		raw.write(piece)
+	}
+	raw.write(frame(0x81, '{"op":"ping"}'))
+	await next('pong')
+	raw.write(header(0x82, (25 << 20) + 1))
+	assert.equal(await closeCode(raw), 1009)
+	raw.close()
+})
+
+test('text over the limit is refused at its header', async () => {
+	const { raw } = await upgraded()
+	await greeted(raw)
+	raw.write(header(0x81, (1 << 20) + 1))
+	assert.equal(await closeCode(raw), 1009)
+	raw.close()
+})
+
+/** A refusal over HTTP has the native shape and the request's id. */
+function refused(r, code) {
+	const { error } = JSON.parse(r.body)
+	assert.match(r.headers['x-request-id'], /^req_/)
+	assert.equal(r.headers['request-id'], r.headers['x-request-id'])
+	assert.equal(error.request_id, r.headers['x-request-id'])
+	assert.equal(error.code, code)
+	for (const field of ['type', 'message', 'param', 'offset']) assert.ok(field in error, field)
+}
+
+test('above max_connections an upgrade is a 503 that says when to come again', async () => {
+	const port = await new Promise((resolve) => {
+		const s = net.createServer().listen(0, '127.0.0.1', () => {
+			const { port } = s.address()
+			s.close(() => resolve(port))
+		})
+	})
+	const small = await stack.more('sluice-push', 'sluice-push-small', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', 'push.max_connections=1')
+	try {
+		const url = `ws://127.0.0.1:${port}/v1/ws`
+		const { client } = await hello({}, { url })
+		const { raw, head: r } = await upgraded('', `http://127.0.0.1:${port}`)
+		assert.equal(r.status, 503)
+		assert.ok(Number(r.headers['retry-after']) > 0)
+		assert.ok(Number(r.headers['retry-after-ms']) > 0)
+		raw.close()
+		await client.close()
+		await until('there is room again', async () => {
+			const again = await upgraded('', `http://127.0.0.1:${port}`)
+			again.raw.close()
+			return again.head.status === 101
+		})
+	} finally {
+		await small.end()
+	}
+})
+
 test('an upgrade that is none is refused, and a path or method that is none', async () => {
 	const url = stack.push.replace('ws:', 'http:')
 	const key = `sec-websocket-key: ${randomBytes(16).toString('base64')}\r\n`
@@ -470,8 +590,15 @@ test('an upgrade that is none is refused, and a path or method that is none', as
 		raw.write(text)
 		const r = await raw.next()
 		assert.ok(r.status >= 400 && r.status < 500, `${what}: ${r.status}`)
+		refused(r, what === 'another path' ? 'not_found' : 'invalid_request')
 		raw.close()
 	}
+	const raw = await Raw.open(url)
+	raw.write(`GET /v1/ws HTTP/1.1\r\nhost: x\r\nx-long: ${'x'.repeat(40000)}\r\n\r\n`)
+	const r = await raw.next()
+	assert.equal(r.status, 431)
+	refused(r, 'headers_too_large')
+	raw.close()
 })
 
 test('a reader that stops reading costs nothing and misses nothing', async () => {
