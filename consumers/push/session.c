@@ -105,6 +105,7 @@ static void release(struct session *s)
 	quiet(s);
 	list_remove(&s->link);
 	map_fini(&s->streams);
+	told_fini(&s->told);
 	mem_free(s);
 	push_session_over(push);
 }
@@ -160,6 +161,7 @@ static void ack(struct session *s, const struct op *op)
 		      (const struct str[]){STR("ZREM"), key_str(&key), op->id}, 3, NULL, NULL);
 	if (st)
 		stream_drop(st);
+	told_add(&s->told, op->id);
 }
 
 static void pong(struct session *s)

@@ -15,6 +15,7 @@
 #include "consumers/push/frame.h"
 #include "consumers/push/op.h"
 #include "consumers/push/push.h"
+#include "consumers/push/told.h"
 #include "lib/base/id.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
@@ -80,6 +81,7 @@ struct session {
 	bool heard;	    /* that subscription stood before */
 	struct map streams; /* by job id */
 	struct list all_streams;
+	struct told told; /* jobs that are followed no more */
 	struct list groups;
 	struct list submissions;
 	struct list cancels;

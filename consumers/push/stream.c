@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "consumers/push/latest.h"
 #include "consumers/push/session.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
@@ -41,6 +42,8 @@ struct stream {
 	bool answered;	     /* had its first word */
 	bool held;
 	bool ended;
+	bool lost;	     /* not known or not readable: it may be followed anew */
+	bool probing;	     /* the text at the wanted byte shows whether it goes on from there */
 	bool again;	     /* the follow was opened again: its first word is no answer */
 	int64_t attempt, at; /* wanted; then where it stood */
 	struct buf frames;   /* held: length and text of each */
@@ -50,10 +53,8 @@ struct stream {
 	char status[16];
 	struct buf text;
 	struct buf parts;
-	/* waiting in line: the latest state only */
 	struct timer queued;
-	uint64_t queued_us;
-	struct buf queued_frame;
+	struct latest waiting; /* in line */
 	/* its state cannot be read */
 	struct timer retry;
 	unsigned retries;
@@ -61,12 +62,22 @@ struct stream {
 
 /* ── to the socket ── */
 
+/* Its place in line is told when the client listens, and after what it had to hear first. */
+static void say_waiting(struct stream *st)
+{
+	struct session *s = st->session;
+
+	if (latest_waits(&st->waiting) && !st->held && !st->gathering && !s->full)
+		timer_set(&st->queued, latest_after_us(&st->waiting, loop_now_us(s->push->loop)));
+}
+
 static void flow(struct stream *st)
 {
 	bool pause = st->session->full || (st->held && st->frames.len > HELD_BYTES);
 
 	if (st->follow && !st->ended)
 		follow_pause(st->follow, pause);
+	say_waiting(st);
 }
 
 static void send(struct stream *st, struct frame *f)
@@ -128,6 +139,8 @@ static void stream_free(struct stream *st)
 	struct session *s = st->session;
 	struct group *g = leave_group(st);
 
+	if (!st->held && !st->lost)
+		told_add(&s->told, str_of(st->job));
 	follow_close(st->follow);
 	timer_stop(&st->queued);
 	timer_stop(&st->retry);
@@ -138,7 +151,7 @@ static void stream_free(struct stream *st)
 	buf_fini(&st->frames);
 	buf_fini(&st->text);
 	buf_fini(&st->parts);
-	buf_fini(&st->queued_frame);
+	latest_drop(&st->waiting);
 	mem_free(st->job);
 	mem_free(st);
 	if (g)
@@ -274,6 +287,7 @@ static void snapshot(struct stream *st, int64_t attempt)
 	buf_fini(&st->parts);
 	series_add(metric_only(st->session->push->metric.resets), 1);
 	send(st, &f);
+	say_waiting(st);
 }
 
 static void keep_status(struct stream *st, struct str status)
@@ -309,11 +323,55 @@ static void say_reset(struct stream *st, int64_t attempt)
 	send(st, &f);
 }
 
+/* It does not wait any more. */
+static void go_on(struct stream *st)
+{
+	timer_stop(&st->queued);
+	latest_drop(&st->waiting);
+}
+
+/* Where the state says that it waits. Of one that was just submitted only the pool knows. */
+static void note_waiting(struct stream *st, const struct job_view *view)
+{
+	struct frame f = {0};
+	struct json_out *o;
+
+	if (state_terminal(view->state) || str_is(view->state, "finishing"))
+		return;
+	if (!view->why.len && (view->provider.len || st->fresh || st->again))
+		return;
+	o = frame_begin(&f, FRAME_QUEUED);
+	json_put_text(o, "job", st->job);
+	json_put_str(o, "lane", view->lane);
+	json_put_null(o, "position");
+	json_put_null(o, "estimate_ms");
+	if (view->why.len)
+		json_put_str(o, "why", view->why);
+	else
+		json_put_null(o, "why");
+	frame_end(&f);
+	latest_put(&st->waiting, &f.text);
+	say_waiting(st);
+}
+
+/* Text came: it does go on from the wanted byte. */
+static void prove(struct stream *st)
+{
+	if (!st->probing)
+		return;
+	st->probing = false;
+	st->resumed = true;
+	answered(st);
+}
+
 static void on_state(void *ctx, const struct job_view *view, bool resumed)
 {
 	struct stream *st = ctx;
 
 	st->retries = 0;
+	st->target = view->bytes < SNAPSHOT_BYTES ? view->bytes : SNAPSHOT_BYTES;
+	keep_status(st, view->state);
+	note_waiting(st, view);
 	if (st->again) {
 		if (!resumed && st->at > 0)
 			say_reset(st, view->attempt);
@@ -321,15 +379,14 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 		if (view->provider.len && !state_terminal(view->state))
 			say_started(st, view);
 	} else if (resumed) {
-		st->resumed = true;
+		st->probing = st->at > 0 && st->at < view->bytes;
+		st->resumed = !st->probing;
 	} else {
 		st->gathering = true;
-		st->target = view->bytes < SNAPSHOT_BYTES ? view->bytes : SNAPSHOT_BYTES;
-		keep_status(st, view->state);
 		if (!st->target)
 			snapshot(st, view->attempt);
 	}
-	if (!st->gathering)
+	if (!st->gathering && !st->probing)
 		answered(st);
 }
 
@@ -338,6 +395,7 @@ static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 	struct stream *st = ctx;
 	struct frame f = {0};
 
+	prove(st);
 	if (!st->gathering) {
 		frame_delta(&f, str_of(st->job), attempt, at, text);
 		send(st, &f);
@@ -353,25 +411,12 @@ static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 static void on_queued(struct timer *t)
 {
 	struct stream *st = container_of(t, struct stream, queued);
-	struct frame f = {.text = st->queued_frame};
+	struct session *s = st->session;
+	struct frame f = {0};
 
-	st->queued_frame = (struct buf){0};
-	st->queued_us = loop_now_us(st->session->push->loop);
-	send(st, &f);
-}
-
-/* The latest state of waiting, at most four times a second. */
-static void queue(struct stream *st, struct frame *f)
-{
-	uint64_t now = loop_now_us(st->session->push->loop);
-
-	buf_fini(&st->queued_frame);
-	st->queued_frame = f->text;
-	if (timer_is_set(&st->queued))
-		return;
-	timer_set(&st->queued, !st->queued_us || now - st->queued_us > QUEUED_US
-				   ? 0
-				   : st->queued_us + QUEUED_US - now);
+	if (!st->held && !st->gathering && !s->full &&
+	    latest_take(&st->waiting, loop_now_us(s->push->loop), &f.text))
+		send(st, &f);
 }
 
 static void on_event(void *ctx, const struct event *event)
@@ -379,6 +424,16 @@ static void on_event(void *ctx, const struct event *event)
 	struct stream *st = ctx;
 	struct frame f = {0};
 
+	if (str_is(event->ev, "queued")) {
+		frame_live(&f, event);
+		latest_put(&st->waiting, &f.text);
+		say_waiting(st);
+		return;
+	}
+	if (str_is(event->ev, "started"))
+		go_on(st);
+	if (str_is(event->ev, "part"))
+		prove(st);
 	if (st->gathering) {
 		if (!str_is(event->ev, "part"))
 			return;
@@ -387,11 +442,6 @@ static void on_event(void *ctx, const struct event *event)
 		return;
 	}
 	frame_live(&f, event);
-	if (str_is(event->ev, "queued")) {
-		queue(st, &f);
-		return;
-	}
-	timer_stop(&st->queued);
 	send(st, &f);
 }
 
@@ -399,6 +449,13 @@ static void on_reset(void *ctx, int64_t attempt)
 {
 	struct stream *st = ctx;
 
+	if (st->probing) {
+		/* Not from there, then: as where the client named no byte. */
+		st->probing = false;
+		st->gathering = true;
+		if (attempt == st->attempt)
+			return;
+	}
 	if (!st->gathering) {
 		say_reset(st, attempt);
 		return;
@@ -414,12 +471,13 @@ static void on_end(void *ctx, const struct follow_end *last)
 	struct stream *st = ctx;
 	struct frame f = {0};
 
+	prove(st); /* its text is not there to be looked at */
+	go_on(st);
 	if (st->gathering) {
 		keep_status(st, last->status);
 		snapshot(st, last->attempt);
 	}
 	frame_last(&f, str_of(st->job), last, follow_at(st->follow));
-	timer_stop(&st->queued);
 	send(st, &f);
 	st->ended = true;
 	if (st->answered || !st->group) {
@@ -470,7 +528,9 @@ static void on_gone(void *ctx, bool unsure)
 		say_gone(st, unsure);
 	else
 		forget(st);
-	st->gathering = false;
+	go_on(st);
+	st->lost = true;
+	st->gathering = st->probing = false;
 	st->ended = true;
 	if (st->answered || !st->group) {
 		end(st);
@@ -508,12 +568,12 @@ static void open_follow(struct stream *st, struct str channel, bool again)
 static void reopen(struct stream *st)
 {
 	/* Before its first word is out, it begins as it was wanted. */
-	if (!st->gathering && (follow_attempt(st->follow) > 0 || st->fresh)) {
+	if (!st->gathering && !st->probing && (follow_attempt(st->follow) > 0 || st->fresh)) {
 		st->again = true;
 		st->attempt = follow_attempt(st->follow);
 		st->at = follow_at(st->follow);
 	}
-	st->gathering = false;
+	st->gathering = st->probing = false;
 	buf_fini(&st->text);
 	buf_fini(&st->parts);
 	follow_close(st->follow);
@@ -533,6 +593,7 @@ static struct stream *stream_new(struct session *s, struct str job)
 
 	st->session = s;
 	st->job = mem_dup(job.ptr, job.len);
+	st->waiting.gap_us = QUEUED_US;
 	timer_init(&st->queued, s->push->loop, on_queued);
 	timer_init(&st->retry, s->push->loop, on_retry);
 	list_push_back(&s->all_streams, &st->link);
@@ -577,8 +638,10 @@ static void attach_one(struct group *g, const struct op_position *p, bool named)
 
 	if (st && st->fresh && st->held)
 		return; /* its `accepted` is still to come */
-	if (st)
+	if (st) {
+		st->lost = true;
 		stream_free(st);
+	}
 	if (!room(s)) {
 		session_refuse(s, &(struct frame_refusal){
 				      .fault = FAULT_RATE_LIMITED,

@@ -1,6 +1,6 @@
 /* A stream: the answer of one job on its way to one socket. It turns what a follow says into events, holds them back until the job's
  * id was told to the client (`accepted`) or its group's turn has come, and makes a snapshot where the client has nothing to go on
- * from. Refuses to keep text for a slow client: the follow is paused, and reads again.
+ * from; a position that is not between two code points is nothing to go on from. Refuses to keep text for a slow client: the follow is paused, and reads again.
  *
  * A group: jobs attached by one op. Those that go on exactly are told in one `resumed`, before anything else of the group. */
 #ifndef SLUICE_PUSH_STREAM_H

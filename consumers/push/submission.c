@@ -144,7 +144,7 @@ static void submit(struct submission *u, struct str id, bool again)
 	u->job.id = (struct str){arena_dup(&u->arena, id.ptr, id.len), id.len};
 	channel = key_channel(u->job.session.len ? u->job.session : u->job.id);
 	u->job.channel = (struct str){arena_dup(&u->arena, channel.text, channel.len), channel.len};
-	if (!stream_submit(s, u->job.id, u->job.channel, again)) {
+	if (!told_has(&s->told, u->job.id) && !stream_submit(s, u->job.id, u->job.channel, again)) {
 		ref_end(u, STR(""), STR(""));
 		refuse(u, FAULT_RATE_LIMITED, "This connection follows too many jobs.", NULL);
 		return;
@@ -154,7 +154,7 @@ static void submit(struct submission *u, struct str id, bool again)
 		submit_again(u->submit);
 }
 
-/* The same was accepted before: said again, and followed where it is not. */
+/* The same was accepted before: said again, and followed where this connection has not heard of it. */
 static void repeat(struct submission *u, struct str id, struct str reply)
 {
 	struct session *s = u->session;
@@ -163,7 +163,8 @@ static void repeat(struct submission *u, struct str id, struct str reply)
 
 	buf_add_str(&f.text, reply);
 	session_send(s, &f);
-	if (!stream_find(s, job.id) && sm_state(&s->sm) == SESSION_OPEN)
+	if (!stream_find(s, job.id) && !told_has(&s->told, job.id) &&
+	    sm_state(&s->sm) == SESSION_OPEN)
 		stream_attach(s, &job, 1, true, NULL);
 	submission_free(u);
 }

@@ -135,6 +135,47 @@ test('the same ref and body is the same job, also on another connection of the s
 	assert.equal((await api.get(id)).json.calls.length, 1)
 })
 
+test('a ref said again brings `accepted` alone where the job was told; on another connection the job is followed', async () => {
+	const session = await newSession()
+	const { client } = await hello({ session })
+	const job = chat('ref again', 'ttft=0 rate=0 tokens=30')
+	const id = await client.submit('r1', job)
+	await client.end(id)
+	const again = async (c, from) => {
+		c.send({ op: 'submit', ref: 'r1', job })
+		c.send({ op: 'cancel', id: 'job_00000000000000000000000000' }) // asks Redis behind it, so it is answered later
+		await c.next((e) => e.ev === 'fault' && !e.status, { from })
+		c.send({ op: 'attach', jobs: [{ id: 'job_00000000000000000000000000' }] })
+		await c.next((e) => e.ev === 'gone', { from })
+		return c.events.slice(from).filter((e) => e.job === id).map((e) => e.ev)
+	}
+	for (let i = 0; i < 2; i++) assert.deepEqual(await again(client, client.events.length), ['accepted'])
+	const second = await hello({ session: await newSession() })
+	assert.notEqual(await second.client.submit('r1', job), id, 'a ref is its session’s own')
+	const third = await hello({ session })
+	assert.equal(await third.client.submit('r1', job), id)
+	await third.client.end(id)
+	assert.equal(third.client.answer(id).text, said(job, 30))
+	assert.deepEqual(await again(third.client, third.client.events.length), ['accepted'])
+	const from = client.events.length
+	client.send({ op: 'attach', jobs: [{ id }] })
+	await client.next((e) => e.ev === 'snapshot' && e.job === id, { from })
+	await client.next((e) => e.ev === 'result' && e.job === id, { from })
+})
+
+test('a ref said again after ack brings `accepted` alone', async () => {
+	const { client } = await hello()
+	const job = chat('ref acked', 'ttft=0 rate=0 tokens=10')
+	const id = await client.submit('r1', job)
+	await client.end(id)
+	client.send({ op: 'ack', id })
+	const from = client.events.length
+	assert.equal(await client.submit('r1', job), id)
+	client.send({ op: 'attach', jobs: [{ id: 'job_00000000000000000000000000' }] })
+	await client.next((e) => e.ev === 'gone', { from })
+	assert.deepEqual(client.events.slice(from).map((e) => e.ev), ['accepted', 'gone'])
+})
+
 test('the deltas of several jobs do not mix', async () => {
 	const { client } = await hello()
 	const jobs = Array.from({ length: 6 }, (_, i) => chat(`mix ${i}`, 'ttft=30 rate=100 tokens=40', { lane: i % 2 ? 'high' : 'interactive' }))
@@ -205,6 +246,58 @@ test('attach to an ended job, again from an earlier byte, and beyond the end', a
 	assert.equal(s.text.length > 0 || s.status !== undefined, true)
 	await client.end(id)
 	assert.equal(client.answer(id).text, said(job, 40))
+})
+
+test('a byte within a code point is none of ours: a snapshot, never resumed and reset', async () => {
+	for (const [what, options] of [['ended', 'ttft=0 rate=0 tokens=60'], ['running', 'ttft=0 rate=60 tokens=120']]) {
+		const job = chat(`within ${what}`, options)
+		const tokens = Number(options.match(/tokens=(\d+)/)[1])
+		const bytes = Buffer.from(said(job, tokens))
+		const at = bytes.findIndex((b) => (b & 0xc0) === 0x80)
+		assert.ok(at > 0, 'the answer has a code point of several bytes')
+		const { id } = await api.accepted(job)
+		if (what === 'ended') await api.ended(id)
+		else await until('text beyond it', async () => ((await api.get(id)).json.result?.bytes ?? 0) > at + 4)
+		const { attempt } = (await api.get(id)).json
+		const other = (await api.accepted(chat('beside'))).id
+		await api.ended(other)
+		const { client } = await hello()
+		client.send({ op: 'attach', jobs: [{ id, attempt, at }, { id: other, attempt: 1, at: 0 }] })
+		await client.end(id)
+		const mine = client.events.filter((e) => e.job === id && e.ev !== 'queued' && e.ev !== 'started')
+		assert.equal(mine[0].ev, 'snapshot', JSON.stringify(mine[0]))
+		assert.ok(!mine.some((e) => e.ev === 'reset'))
+		assert.ok(bytes.toString().startsWith(mine[0].text))
+		const resumed = client.events.find((e) => e.ev === 'resumed')
+		assert.deepEqual(resumed.jobs, [{ job: other, attempt: 1, at: 0 }])
+		assert.equal(client.answer(id).text, bytes.toString())
+	}
+})
+
+test('queued says why a job waits, again after attach, at most four times a second', async () => {
+	const session = await newSession()
+	const { client } = await hello({ session })
+	const first = await client.submit('1', chat('long turn', 'ttft=3000 rate=0 tokens=5'))
+	const second = await client.submit('2', chat('waiting turn', 'ttft=0 rate=0 tokens=5'))
+	const live = await client.next((e) => e.ev === 'queued' && e.job === second && e.why)
+	assert.equal(live.why, 'order')
+	assert.equal(live.lane, 'interactive')
+	for (const field of ['position', 'estimate_ms']) assert.ok(field in live, field)
+	const apart = await hello()
+	apart.client.send({ op: 'attach', jobs: [{ id: second }] })
+	const queued = await apart.client.next((e) => e.ev === 'queued' && e.job === second)
+	assert.ok([null, 'order'].includes(queued.why), 'before it is claimed its state may not say why')
+	assert.equal(queued.lane, 'interactive')
+	for (const field of ['position', 'estimate_ms']) assert.ok(field in queued, field)
+	const order = apart.client.events.filter((e) => e.job === second).map((e) => e.ev)
+	assert.equal(order[0], 'snapshot', order.join())
+	assert.ok(!apart.client.ended.has(first))
+	for (const c of [client, apart.client]) {
+		await c.end(second)
+		const all = c.events.filter((e) => e.job === second).map((e) => e.ev)
+		assert.ok(all.lastIndexOf('queued') < all.indexOf('started'), all.join())
+		assert.ok(all.filter((ev) => ev === 'queued').length <= 4 * 5, all.join())
+	}
 })
 
 test('gone: an unknown job, and another organisation’s', async () => {
