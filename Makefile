@@ -26,7 +26,7 @@ ifndef SLUICE_READY
 GOALS := $(or $(MAKECMDGOALS),all)
 PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
-TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench bench-% replay unit format headers,$(GOALS)),test,build)
+TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench bench-% replay unit swarm plants format headers,$(GOALS)),test,build)
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
 
 .PHONY: $(GOALS) second
