@@ -270,6 +270,7 @@ static void on_text(void *ctx, struct str text)
 {
 	struct work *w = ctx;
 
+	target_answers(w->target);
 	if (w->scribe.text.len + text.len > w->pool->options->max_answer_bytes) {
 		call_break(w->call, FAULT_PROVIDER_TOO_BIG,
 			   "the answer is longer than max_answer_bytes");
@@ -282,6 +283,7 @@ static void on_part(void *ctx, const char *type, struct str id, struct str name)
 {
 	struct work *w = ctx;
 
+	target_answers(w->target);
 	scribe_part(&w->scribe, type, id, name);
 }
 
@@ -316,6 +318,7 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	uint64_t now = loop_wall_ms(pool->loop);
 
 	w->target = target;
+	target_asked(target, loop_now_us(pool->loop));
 	w->tries++;
 	w->calls[w->call_count++] = (struct work_call){
 	    .provider = target->account->config->kind,

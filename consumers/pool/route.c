@@ -14,6 +14,10 @@
 /* After so long one job finds out whether the account is good again. */
 #define OUT_MS 60000
 #define FAILURES_TO_SHUT 3
+/* A probe that says nothing for so long is one no more. */
+#define PROBE_US (15 * US_PER_S)
+/* How soon who waits for a probe looks again. */
+#define PROBE_LOOK_US (100 * US_PER_MS)
 
 struct routes {
 	unsigned refs;
@@ -155,6 +159,8 @@ struct target *route_choose(const struct route *route, uint32_t tried, uint64_t 
 		struct target *t = route->targets[i];
 		uint64_t until = t->shut_until_us;
 
+		if (t->probe_until_us > now_us && until <= now_us)
+			until = now_us + PROBE_LOOK_US;
 		if (tried & (UINT32_C(1) << i) || t->account->out_until_us > now_us)
 			continue;
 		if (until <= now_us) {
@@ -169,6 +175,20 @@ struct target *route_choose(const struct route *route, uint32_t tried, uint64_t 
 	return NULL;
 }
 
+void target_asked(struct target *t, uint64_t now_us)
+{
+	if (t->failures >= FAILURES_TO_SHUT)
+		t->probe_until_us = now_us + PROBE_US;
+}
+
+void target_answers(struct target *t)
+{
+	if (!t->probe_until_us)
+		return;
+	t->probe_until_us = 0;
+	t->failures = FAILURES_TO_SHUT - 1; /* the next failure shuts it again */
+}
+
 static void shut(struct target *t, uint64_t for_us, uint64_t now_us)
 {
 	if (now_us + for_us > t->shut_until_us)
@@ -180,6 +200,7 @@ void target_learn(struct target *t, enum fault fault, int64_t retry_after_ms, ui
 {
 	uint64_t ms;
 
+	t->probe_until_us = 0;
 	switch (fault) {
 	case FAULT_NONE:
 		t->failures = 0;

@@ -32,6 +32,8 @@ struct target {
 	const char *model;
 	uint64_t shut_until_us; /* loop time; after faults or a 429 */
 	unsigned failures;	/* in a row */
+	uint64_t
+	    probe_until_us; /* loop time; it was shut, and one call finds out whether it is well */
 };
 
 /* All targets of one configuration; reference-counted, since calls outlive a reload. */
@@ -60,6 +62,12 @@ must_check enum route_found route_find(struct routes *routes, struct str task, s
  * @ret_wait_us until the first that is only shut returns; 0 where none will: all were tried, or their accounts are out. */
 struct target *route_choose(const struct route *route, uint32_t tried, uint64_t now_us,
 			    size_t *ret_index, uint64_t *ret_wait_us);
+
+/* @target is asked now. Where it was shut until now the call is a probe: until it answers, fails, or was silent for long, nobody else asks,
+ * so that an outage costs tries to few jobs and the others wait. */
+void target_asked(struct target *target, uint64_t now_us);
+/* Its first output is there: whoever waits for the probe may ask. */
+void target_answers(struct target *target);
 
 /* What a call taught about its target. FAULT_NONE: it is well. */
 void target_learn(struct target *target, enum fault fault, int64_t retry_after_ms, uint64_t now_us,

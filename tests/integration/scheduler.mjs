@@ -202,4 +202,17 @@ test('a dead job is submitted again as a new one that names the old, or is put a
 	assert.equal((await ctl('dead', 'drop')).code, 2)
 })
 
+test('an outage of a provider does not fill the dead letters: who waits for it burns no try', async () => {
+	const since = soon(0)
+	const ids = []
+	for (let i = 0; i < 40; i++) ids.push((await api.accepted(chat(`outage ${i}`, 'status=503', { model: 'claude-haiku-4-5' }))).id)
+	// a target that failed so often is shut for 15 s at most; then one job finds out whether it is well
+	await pass(18000)
+	const dead = (await letters('--since', since)).length
+	assert.ok(dead >= 1 && dead <= 10, `${dead} of ${ids.length} jobs died`)
+	await Promise.all(ids.map((id) => api.cancel(id)))
+	const ends = await Promise.all(ids.map((id) => api.ended(id)))
+	assert.equal(ends.filter((j) => j.status === 'failed').length + ends.filter((j) => j.status === 'cancelled').length, ids.length)
+}, { limit_ms: 60000 })
+
 await run(import.meta.url, { before, after })
