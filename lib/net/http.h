@@ -6,6 +6,7 @@
  *   connection ── head read ──▶ ops.head (may answer at once, or set a body limit)
  *                 body read ──▶ ops.request (must answer, now or later) ──▶ http_reply / http_stream_…
  *                 peer gone before the answer's end ──▶ ops.gone (last word about this request)
+ *                 (gone: the connection failed, or its peer sent FIN; see http_outlast_fin)
  *                 answer handed to the socket ──▶ ops.done (last word)
  */
 #ifndef SLUICE_NET_HTTP_H
@@ -43,11 +44,14 @@ struct http_server_ops {
 	/* A streamed answer's queue fell below the low-water mark after http_stream_write had said it is full. */
 	void (*writable)(void *ctx, struct http_req *req);
 	/* An error that the server answers by itself (400, 408, 413, 431, 501, 503 …): the owner may write a body.
+	 * Called in the same breath as error_fields, behind it.
 	 * @ret_type and @ret_body live until the next call. Optional: plain text otherwise. */
 	void (*error_body)(void *ctx, int status, const char *reason, struct str *ret_type,
 			   struct str *ret_body);
 	/* Such an answer is about to be made, before error_body: the owner may http_add_field to @req (a request id),
-	 * nothing else, and hears no more of it. What was asked may be unknown: all views may be empty. Optional. */
+	 * nothing else, and hears no more of it. Fields that he added before are forgotten. What was asked is there as
+	 * far as it was read: the path where the request line was, the fields where the whole head was good; else the
+	 * views are empty. Optional. */
 	void (*error_fields)(void *ctx, struct http_req *req, int status);
 };
 
@@ -105,6 +109,13 @@ void http_set_ctx(struct http_req *req, void *ctx);
 void *http_ctx(const struct http_req *req);
 /* In ops.head only. */
 void http_body_limit(struct http_req *req, size_t bytes);
+/* In ops.head only. HTTP/1.1: a client may shut its side behind a whole request and still wait for the answer (RFC 9112,
+ * 9.6), but a FIN is also all that one sees of a client that hung up. Without this call it is a hang-up: ops.gone. With
+ * it the whole request is still answered, and only a reset or a failed write is a hang-up. For what is answered at once;
+ * not for what waits or costs as long as somebody listens, where it would not be noticed that nobody does. A streamed
+ * answer that has begun is over with a FIN in any case, and so is what stands behind a request that is gone. HTTP/2 ends
+ * requests by stream: a FIN of its connection is always a hang-up. */
+void http_outlast_fin(struct http_req *req);
 
 /* Fields that every later answer of this request carries (copied), before the answer begins. */
 void http_add_field(struct http_req *req, const char *name, struct str value);

@@ -302,6 +302,23 @@ static bool count_fields(struct str raw, size_t *ret_count)
 	return true;
 }
 
+/* True where a line of the head begins with this name and a colon. */
+static bool names_field(struct str raw, const char *name)
+{
+	struct str line, key;
+
+	while (str_split(&raw, '\n', &line)) {
+		if (str_split(&line, ':', &key) && str_is_nocase(key, name))
+			return true;
+	}
+	return false;
+}
+
+static bool both_lengths(struct http1 *p)
+{
+	return refuse(p, 400, "content-length and transfer-encoding were both sent");
+}
+
 static bool llhttp_refused(struct http1 *p, enum llhttp_errno e, struct str raw)
 {
 	struct str line = raw;
@@ -314,6 +331,8 @@ static bool llhttp_refused(struct http1 *p, enum llhttp_errno e, struct str raw)
 		return refuse(p, 505, "HTTP/1.1 is spoken here");
 	if (e == HPE_INVALID_URL)
 		return refuse(p, 400, "the request target is malformed");
+	if (e == HPE_UNEXPECTED_CONTENT_LENGTH && names_field(raw, "transfer-encoding"))
+		return both_lengths(p);
 	if (e == HPE_INVALID_CONTENT_LENGTH || e == HPE_UNEXPECTED_CONTENT_LENGTH)
 		return refuse(p, 400, "the content-length is malformed or named twice");
 	if (e == HPE_INVALID_TRANSFER_ENCODING)
@@ -420,8 +439,10 @@ static bool read_fields(struct http1 *p, struct http1_head *h)
 	}
 	if (h->minor >= 1 && !f.hosts)
 		return refuse(p, 400, "the host is missing");
-	if (f.codings && (f.lengths || h->minor < 1))
-		return refuse(p, 400, "transfer-encoding and content-length contradict");
+	if (f.codings && f.lengths)
+		return both_lengths(p);
+	if (f.codings && h->minor < 1)
+		return refuse(p, 400, "HTTP/1.0 has no transfer-encoding");
 	h->chunked = f.codings > 0;
 	h->keep_alive = !f.close && (h->minor >= 1 || f.keep);
 	h->expect = f.expect && h->minor >= 1;

@@ -172,20 +172,45 @@ void h1_answer_continue(struct h1_req *r)
 	task_post(&r->h1->task);
 }
 
-void h1_answer_error(struct h1 *c, int status, const char *reason)
+/* Method and target of the request line, where a line of that shape is there; what stands behind it may be anything. */
+static void peek_line(struct http_req *req, struct str head)
+{
+	struct str line, method, target;
+
+	if (!memchr(head.ptr ? head.ptr : "", '\n', head.len) || !str_split(&head, '\n', &line) ||
+	    !str_split(&line, ' ', &method) || !str_split(&line, ' ', &target) || !method.len)
+		return;
+	method.ptr = arena_dup(&req->arena, method.ptr, method.len);
+	target.ptr = arena_dup(&req->arena, target.ptr, target.len);
+	req->method = method;
+	if (!http_req_target(req, target))
+		req->method = req->path = req->query = STR("");
+}
+
+static struct h1_req *unread(struct h1 *c, struct str head)
 {
 	struct h1_req *r = mem_new(struct h1_req);
-	struct str type;
-	struct str body;
 
 	r->h1 = c;
 	http_req_init(&r->req, c->link.server, &h1_carrier);
 	list_push_back(&c->reqs, &r->link);
 	c->req_count++;
 	r->minor = 1;
+	peek_line(&r->req, head);
+	return r;
+}
+
+void h1_answer_error(struct h1 *c, struct h1_req *r, struct str head, int status,
+		     const char *reason)
+{
+	struct str type;
+	struct str body;
+
+	if (!r)
+		r = unread(c, head);
+	http_error_fields(&r->req, status);
 	if (status == 503)
 		http_add_field(&r->req, "retry-after", STR("1"));
-	http_error_fields(&r->req, status);
 	http_error_body(c->link.server, status, reason, &type, &body);
 	http_reply(&r->req, status, arena_dup(&r->req.arena, type.ptr, type.len), body);
 }

@@ -85,8 +85,9 @@ static void h1_linger(struct h1 *c)
 
 /* ---- reading ---- */
 
-/* Answers with an error of our own what cannot be read, and reads no further. */
-static void h1_refuse(struct h1 *c, int status, const char *reason)
+/* Answers with an error of our own what cannot be read, and reads no further. @head: where its head could not be read,
+ * what there is of it. */
+static void h1_refuse(struct h1 *c, struct str head, int status, const char *reason)
 {
 	struct h1_req *r = c->reading;
 
@@ -99,11 +100,9 @@ static void h1_refuse(struct h1 *c, int status, const char *reason)
 		r->close = true; /* one answer is enough */
 		return;
 	}
-	if (r) {
+	if (r)
 		http_tell_gone(&r->req);
-		h1_req_free(r);
-	}
-	h1_answer_error(c, status, reason);
+	h1_answer_error(c, r, head, status, reason);
 }
 
 static bool is_preface(struct h1 *c, struct str raw)
@@ -132,7 +131,7 @@ static void h1_head_told(struct h1 *c, struct h1_req *r)
 	if (r->req.answer != HTTP_ANSWER_NONE)
 		return;
 	if (r->length > r->req.max_body_bytes)
-		h1_refuse(c, 413, "the body is too large");
+		h1_refuse(c, STR(""), 413, "the body is too large");
 	else if (r->expect && !c->rest.len && (r->length || r->chunked_in))
 		h1_answer_continue(r);
 }
@@ -156,7 +155,7 @@ static void h1_on_head(struct h1 *c, struct str raw)
 	c->fresh = false;
 	if (!http1_read_head(&c->parser, raw, &r->req.arena, &head)) {
 		h1_req_free(r);
-		h1_refuse(c, c->parser.status, c->parser.reason);
+		h1_refuse(c, raw, c->parser.status, c->parser.reason);
 		return;
 	}
 	r->req.method = head.method;
@@ -171,7 +170,7 @@ static void h1_on_head(struct h1 *c, struct str raw)
 	r->head_only = str_is(head.method, "HEAD");
 	if (!http_req_target(&r->req, head.target)) {
 		h1_req_free(r);
-		h1_refuse(c, 400, "the request target is malformed");
+		h1_refuse(c, STR(""), 400, "the request target is malformed");
 		return;
 	}
 	c->reading = r;
@@ -187,9 +186,9 @@ static void h1_on_body(struct h1 *c, struct str piece)
 	if (r->req.answer != HTTP_ANSWER_NONE) {
 		r->discarded += piece.len;
 		if (r->chunked_in && r->discarded > DISCARD_CHUNKED_BYTES)
-			h1_refuse(c, 413, "the body is too large");
+			h1_refuse(c, STR(""), 413, "the body is too large");
 	} else if (r->req.body.len + piece.len > r->req.max_body_bytes) {
-		h1_refuse(c, 413, "the body is too large");
+		h1_refuse(c, STR(""), 413, "the body is too large");
 	} else {
 		if (!r->req.body.len && r->length)
 			buf_room(&r->req.body,
@@ -248,7 +247,7 @@ static size_t h1_parse(struct h1 *c, struct str in)
 		else if (event == HTTP1_END)
 			h1_on_end(c);
 		else
-			h1_refuse(c, c->parser.status, c->parser.reason);
+			h1_refuse(c, c->rest, c->parser.status, c->parser.reason);
 	}
 	used = c->state == H1_OPEN ? in.len - c->rest.len : in.len;
 	c->rest = (struct str){0};
@@ -262,26 +261,48 @@ static void h1_parse_waiting(struct h1 *c)
 		buf_fini(&c->in);
 }
 
-/* The peer has shut its side: whoever is still owed an answer has gone. What is answered is still sent. */
-static void h1_on_eof(struct h1 *c)
+static bool lost_by_fin(struct h1_req *r)
 {
+	switch (r->req.answer) {
+	case HTTP_ANSWER_NONE:
+		return !r->req.outlasts_fin || r->h1->reading == r;
+	case HTTP_ANSWER_STREAM:
+		return true;
+	case HTTP_ANSWER_WHOLE:
+		return false;
+	}
+	return true;
+}
+
+/* The peer has shut its side: who is still owed an answer has gone, unless his owner answers it all the same; so has all
+ * that stands behind him. What is answered is still sent. */
+static void h1_after_fin(struct h1 *c)
+{
+	enum h1_state before = c->state;
 	bool lost = false;
 
-	c->eof = true;
-	if (c->state == H1_LINGER) {
-		h1_die(c, false);
-		return;
-	}
-	c->state = H1_LAST;
 	list_each (&c->reqs, at) {
 		struct h1_req *r = container_of(at, struct h1_req, link);
 
-		lost |= r->req.answer != HTTP_ANSWER_WHOLE;
+		lost |= lost_by_fin(r);
 		if (lost)
 			h1_req_lose(r);
 	}
 	c->reading = NULL;
-	task_post(&c->task);
+	/* What was read ahead comes to its turn. */
+	if (lost || !c->in.len || !h1_paused(c))
+		c->state = H1_LAST;
+	if (lost || c->state != before)
+		task_post(&c->task);
+}
+
+static void h1_on_eof(struct h1 *c)
+{
+	c->eof = true;
+	if (c->state == H1_LINGER)
+		h1_die(c, false);
+	else
+		h1_after_fin(c);
 }
 
 static void h1_on_bytes(struct h1 *c, size_t count)
@@ -417,8 +438,11 @@ static void h1_write(struct h1 *c)
 		c->state = H1_LAST;
 	}
 	h1_tell_writable(c);
-	if (c->state == H1_OPEN && c->in.len)
+	if (c->state == H1_OPEN && c->in.len) {
 		h1_parse_waiting(c);
+		if (c->eof && c->state == H1_OPEN)
+			h1_after_fin(c);
+	}
 	if (c->state == H1_LAST && list_empty(&c->reqs))
 		h1_linger(c);
 }
@@ -516,10 +540,10 @@ static void on_timer(struct timer *t)
 		h1_die(c, true);
 		return;
 	case H1_CLOCK_HEAD:
-		h1_refuse(c, 408, "the head did not come in time");
+		h1_refuse(c, buf_str(&c->in), 408, "the head did not come in time");
 		break;
 	case H1_CLOCK_BODY:
-		h1_refuse(c, 408, "the body fell silent");
+		h1_refuse(c, STR(""), 408, "the body fell silent");
 		break;
 	}
 	h1_settle(c);
@@ -544,7 +568,7 @@ static void on_open(void *ctx, struct conn *conn)
 		task_post(&c->task);
 	} else if (c->refuse) {
 		c->state = H1_LAST;
-		h1_answer_error(c, 503, "too many connections");
+		h1_answer_error(c, NULL, STR(""), 503, "too many connections");
 	}
 	h1_settle(c);
 }

@@ -64,8 +64,10 @@ struct h1_req {
 
 extern const struct http_carrier h1_carrier;
 
-/* An answer of our own behind everything that was asked; no request is read after it. */
-void h1_answer_error(struct h1 *c, int status, const char *reason);
+/* An answer of our own behind everything that was asked; no request is read after it. @r: the request that it answers,
+ * of which the owner hears no more; NULL: its head could not be read, @head has its beginning or nothing. */
+void h1_answer_error(struct h1 *c, struct h1_req *r, struct str head, int status,
+		     const char *reason);
 /* Adds "100 Continue" to what is sent. */
 void h1_answer_continue(struct h1_req *r);
 

@@ -258,6 +258,7 @@ static void stream_refuse(struct h2_stream *s, int status, const char *reason)
 	http_tell_gone(&s->req);
 	if (s->conn->dead || s->req.answer != HTTP_ANSWER_NONE)
 		return;
+	http_error_fields(&s->req, status);
 	s->req.answer = HTTP_ANSWER_WHOLE;
 	http_error_body(s->req.server, status, reason, &type, &body);
 	h2_reply(&s->req, status, arena_dup(&s->req.arena, type.ptr, type.len), body);

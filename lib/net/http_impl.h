@@ -68,6 +68,7 @@ struct http_req {
 	enum http_answer answer;
 	bool told; /* the owner knows of it and is owed a last word */
 	bool full; /* stream_write said so; http_tell_writable clears it */
+	bool outlasts_fin;
 };
 
 /* @req is zeroed. Takes received_us from the loop and the body limit from the options. */
@@ -93,7 +94,8 @@ void http_tell_writable(struct http_req *req);
 void http_error_body(struct http_server *server, int status, const char *reason,
 		     struct str *ret_type, struct str *ret_body);
 
-/* ops.error_fields where the owner has one: before http_error_body, for a request that makes such an answer. */
+/* ops.error_fields where the owner has one: before http_error_body, for a request that makes such an answer; after
+ * http_tell_gone where he knew of it. Forgets the fields that he had added. */
 void http_error_fields(struct http_req *req, int status);
 
 /* "Not Found". "Unknown" for a number without a name. */

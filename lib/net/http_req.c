@@ -136,6 +136,8 @@ void http_error_body(struct http_server *server, int status, const char *reason,
 
 void http_error_fields(struct http_req *req, int status)
 {
+	req->extra = NULL;
+	req->extra_count = 0;
 	if (req->server->ops->error_fields)
 		req->server->ops->error_fields(req->server->ctx, req, status);
 }
@@ -241,6 +243,11 @@ void *http_ctx(const struct http_req *req)
 void http_body_limit(struct http_req *req, size_t bytes)
 {
 	req->max_body_bytes = bytes;
+}
+
+void http_outlast_fin(struct http_req *req)
+{
+	req->outlasts_fin = true;
 }
 
 /* ---- what is answered ---- */

@@ -138,6 +138,34 @@ TEST(two_ways_to_say_a_length_are_refused)
 	expect("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "!400");
 }
 
+/* Why @head is refused. */
+static const char *reason(const char *head)
+{
+	struct arena arena = {0};
+	struct http1_head h;
+	struct http1 p;
+
+	http1_init(&p, 1000, 10);
+	ck_assert(!http1_read_head(&p, str_of(head), &arena, &h));
+	arena_reset(&arena);
+	http1_fini(&p);
+	return p.reason;
+}
+
+TEST(a_length_beside_a_coding_is_named_as_such)
+{
+	const char *both = "content-length and transfer-encoding were both sent";
+
+	ck_assert_str_eq(reason(POST "Content-Length: 3\r\ntransfer-encoding: chunked\r\n\r\n"),
+			 both);
+	ck_assert_str_eq(reason(POST "Transfer-Encoding: chunked\r\nContent-length: 3\r\n\r\n"),
+			 both);
+	ck_assert_str_eq(reason(POST "Content-Length: 3\r\nContent-Length: 3\r\n\r\n"),
+			 "the content-length is malformed or named twice");
+	ck_assert_str_eq(reason("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+			 "HTTP/1.0 has no transfer-encoding");
+}
+
 TEST(chunks_keep_the_same_line_discipline)
 {
 	const char *head = "POST / 1k transfer-encoding: chunked|!400";

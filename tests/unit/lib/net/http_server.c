@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -68,6 +69,8 @@ static void on_head(void *ctx, struct http_req *req)
 	http_add_field(req, "x-n", STR("1\r\nevil: 2"));
 	if (str_is(http_path(req), "/early"))
 		http_reply(req, 401, NULL, STR("no"));
+	if (str_is(http_query(req), "plain"))
+		http_outlast_fin(req);
 }
 
 static void on_request(void *ctx, struct http_req *req)
@@ -306,6 +309,135 @@ TEST(whoever_hangs_up_has_gone)
 	hang_up(&f);
 	ck_assert_view(buf_str(&f.told), "h/hold r/hold h/b r/b g/hold g/b ");
 	ck_assert_uint_eq(f.server.link_count, 0);
+	end(&f);
+}
+
+/* The client's FIN; it still reads. */
+static void half_close(struct fixture *f)
+{
+	ck_assert_int_eq(shutdown(f->client, SHUT_WR), 0);
+	turns(f);
+}
+
+TEST(a_half_closed_client_is_still_answered_where_the_owner_says_so)
+{
+	struct fixture f;
+
+	begin(&f);
+	connect_client(&f, false);
+	say(&f, GET("/hold?plain") GET("/hold?plain"));
+	half_close(&f);
+	http_reply(f.held[0], 200, NULL, STR("one"));
+	http_reply(f.held[1], 200, NULL, STR("two"));
+	turns(&f);
+	ck_assert_str_eq(heard(&f),
+			 "HTTP/1.1 200 OK\r\nx-n: 1  evil: 2\r\ncontent-length: 3\r\n\r\n"
+			 "oneHTTP/1.1 200 OK\r\nx-n: 1  evil: 2\r\n"
+			 "connection: close\r\ncontent-length: 3\r\n\r\ntwo EOF");
+	ck_assert_view(buf_str(&f.told), "h/hold r/hold h/hold r/hold d/hold d/hold ");
+	ck_assert_uint_eq(f.server.link_count, 0);
+	end(&f);
+}
+
+TEST(a_half_closed_client_has_left_what_streams_what_waits_and_what_is_not_whole)
+{
+	struct fixture f;
+
+	begin(&f);
+	connect_client(&f, false);
+	say(&f, GET("/hold?plain"));
+	http_stream_begin(f.held[0], 200, NULL);
+	half_close(&f);
+	ck_assert_view(buf_str(&f.told), "h/hold r/hold g/hold ");
+	close(f.client);
+	buf_reset(&f.told);
+	connect_client(&f, false);
+	say(&f, GET("/hold?plain") GET("/hold") GET("/b?plain"));
+	half_close(&f);
+	ck_assert_view(buf_str(&f.told), "h/hold r/hold h/hold r/hold h/b r/b g/hold g/b ");
+	http_reply(f.held[1], 200, NULL, STR("one"));
+	turns(&f);
+	ck_assert_ptr_nonnull(strstr(heard(&f), "one EOF"));
+	close(f.client);
+	buf_reset(&f.told);
+	connect_client(&f, false);
+	say(&f, "POST /b?plain HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc");
+	half_close(&f);
+	ck_assert_view(buf_str(&f.told), "h/b g/b ");
+	ck_assert_uint_eq(f.server.link_count, 0);
+	end(&f);
+}
+
+TEST(what_was_read_ahead_of_a_half_close_comes_to_its_turn)
+{
+	struct fixture f;
+
+	begin(&f);
+	f.server.options.max_pipelined = 1;
+	connect_client(&f, false);
+	say(&f, GET("/hold?plain") GET("/b?plain") GET("/c?plain"));
+	half_close(&f);
+	ck_assert_view(buf_str(&f.told), "h/hold r/hold ");
+	http_reply(f.held[0], 200, NULL, STR(""));
+	turns(&f);
+	turns(&f);
+	ck_assert_view(buf_str(&f.told), "h/hold r/hold d/hold h/b r/b d/b h/c r/c d/c ");
+	ck_assert_ptr_nonnull(strstr(heard(&f), "/c EOF"));
+	ck_assert_uint_eq(f.server.link_count, 0);
+	end(&f);
+}
+
+static void on_error_fields(void *ctx, struct http_req *req, int status)
+{
+	struct fixture *f = ctx;
+
+	buf_printf(&f->told, "%d%.*s ", status, STR_FMT(http_path(req)));
+	http_add_field(req, "x-e", http_field(req, "x-a"));
+}
+
+/* What the server says by itself to @text, and to whom it thinks that it speaks. */
+static void refused(const char *text, const char *told)
+{
+	struct fixture f;
+
+	begin(&f);
+	f.ops.error_fields = on_error_fields;
+	f.server.options.max_body_bytes = 4;
+	f.server.options.max_head_bytes = 200;
+	connect_client(&f, false);
+	say(&f, text);
+	heard(&f);
+	ck_assert_view(buf_str(&f.told), told);
+	end(&f);
+}
+
+TEST(an_error_of_the_servers_own_knows_the_path_as_far_as_it_was_read)
+{
+	refused("POST /a?x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "h/a g/a 413/a ");
+	refused("GET /a HTTP/1.1\r\nHost: a\r\nb\r\n\r\n", "400/a ");
+	refused("BREW /a HTTP/1.1\r\nHost: a\r\n\r\n", "501/a ");
+	refused("GET /a HTTP/9.9\r\nHost: a\r\n\r\n", "505/a ");
+	refused("GET a HTTP/1.1\r\nHost: a\r\n\r\n", "400 ");
+	refused("GET /a HTTP/1.1\r\nHost: a\r\nx: "
+		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+		"431/a ");
+	refused("\r\n\r\n\r\n\r\n", "400 ");
+}
+
+TEST(fields_of_the_owner_are_not_said_twice_with_an_error_of_the_servers_own)
+{
+	struct fixture f;
+
+	begin(&f);
+	f.ops.error_fields = on_error_fields;
+	f.server.options.max_body_bytes = 4;
+	connect_client(&f, false);
+	say(&f, "POST /a HTTP/1.1\r\nHost: a\r\nx-a: 1\r\nContent-Length: 5\r\n\r\n");
+	ck_assert_ptr_nonnull(strstr(heard(&f),
+				     "413 Content Too Large\r\ncontent-type: text/plain\r\n"
+				     "x-e: 1\r\nconnection: close\r\n"));
 	end(&f);
 }
 
