@@ -152,31 +152,18 @@ static void watch_drain(void *work)
 		exchange_fault(w->x, FAULT_DRAINING, NULL);
 }
 
-/* "attempt:byte". */
-static bool position_read(struct str text, int64_t *ret_attempt, int64_t *ret_at)
-{
-	struct str attempt;
-	uint64_t a, b;
-
-	if (!str_split(&text, ':', &attempt) || !str_u64(attempt, &a) || !str_u64(text, &b) ||
-	    a > INT64_MAX || b > INT64_MAX)
-		return false;
-	*ret_attempt = (int64_t)a;
-	*ret_at = (int64_t)b;
-	return true;
-}
-
 void jobs_events(struct exchange *x)
 {
 	struct follow_request request = {.job = x->param, .org = str_of(x->who.org)};
-	struct str named = http_query_value(x->req, "after");
+	struct str named = http_field(x->req, "last-event-id");
 	struct watch_job *w;
 
 	if (!exchange_query(x, (const char *const[]){"after", NULL}))
 		return;
+	/* An EventSource comes again to the same URL: where it stood then is in the query, where it stands now in the field. */
 	if (!named.ptr)
-		named = http_field(x->req, "last-event-id");
-	if (named.ptr && !position_read(named, &request.attempt, &request.at)) {
+		named = http_query_value(x->req, "after");
+	if (named.ptr && !sse_position(named, &request.attempt, &request.at)) {
 		exchange_fault(x, FAULT_RESUME_INVALID, NULL);
 		return;
 	}

@@ -92,3 +92,24 @@ void sse_end(struct buf *out, struct str job, const struct follow_end *end)
 	event_end_write(out, job, end->status, end->attempt, end->result);
 	buf_add_text(out, "\n\n");
 }
+
+/* Digits and nothing else. */
+static bool read_number(struct str text, int64_t *ret_value)
+{
+	uint64_t value;
+
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.ptr[i] < '0' || text.ptr[i] > '9')
+			return false;
+	}
+	*ret_value = str_u64(text, &value) && value <= INT64_MAX ? (int64_t)value : INT64_MAX;
+	return text.len > 0;
+}
+
+bool sse_position(struct str text, int64_t *ret_attempt, int64_t *ret_at)
+{
+	struct str attempt;
+
+	return str_split(&text, ':', &attempt) && read_number(attempt, ret_attempt) &&
+	       read_number(text, ret_at);
+}

@@ -3,6 +3,9 @@
 #ifndef SLUICE_PRODUCER_SSE_OUT_H
 #define SLUICE_PRODUCER_SSE_OUT_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "lib/base/buf.h"
 #include "lib/relay/follow.h"
 
@@ -12,6 +15,9 @@ void sse_delta(struct buf *out, struct str job, int64_t attempt, int64_t at, str
 /* A live event as it came. */
 void sse_event(struct buf *out, const struct event *event);
 void sse_reset(struct buf *out, struct str job, int64_t attempt, const char *why);
+/* Reads a position, "attempt:byte"; false where it is malformed. What is too large for a number is INT64_MAX: no answer
+ * is that long, so it is "beyond the end" like any other. */
+bool sse_position(struct str text, int64_t *ret_attempt, int64_t *ret_at);
 /* `result` or `fault`. */
 void sse_end(struct buf *out, struct str job, const struct follow_end *end);
 
