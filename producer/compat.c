@@ -337,6 +337,25 @@ static void compat_writable(void *work)
 		follow_pause(c->follow, false);
 }
 
+static void keep_outcome(struct compat *c, const struct submit_outcome *outcome)
+{
+	struct refusal refusal = {
+	    .fault = outcome->fault, .message = outcome->message, .offset = -1};
+	struct buf body = {0};
+	int status = 200;
+
+	if (outcome->fault != FAULT_NONE) {
+		status = c->x ? error_status(c->x->dialect, outcome->fault) : 0;
+		if (status && idem_keeps(status))
+			error_body(&body, c->x->dialect, &refusal, str_of(c->x->id));
+		else
+			status = 0;
+	}
+	idem_end(c->front->redis, &c->idem, str_of(c->org), str_of(c->id), status, buf_str(&body),
+		 NULL, NULL);
+	buf_fini(&body);
+}
+
 static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 {
 	struct compat *c = ctx;
@@ -350,8 +369,7 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 	if (!accepted)
 		series_add(metric_one(front->metric_refused, fault_info(outcome->fault)->code), 1);
 	if (c->keyed && outcome->fault != FAULT_OUTCOME_UNKNOWN)
-		idem_end(front->redis, &c->idem, str_of(c->org), str_of(c->id), accepted ? 200 : 0,
-			 STR(""), NULL, NULL);
+		keep_outcome(c, outcome);
 	if (!c->x) {
 		if (!c->ended && (accepted || outcome->fault == FAULT_OUTCOME_UNKNOWN))
 			job_cancel(front, str_of(c->id), str_of(c->org));
@@ -387,6 +405,12 @@ static void start(struct compat *c, bool submit, bool again)
 		timer_set(&c->timer, front->options->hold_ms * US_PER_MS);
 }
 
+/* Of a job that was accepted the key keeps the id alone: its answer is read again. A refusal is kept itself. */
+static bool idem_followed(int status)
+{
+	return status == 200;
+}
+
 static void on_idem(void *ctx, const struct idem_answer *answer)
 {
 	struct compat *c = ctx;
@@ -401,6 +425,15 @@ static void on_idem(void *ctx, const struct idem_answer *answer)
 	}
 	if (answer->verdict == IDEM_UNSURE) {
 		exchange_fault(c->x, FAULT_UNAVAILABLE, NULL);
+		return;
+	}
+	if (answer->verdict == IDEM_DONE && !idem_followed(answer->status)) {
+		struct buf body = {0};
+
+		c->ended = true;
+		http_add_field(c->x->req, "idempotent-replayed", STR("true"));
+		buf_add_str(&body, answer->reply);
+		exchange_reply(c->x, answer->status, &body);
 		return;
 	}
 	c->keyed = answer->verdict != IDEM_DONE;
@@ -437,9 +470,7 @@ static void read_headers(struct compat *c, struct admitted *a)
 			      "x-sluice-on-cut must be \"continue\" or \"fail\".");
 	/* Where nothing was streamed, beginning anew is not seen. */
 	c->job.on_cut = on_cut.len ? on_cut : c->job.stream ? STR("fail") : STR("restart");
-	if (http_field(req, "idempotency-key").len > IDEM_KEY_MAX)
-		admitted_fail(a, FAULT_INVALID_REQUEST, "Idempotency-Key",
-			      "Idempotency-Key must be at most %d bytes long.", IDEM_KEY_MAX);
+	idem_admit(c->x, a);
 }
 
 static struct admitted compat_admit(struct compat *c)
@@ -497,9 +528,9 @@ void compat_serve(struct exchange *x, const struct compat_ops *ops)
 		struct refusal refusal = {
 		    .fault = a.fault, .message = a.message, .param = a.param, .offset = a.offset};
 
-		c->ended = true;
 		series_add(metric_one(c->front->metric_refused, fault_info(a.fault)->code), 1);
-		exchange_refuse(x, &refusal);
+		compat_free(c);
+		idem_refuse(x, &refusal);
 	} else if (key.len) {
 		c->request = idem_begin(c->front->redis, &c->idem, c->job.org, x->route->pattern,
 					key, http_body(x->req), c->job.id, on_idem, c);

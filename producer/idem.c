@@ -5,6 +5,8 @@
 #include "lib/base/buf.h"
 #include "lib/base/mem.h"
 #include "lib/relay/state.h"
+#include "producer/admit.h"
+#include "producer/front.h"
 #include "schemas/keys.h"
 #include "schemas/scripts.h"
 
@@ -71,4 +73,106 @@ struct redis_request *idem_end(struct redis *redis, const struct idem *idem, str
 		snprintf(text, sizeof(text), "%d", status);
 	return redis_script(redis, name_str, &script_idem_end, &name_str, 1,
 			    (const struct str[]){id, str_of(text), reply}, 3, done, ctx);
+}
+
+bool idem_keeps(int status)
+{
+	return status < 500 && status != 408 && status != 429;
+}
+
+void idem_admit(struct exchange *x, struct admitted *a)
+{
+	struct str key = http_field(x->req, "idempotency-key");
+
+	if (key.ptr && !key.len)
+		admitted_fail(a, FAULT_INVALID_REQUEST, "Idempotency-Key",
+			      "Idempotency-Key must not be empty.");
+	if (key.len > IDEM_KEY_MAX)
+		admitted_fail(a, FAULT_INVALID_REQUEST, "Idempotency-Key",
+			      "Idempotency-Key must be at most %d bytes long.", IDEM_KEY_MAX);
+}
+
+/* ── a refusal that is kept ── */
+
+struct keeping {
+	struct exchange *x;
+	struct redis_request *request;
+	struct idem idem;
+	int status;
+	struct buf reply;
+};
+
+static void keeping_drop(void *work, bool left)
+{
+	struct keeping *k = work;
+
+	(void)left;
+	if (k->request)
+		redis_cancel(k->request);
+	buf_fini(&k->reply);
+	mem_free(k);
+}
+
+static void on_kept(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct keeping *k = ctx;
+
+	(void)result;
+	(void)value;
+	k->request = NULL;
+	exchange_reply(k->x, k->status, &k->reply);
+}
+
+static void on_key(void *ctx, const struct idem_answer *answer)
+{
+	struct keeping *k = ctx;
+	struct exchange *x = k->x;
+
+	k->request = NULL;
+	switch (answer->verdict) {
+	case IDEM_NEW:
+		k->request = idem_end(x->front->redis, &k->idem, str_of(x->who.org), answer->id,
+				      k->status, buf_str(&k->reply), on_kept, k);
+		return;
+	case IDEM_DONE:
+		if (answer->reply.len) {
+			http_add_field(x->req, "idempotent-replayed", STR("true"));
+			buf_reset(&k->reply);
+			buf_add_str(&k->reply, answer->reply);
+			k->status = answer->status;
+		}
+		exchange_reply(x, k->status, &k->reply);
+		return;
+	case IDEM_CONFLICT:
+		exchange_fault(x, FAULT_CONFLICT, "The Idempotency-Key was used for another body.");
+		return;
+	case IDEM_PENDING: /* of a twin, or from before a change of configuration: not ours to end */
+	case IDEM_UNSURE:  /* the refusal stands without Redis */
+		exchange_reply(x, k->status, &k->reply);
+		return;
+	}
+}
+
+void idem_refuse(struct exchange *x, const struct refusal *refusal)
+{
+	struct str key = http_field(x->req, "idempotency-key");
+	int status = error_status(x->dialect, refusal->fault);
+	struct keeping *k;
+
+	x->work = NULL;
+	x->drop = NULL;
+	x->writable = NULL;
+	x->drain = NULL;
+	if (!key.len || key.len > IDEM_KEY_MAX || !idem_keeps(status)) {
+		exchange_refuse(x, refusal);
+		return;
+	}
+	k = mem_new(struct keeping);
+	k->x = x;
+	k->status = status;
+	error_body(&k->reply, x->dialect, refusal, str_of(x->id));
+	x->work = k;
+	x->drop = keeping_drop;
+	k->request = idem_begin(x->front->redis, &k->idem, str_of(x->who.org), x->route->pattern,
+				key, http_body(x->req), str_of(x->id), on_key, k);
 }

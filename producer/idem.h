@@ -1,15 +1,20 @@
 /* Idempotency-Key, scoped to an organisation and a route: the same key and body are one request, however often they come. While
- * its answer is not known the same id is made again; its answer is kept for a day. Refuses to keep answers that may change
- * (408, 429, 5xx). */
+ * its answer is not known the same id is made again; its answer is kept for a day, a refusal of the request too. Refuses to
+ * keep answers that may change (408, 429, 5xx). */
 #ifndef SLUICE_PRODUCER_IDEM_H
 #define SLUICE_PRODUCER_IDEM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/net/digest.h"
 #include "lib/store/redis.h"
 
 #define IDEM_KEY_MAX 255
+
+struct admitted;
+struct exchange;
+struct refusal;
 
 enum idem_verdict {
 	IDEM_NEW,      /* the first */
@@ -40,5 +45,13 @@ struct redis_request *idem_begin(struct redis *redis, struct idem *idem, struct 
 struct redis_request *idem_end(struct redis *redis, const struct idem *idem, struct str org,
 			       struct str id, int status, struct str reply, redis_fn *done,
 			       void *ctx);
+/* True where an answer with this status is kept. */
+bool idem_keeps(int status);
+/* Refuses an Idempotency-Key that is empty or too long. */
+void idem_admit(struct exchange *x, struct admitted *a);
+/* Answers with a refusal that the request's own bytes deserve, before anything was done with them, and keeps it where the
+ * request has a good Idempotency-Key; what the key has already is answered instead. The route's own work (x->work) must be
+ * freed: the exchange is this function's. */
+void idem_refuse(struct exchange *x, const struct refusal *refusal);
 
 #endif

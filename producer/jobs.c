@@ -20,6 +20,7 @@ struct create {
 	struct redis_request *request;
 	struct idem idem;
 	bool keyed; /* an Idempotency-Key is in use */
+	int status;
 	struct buf reply;
 };
 
@@ -79,10 +80,11 @@ static void on_kept(void *ctx, enum redis_result result, const struct redis_valu
 	(void)result;
 	(void)value;
 	c->request = NULL;
-	exchange_reply(c->x, 202, &c->reply);
+	exchange_reply(c->x, c->status, &c->reply);
 }
 
-/* A job that was not accepted: its key is free again where that is sure. */
+/* A job that was not accepted. Its key keeps a refusal that will not change, and is free again where the next try may end
+ * otherwise and it is sure that this one did not. */
 static void not_accepted(struct create *c, const struct submit_outcome *outcome)
 {
 	struct front *front = c->x->front;
@@ -90,11 +92,18 @@ static void not_accepted(struct create *c, const struct submit_outcome *outcome)
 	    .fault = outcome->fault, .message = outcome->message, .offset = -1};
 
 	series_add(metric_one(front->metric_refused, fault_info(outcome->fault)->code), 1);
-	if (outcome->fault == FAULT_OUTCOME_UNKNOWN)
+	c->status = error_status(c->x->dialect, outcome->fault);
+	if (outcome->fault == FAULT_OUTCOME_UNKNOWN) {
 		refusal.job = c->job.id;
-	else if (c->keyed)
+	} else if (c->keyed && idem_keeps(c->status)) {
+		error_body(&c->reply, c->x->dialect, &refusal, str_of(c->x->id));
+		c->request = idem_end(front->redis, &c->idem, str_of(c->x->who.org), c->job.id,
+				      c->status, buf_str(&c->reply), on_kept, c);
+		return;
+	} else if (c->keyed) {
 		idem_end(front->redis, &c->idem, str_of(c->x->who.org), c->job.id, 0, STR(""), NULL,
 			 NULL);
+	}
 	exchange_refuse(c->x, &refusal);
 }
 
@@ -121,6 +130,7 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 	series_observe_us(metric_only(front->metric_accept_seconds),
 			  loop_fresh_us(front->loop) - http_received_us(x->req));
 	write_accepted(c, outcome);
+	c->status = 202;
 	if (!c->keyed) {
 		exchange_reply(x, 202, &c->reply);
 		return;
@@ -169,21 +179,20 @@ void jobs_create(struct exchange *x)
 	struct admitted a;
 
 	c->x = x;
-	x->work = c;
-	x->drop = create_drop;
 	a = admit_native(exchange_config(x), http_arena(x->req), http_body(x->req), x->wall_ms,
 			 loop_rand(front->loop), &c->job);
-	if (key.len > IDEM_KEY_MAX)
-		admitted_fail(&a, FAULT_INVALID_REQUEST, "Idempotency-Key",
-			      "Idempotency-Key must be at most %d bytes long.", IDEM_KEY_MAX);
+	idem_admit(x, &a);
 	if (a.fault != FAULT_NONE) {
 		struct refusal refusal = {
 		    .fault = a.fault, .message = a.message, .param = a.param, .offset = a.offset};
 
 		series_add(metric_one(front->metric_refused, fault_info(a.fault)->code), 1);
-		exchange_refuse(x, &refusal);
+		create_drop(c, false);
+		idem_refuse(x, &refusal);
 		return;
 	}
+	x->work = c;
+	x->drop = create_drop;
 	c->job.org = str_of(x->who.org);
 	c->job.traceparent = exchange_traceparent(x);
 	if (key.len)
