@@ -10,6 +10,7 @@
 #include "producer/admit.h"
 #include "producer/front.h"
 #include "producer/idem.h"
+#include "producer/session_standing.h"
 #include "schemas/keys.h"
 #include "schemas/scripts.h"
 
@@ -24,6 +25,7 @@ struct session {
 	int64_t created_ms;
 	struct redis_request *request;
 	struct pg_request *pg;
+	struct session_standing *standing;
 	struct idem idem;
 	bool keyed;
 	bool failed;
@@ -39,6 +41,7 @@ static void session_drop(void *work, bool left)
 		redis_cancel(s->request);
 	if (s->pg)
 		pg_cancel(s->pg);
+	session_standing_cancel(s->standing);
 	buf_fini(&s->reply);
 	mem_free(s);
 }
@@ -244,14 +247,13 @@ void sessions_create(struct exchange *x)
 	s->ttl_ms = TTL_S_DEFAULT * 1000LL;
 	s->created_ms = (int64_t)x->wall_ms;
 	a = session_admit(s);
-	if (key.len > IDEM_KEY_MAX)
-		admitted_fail(&a, FAULT_INVALID_REQUEST, "Idempotency-Key",
-			      "Idempotency-Key must be at most %d bytes long.", IDEM_KEY_MAX);
+	idem_admit(x, &a);
 	if (a.fault != FAULT_NONE) {
 		struct refusal refusal = {
 		    .fault = a.fault, .message = a.message, .param = a.param, .offset = a.offset};
 
-		exchange_refuse(x, &refusal);
+		session_drop(s, false);
+		idem_refuse(x, &refusal);
 		return;
 	}
 	id_make(id, "ses", x->wall_ms, loop_rand(x->front->loop));
@@ -266,35 +268,45 @@ void sessions_create(struct exchange *x)
 
 /* ── GET ── */
 
-static void on_found(void *ctx, enum pg_result result, const struct pg_rows *rows)
+/* True where it stands; else it was said that it does not. */
+static bool stands(struct session *s, enum standing standing)
+{
+	s->standing = NULL;
+	switch (standing) {
+	case STANDING_OPEN:
+		return true;
+	case STANDING_NONE:
+		exchange_fault(s->x, FAULT_NOT_FOUND, "There is no such session.");
+		return false;
+	case STANDING_UNSURE:
+		exchange_fault(s->x, FAULT_STATE_UNKNOWN, NULL);
+		return false;
+	}
+	return false;
+}
+
+static void on_found(void *ctx, enum standing standing, const struct session_row *row)
 {
 	struct session *s = ctx;
 
-	s->pg = NULL;
-	if (result != PG_OK) {
-		exchange_fault(s->x, FAULT_STATE_UNKNOWN, NULL);
-	} else if (!pg_count(rows)) {
-		exchange_fault(s->x, FAULT_NOT_FOUND, "There is no such session.");
-	} else {
-		s->id = s->x->param;
-		s->task = pg_text(rows, 0, 0);
-		s->system = pg_text(rows, 0, 1);
-		s->metadata = pg_text(rows, 0, 2);
-		s->ttl_ms = pg_int(rows, 0, 3, 0);
-		s->created_ms = pg_int(rows, 0, 4, 0);
-		session_write(s, &s->reply);
-		exchange_reply(s->x, 200, &s->reply);
-	}
+	if (!stands(s, standing))
+		return;
+	s->id = s->x->param;
+	s->task = row->task;
+	s->system = row->system;
+	s->metadata = row->metadata;
+	s->ttl_ms = row->ttl_ms;
+	s->created_ms = row->created_ms;
+	session_write(s, &s->reply);
+	exchange_reply(s->x, 200, &s->reply);
 }
 
 void sessions_get(struct exchange *x)
 {
 	struct session *s = session_new(x);
 
-	s->pg = pg_query(x->front->pg,
-			 "SELECT task, system, metadata, ttl_ms, created_ms FROM sessions "
-			 "WHERE id = $1 AND org = $2 AND deleted_ms IS NULL",
-			 (const struct str[]){x->param, str_of(x->who.org)}, 2, on_found, s);
+	s->standing = session_standing_open(x->front->redis, x->front->pg, x->param,
+					    str_of(x->who.org), x->wall_ms, on_found, s);
 }
 
 /* ── DELETE ── */
@@ -333,15 +345,27 @@ static void on_marked(void *ctx, enum pg_result result, const struct pg_rows *ro
 					   on_deleted, s);
 }
 
-void sessions_delete(struct exchange *x)
+static void on_deletable(void *ctx, enum standing standing, const struct session_row *row)
 {
-	struct session *s = session_new(x);
+	struct session *s = ctx;
+	struct exchange *x = s->x;
 	char now[24];
 
+	(void)row;
+	if (!stands(s, standing))
+		return;
 	snprintf(now, sizeof(now), "%llu", (unsigned long long)x->wall_ms);
 	s->pg = pg_query(x->front->pg,
 			 "UPDATE sessions SET deleted_ms = $3 WHERE id = $1 AND org = $2 "
 			 "AND deleted_ms IS NULL RETURNING id",
 			 (const struct str[]){x->param, str_of(x->who.org), str_of(now)}, 3,
 			 on_marked, s);
+}
+
+void sessions_delete(struct exchange *x)
+{
+	struct session *s = session_new(x);
+
+	s->standing = session_standing_open(x->front->redis, x->front->pg, x->param,
+					    str_of(x->who.org), x->wall_ms, on_deletable, s);
 }

@@ -7,8 +7,8 @@
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/relay/follow.h"
-#include "lib/store/pg.h"
 #include "producer/front.h"
+#include "producer/session_standing.h"
 #include "producer/sse_out.h"
 #include "schemas/keys.h"
 
@@ -32,7 +32,7 @@ struct watch_session {
 	struct exchange *x;
 	struct redis_sub *sub;
 	struct redis_request *request;
-	struct pg_request *pg;
+	struct session_standing *standing;
 	struct list jobs; /* in the order in which they were met */
 	size_t count;
 	struct timer comment;
@@ -60,8 +60,7 @@ static void watch_drop(void *work, bool left)
 	redis_unsubscribe(w->sub);
 	if (w->request)
 		redis_cancel(w->request);
-	if (w->pg)
-		pg_cancel(w->pg);
+	session_standing_cancel(w->standing);
 	timer_stop(&w->comment);
 	mem_free(w);
 }
@@ -235,20 +234,17 @@ static void track(struct watch_session *w, struct str id, int64_t attempt, int64
 }
 
 /* "job:attempt:byte"; false where it is malformed. */
-static bool position_read(struct str text, struct str *ret_job, uint64_t *ret_attempt,
-			  uint64_t *ret_at)
+static bool position_read(struct str text, struct str *ret_job, int64_t *ret_attempt,
+			  int64_t *ret_at)
 {
-	struct str attempt;
-
-	return str_split(&text, ':', ret_job) && str_split(&text, ':', &attempt) &&
-	       id_is(*ret_job, "job") && str_u64(attempt, ret_attempt) && str_u64(text, ret_at) &&
-	       *ret_attempt <= INT64_MAX && *ret_at <= INT64_MAX;
+	return str_split(&text, ':', ret_job) && id_is(*ret_job, "job") &&
+	       sse_position(text, ret_attempt, ret_at);
 }
 
 static bool positions_good(struct str named)
 {
 	struct str one, job;
-	uint64_t attempt, at;
+	int64_t attempt, at;
 
 	while (named.len && str_split(&named, ',', &one)) {
 		if (!position_read(one, &job, &attempt, &at))
@@ -260,7 +256,7 @@ static bool positions_good(struct str named)
 static void begin(struct watch_session *w)
 {
 	struct str rest = w->named, one, job;
-	uint64_t attempt, at;
+	int64_t attempt, at;
 
 	if (w->begun)
 		return;
@@ -269,7 +265,7 @@ static void begin(struct watch_session *w)
 	timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
 	while (rest.len && str_split(&rest, ',', &one)) {
 		if (position_read(one, &job, &attempt, &at))
-			track(w, job, (int64_t)attempt, (int64_t)at);
+			track(w, job, attempt, at);
 	}
 }
 
@@ -313,18 +309,24 @@ static const struct redis_sub_ops sub_ops = {.standing = on_standing, .message =
 
 /* ── whose session ── */
 
-static void on_found(void *ctx, enum pg_result result, const struct pg_rows *rows)
+static void on_found(void *ctx, enum standing standing, const struct session_row *row)
 {
 	struct watch_session *w = ctx;
 	struct key channel = key_channel(w->x->param);
 
-	w->pg = NULL;
-	if (result != PG_OK)
-		exchange_fault(w->x, FAULT_STATE_UNKNOWN, NULL);
-	else if (!pg_count(rows))
-		exchange_fault(w->x, FAULT_NOT_FOUND, "There is no such session.");
-	else
+	(void)row;
+	w->standing = NULL;
+	switch (standing) {
+	case STANDING_OPEN:
 		w->sub = redis_subscribe(w->x->front->redis, key_str(&channel), &sub_ops, w);
+		return;
+	case STANDING_NONE:
+		exchange_fault(w->x, FAULT_NOT_FOUND, "There is no such session.");
+		return;
+	case STANDING_UNSURE:
+		exchange_fault(w->x, FAULT_STATE_UNKNOWN, NULL);
+		return;
+	}
 }
 
 static void watch_writable(void *work)
@@ -360,13 +362,14 @@ static void watch_drain(void *work)
 
 void sessions_events(struct exchange *x)
 {
-	struct str named = http_query_value(x->req, "after");
+	struct str named = http_field(x->req, "last-event-id");
 	struct watch_session *w;
 
 	if (!exchange_query(x, (const char *const[]){"after", NULL}))
 		return;
+	/* The field is newer than the query: events.c says why. */
 	if (!named.ptr)
-		named = http_field(x->req, "last-event-id");
+		named = http_query_value(x->req, "after");
 	if (!positions_good(named)) {
 		exchange_fault(x, FAULT_RESUME_INVALID, NULL);
 		return;
@@ -380,7 +383,6 @@ void sessions_events(struct exchange *x)
 	x->drop = watch_drop;
 	x->writable = watch_writable;
 	x->drain = watch_drain;
-	w->pg = pg_query(x->front->pg,
-			 "SELECT 1 FROM sessions WHERE id = $1 AND org = $2 AND deleted_ms IS NULL",
-			 (const struct str[]){x->param, str_of(x->who.org)}, 2, on_found, w);
+	w->standing = session_standing_open(x->front->redis, x->front->pg, x->param,
+					    str_of(x->who.org), x->wall_ms, on_found, w);
 }

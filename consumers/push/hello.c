@@ -302,6 +302,7 @@ static void on_known(void *ctx, enum pg_result result, const struct pg_rows *row
 static void on_org(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct session *s = ctx;
+	char now[24];
 
 	s->request = NULL;
 	if (result == REDIS_OK && value->type == REDIS_STR) {
@@ -311,12 +312,14 @@ static void on_org(void *ctx, enum redis_result result, const struct redis_value
 			refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
 		return;
 	}
-	/* Redis lost it, or is away: a turn brings it back. */
-	s->pg_request =
-	    pg_query(s->push->pg,
-		     "SELECT id FROM sessions WHERE id = $1 AND org = $2 "
-		     "AND deleted_ms IS NULL",
-		     (const struct str[]){str_of(s->id), str_of(s->who.org)}, 2, on_known, s);
+	/* Redis lost it, or is away: a turn brings it back, unless its time is over (producer/session_standing.h). */
+	snprintf(now, sizeof(now), "%llu", (unsigned long long)loop_wall_ms(s->push->loop));
+	s->pg_request = pg_query(
+	    s->push->pg,
+	    "SELECT id FROM sessions WHERE id = $1 AND org = $2 AND deleted_ms IS NULL "
+	    "AND GREATEST(created_ms, (SELECT max(finished_ms) FROM results "
+	    "WHERE session = $1 AND org = $2 AND turn > 0)) + ttl_ms >= $3::bigint",
+	    (const struct str[]){str_of(s->id), str_of(s->who.org), str_of(now)}, 3, on_known, s);
 }
 
 static void look_up(struct session *s, struct str id)
