@@ -7,10 +7,36 @@
 
 static const char *const roles[] = {"user", "assistant", "system", NULL};
 
+/* Of the version of October 2026 on, the sampling parameters are gone, whatever their value. */
+#define WITHOUT_SAMPLING "2026-10-21"
+
+static void admit_version(struct compat *c, struct json_object *body, struct admitted *a)
+{
+	static const char *const sampling[] = {"temperature", "top_p", "top_k"};
+	struct str version = http_field(c->x->req, "anthropic-version");
+
+	if (!version.len)
+		admitted_fail(a, FAULT_INVALID_REQUEST, "anthropic-version",
+			      "anthropic-version: the header is required.");
+	else if (!str_is(version, "2023-06-01") && !str_is(version, WITHOUT_SAMPLING) &&
+		 !str_is(version, "2023-01-01"))
+		admitted_fail(
+		    a, FAULT_INVALID_REQUEST, "anthropic-version",
+		    "anthropic-version: the version is not known; 2023-06-01 and " WITHOUT_SAMPLING
+		    " are.");
+	for (size_t i = 0; str_is(version, WITHOUT_SAMPLING) && i < countof(sampling); i++) {
+		if (json_member(body, sampling[i]))
+			admitted_fail(a, FAULT_INVALID_REQUEST, sampling[i],
+				      "%s: not taken since anthropic-version " WITHOUT_SAMPLING ".",
+				      sampling[i]);
+	}
+}
+
 static void admit(struct compat *c, struct json_object *body, struct admitted *a)
 {
 	struct json_object *max = json_member(body, "max_tokens");
 
+	admit_version(c, body, a);
 	compat_model(c, body, a);
 	if (!json_object_is_type(max, json_type_int) || json_object_get_int64(max) < 0)
 		admitted_fail(a, FAULT_INVALID_REQUEST, "max_tokens",

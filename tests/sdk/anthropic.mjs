@@ -159,6 +159,54 @@ for (const side of sides) {
 		assert.equal((await r.json()).content[0].text, answer(MODEL, `Old ${HOW}`, 30))
 	})
 
+	test('front: anthropic-version is needed and known; the newest takes no sampling parameters', async () => {
+		const send = (version, more = {}) =>
+			api.call('POST', '/v1/messages', { body: ask(`Version ${HOW}`, more), headers: version ? { 'anthropic-version': version } : {} })
+		for (const version of ['2023-01-01', '2023-06-01', '2026-10-21']) assert.equal((await send(version)).status, 200, version)
+		assert.equal((await send('2023-06-01', { temperature: 0.5 })).status, 200)
+		for (const [version, more, what] of [
+			[undefined, {}, 'anthropic-version'],
+			['2020-02-02', {}, 'anthropic-version'],
+			['2026-10-21', { temperature: 1 }, 'temperature'],
+			['2026-10-21', { top_p: 1 }, 'top_p'],
+			['2026-10-21', { top_k: 5 }, 'top_k'],
+		]) {
+			const r = await send(version, more)
+			assert.equal(r.status, 400, r.text)
+			assert.equal(r.json.type, 'error')
+			assert.equal(r.json.error.type, 'invalid_request_error')
+			assert.ok(r.json.error.message.startsWith(what), r.text)
+			assert.equal(r.json.request_id, r.headers.get('request-id'))
+		}
+	})
+
+	test('front: models in pages, forwards and backwards; unknown query keys are ignored', async () => {
+		const headers = { 'anthropic-version': '2023-06-01' }
+		const list = async (query) => (await api.call('GET', `/v1/models?${query}`, { headers })).json
+		const all = (await list('limit=1000')).data.map((m) => m.id)
+		assert.ok(all.length > 2)
+		const paged = []
+		for await (const m of sdk(side).models.list({ limit: 1 })) paged.push(m.id)
+		assert.deepEqual(paged, all)
+		const first = await list('limit=2&colour=red')
+		assert.deepEqual(first.data.map((m) => m.id), all.slice(0, 2))
+		assert.equal(first.has_more, true)
+		assert.equal(first.last_id, all[1])
+		const rest = await list(`limit=1000&after_id=${all[1]}`)
+		assert.deepEqual(rest.data.map((m) => m.id), all.slice(2))
+		assert.equal(rest.has_more, false)
+		const back = await list(`limit=1&before_id=${all[2]}`)
+		assert.deepEqual(back.data.map((m) => m.id), [all[1]])
+		assert.equal(back.has_more, true)
+		const none = await list(`before_id=${all[0]}`)
+		assert.deepEqual([none.data, none.first_id, none.last_id, none.has_more], [[], null, null, false])
+		for (const bad of ['limit=0', 'limit=x', 'limit=1001', 'after_id=nobody', 'before_id=nobody', `after_id=${all[0]}&before_id=${all[1]}`]) {
+			const r = await api.call('GET', `/v1/models?${bad}`, { headers })
+			assert.equal(r.status, 400, bad)
+			assert.equal(r.json.error.type, 'invalid_request_error')
+		}
+	})
+
 	test('front: the reply names its job and the provider; the job reads natively', async () => {
 		const { data, response } = await sdk(side).messages.create(ask(`Names ${HOW}`)).withResponse()
 		assert.equal(response.headers.get('x-sluice-provider'), 'anthropic')
@@ -187,6 +235,11 @@ for (const side of sides) {
 		const e = await sdk(side).messages.countTokens({ model: MODEL, messages: [{ role: 'user', content: 'x' }] }).catch((e) => e)
 		assert.ok(e instanceof Anthropic.BadRequestError, String(e))
 		assert.equal(e.error.type, 'error')
+		for (const call of [() => sdk(side).messages.batches.retrieve('msgbatch_1'), () => sdk(side).messages.batches.cancel('msgbatch_1'), () => sdk(side).messages.batches.delete('msgbatch_1')]) {
+			const below = await call().catch((e) => e)
+			assert.ok(below instanceof Anthropic.BadRequestError, String(below))
+			assert.equal(below.error.type, 'error')
+		}
 	})
 }
 
