@@ -12,6 +12,8 @@
 #include "lib/store/blob.h"
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
+#include "producer/admit.h"
+#include "producer/idem.h"
 #include "producer/submit.h"
 
 #define OPTION_OF struct front_options
@@ -30,7 +32,7 @@ static const struct route routes[] = {
 
 /* ── routing ── */
 
-/* True where @path has the form of @pattern; what stands for `{id}` goes to @ret_param. */
+/* True where @path has the form of @pattern; what stands for `{id}` goes to @ret_param. `{rest}` is all that follows. */
 static bool path_fits(const char *pattern, struct str path, struct str *ret_param)
 {
 	struct str want = str_of(pattern), want_part, part;
@@ -39,6 +41,8 @@ static bool path_fits(const char *pattern, struct str path, struct str *ret_para
 		bool more_want = str_split(&want, '/', &want_part),
 		     more = str_split(&path, '/', &part);
 
+		if (more_want && more && str_is(want_part, "{rest}"))
+			return part.len > 0;
 		if (more_want != more)
 			return false;
 		if (!more)
@@ -60,13 +64,48 @@ static const struct route *route_find(struct http_req *req, struct str *ret_para
 	for (size_t i = 0; i < countof(routes); i++) {
 		if (!path_fits(routes[i].pattern, http_path(req), ret_param))
 			continue;
-		if (str_is(method, routes[i].method))
+		if (str_is(method, routes[i].method) || strcmp(routes[i].method, "ANY") == 0)
 			return &routes[i];
 		if (allow->len)
 			buf_add_text(allow, ", ");
 		buf_add_text(allow, routes[i].method);
 	}
 	return NULL;
+}
+
+/* Whose words an error about this path is told in, before it is known whether it has a route. Where both dialects may ask,
+ * and where none is known, the headers show it. */
+static enum dialect dialect_of(struct http_req *req)
+{
+	bool anthropic = http_field(req, "anthropic-version").len > 0;
+	struct str param;
+
+	for (size_t i = 0; i < countof(routes); i++) {
+		if (!path_fits(routes[i].pattern, http_path(req), &param))
+			continue;
+		if (routes[i].dialect == DIALECT_OPENAI && anthropic)
+			return DIALECT_ANTHROPIC;
+		return routes[i].dialect;
+	}
+	return anthropic ? DIALECT_ANTHROPIC : DIALECT_NATIVE;
+}
+
+/* True where the answer costs as long as somebody waits for it: then a client that shuts its side has hung up. */
+static bool waits(const struct exchange *x)
+{
+	void (*serve)(struct exchange *) = x->route->serve;
+
+	return serve == openai_chat || serve == anthropic_messages || serve == jobs_events ||
+	       serve == sessions_events ||
+	       (serve == jobs_get && http_query_value(x->req, "wait").ptr);
+}
+
+/* True where the body comes as it is. */
+static bool is_plain(struct http_req *req)
+{
+	struct str coding = http_field(req, "content-encoding");
+
+	return !coding.len || str_is_nocase(coding, "identity");
 }
 
 /* The key as the client sent it; empty where there is none. */
@@ -139,7 +178,7 @@ static struct exchange *exchange_new(struct front *front, struct http_req *req)
 
 	x->front = front;
 	x->req = req;
-	x->dialect = http_field(req, "anthropic-version").len ? DIALECT_ANTHROPIC : DIALECT_NATIVE;
+	x->dialect = dialect_of(req);
 	id_make(x->id, "req", loop_wall_ms(front->loop), loop_rand(front->loop));
 	list_push_back(&front->exchanges, &x->link);
 	front->open++;
@@ -159,8 +198,8 @@ static void on_head(void *ctx, struct http_req *req)
 
 	x->route = route_find(req, &x->param, &allow);
 	http_body_limit(req, front->options->max_body_bytes);
-	if (x->route && (x->route->dialect != DIALECT_OPENAI || x->dialect == DIALECT_NATIVE))
-		x->dialect = x->route->dialect;
+	if (x->route && !waits(x))
+		http_outlast_fin(req);
 	if (!x->route && allow.len) {
 		http_add_field(req, "allow", buf_str(&allow));
 		exchange_fault(x, FAULT_METHOD_NOT_ALLOWED, NULL);
@@ -171,6 +210,10 @@ static void on_head(void *ctx, struct http_req *req)
 	} else if (strcmp(x->route->method, "POST") == 0 && x->route->serve != not_yet &&
 		   !is_json(req)) {
 		exchange_fault(x, FAULT_UNSUPPORTED_MEDIA, NULL);
+	} else if (!is_plain(req)) {
+		http_add_field(req, "accept-encoding", STR("identity"));
+		exchange_fault(x, FAULT_UNSUPPORTED_MEDIA,
+			       "The body must come without a Content-Encoding.");
 	} else {
 		x->key = keys_check(front->keys, key, on_key, x);
 	}
@@ -223,6 +266,10 @@ static void on_writable(void *ctx, struct http_req *req)
 
 static enum fault fault_of_status(int status)
 {
+	if (status == 501)
+		return FAULT_NOT_SUPPORTED;
+	if (status == 505)
+		return FAULT_INVALID_REQUEST;
 	for (size_t i = 0; fault_at(i); i++) {
 		if (fault_at(i)->status == status)
 			return fault_at(i)->fault;
@@ -233,19 +280,15 @@ static enum fault fault_of_status(int status)
 static void on_error_fields(void *ctx, struct http_req *req, int status)
 {
 	struct front *front = ctx;
-	struct exchange *x = http_ctx(req);
 
 	(void)status;
-	if (x) {
-		memcpy(front->error_id, x->id, sizeof(x->id));
-		return;
-	}
+	front->error_dialect = dialect_of(req);
 	id_make(front->error_id, "req", loop_wall_ms(front->loop), loop_rand(front->loop));
 	http_add_field(req, "x-request-id", str_of(front->error_id));
 	http_add_field(req, "request-id", str_of(front->error_id));
 }
 
-/* What the server answers by itself, before there is a request that one could know the dialect of. */
+/* What the server answers by itself, in the words of the dialect that on_error_fields found. */
 static void on_error_body(void *ctx, int status, const char *reason, struct str *ret_type,
 			  struct str *ret_body)
 {
@@ -254,7 +297,7 @@ static void on_error_body(void *ctx, int status, const char *reason, struct str 
 	    .fault = fault_of_status(status), .message = reason, .offset = -1};
 
 	buf_reset(&front->error_body);
-	error_body(&front->error_body, DIALECT_NATIVE, &refusal, str_of(front->error_id));
+	error_body(&front->error_body, front->error_dialect, &refusal, str_of(front->error_id));
 	*ret_type = STR("application/json");
 	*ret_body = buf_str(&front->error_body);
 }
@@ -314,7 +357,22 @@ bool exchange_query(struct exchange *x, const char *const *known)
 
 void not_yet(struct exchange *x)
 {
-	exchange_fault(x, FAULT_NOT_SUPPORTED, "This route is not supported yet.");
+	struct refusal refusal = {.fault = FAULT_NOT_SUPPORTED,
+				  .message = "This route is not supported yet.",
+				  .offset = -1};
+	struct admitted a = admitted_good();
+
+	if (str_is(http_method(x->req), "POST"))
+		idem_admit(x, &a);
+	if (a.fault != FAULT_NONE) {
+		refusal = (struct refusal){
+		    .fault = a.fault, .message = a.message, .param = a.param, .offset = -1};
+		exchange_refuse(x, &refusal);
+	} else if (str_is(http_method(x->req), "POST")) {
+		idem_refuse(x, &refusal);
+	} else {
+		exchange_refuse(x, &refusal);
+	}
 }
 
 /* ── the process ── */

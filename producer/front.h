@@ -63,6 +63,7 @@ struct front {
 	size_t open;
 	struct buf error_body;	/* of the server's own answers */
 	char error_id[ID_SIZE]; /* … and its request id */
+	enum dialect error_dialect;
 	bool draining;
 #define METRIC(field, name, type, help, labels) struct metric *metric_##field;
 #include "producer/metrics.def"

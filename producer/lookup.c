@@ -467,22 +467,31 @@ static void on_rows(void *ctx, enum pg_result result, const struct pg_rows *rows
 	list_show(l);
 }
 
-static const char *list_wrong(const struct list_job *l, struct str limit)
+static bool wrong(struct refusal *refusal, const char *param, const char *message)
+{
+	refusal->param = param;
+	refusal->message = message;
+	return true;
+}
+
+static bool list_wrong(const struct list_job *l, struct str limit, struct refusal *refusal)
 {
 	enum lane lane;
 
 	if (limit.ptr && (l->limit < 1 || l->limit > LIST_MAX))
-		return "limit";
+		return wrong(refusal, "limit", "limit must be a whole number from 1 to 100.");
 	if (l->session.len && !id_is(l->session, "ses"))
-		return "session";
+		return wrong(refusal, "session", "session must be an id that begins with ses_.");
 	if (l->after.len && !id_is(l->after, "job"))
-		return "after";
+		return wrong(refusal, "after", "after must be an id that begins with job_.");
 	if (l->lane.len && lane_find(l->lane, &lane) != LANE_FOUND)
-		return "lane";
+		return wrong(refusal, "lane", "lane must be the name of a lane.");
 	if (l->status.len && !state_terminal(l->status) && !str_is(l->status, "queued") &&
 	    !str_is(l->status, "running"))
-		return "status";
-	return NULL;
+		return wrong(refusal, "status",
+			     "status must be queued, running, succeeded, failed, expired or "
+			     "cancelled.");
+	return false;
 }
 
 static void list_ask(struct list_job *l, struct str org)
@@ -525,8 +534,7 @@ void jobs_list(struct exchange *x)
 	l->status = http_query_value(x->req, "status");
 	l->lane = http_query_value(x->req, "lane");
 	l->after = http_query_value(x->req, "after");
-	refusal.param = list_wrong(l, limit);
-	if (refusal.param)
+	if (list_wrong(l, limit, &refusal))
 		exchange_refuse(x, &refusal);
 	else
 		list_ask(l, str_of(x->who.org));

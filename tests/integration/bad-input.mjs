@@ -5,7 +5,7 @@ import { answer } from '../support/answer.mjs'
 import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
 import { Stack } from '../support/stack.mjs'
-import { run, test } from '../support/test.mjs'
+import { run, test, until } from '../support/test.mjs'
 
 const stack = await Stack.open()
 const api = new Api(stack)
@@ -199,11 +199,89 @@ test('shapes of request smuggling: a 4xx, and the connection is closed', async (
 })
 
 test('the server’s own refusals are JSON with a request id', async () => {
-	const r = await send(`GET /v1/models HTTP/1.1\r\nhost: x\r\nx: a\r\n b\r\n\r\n`)
+	const r = await send(`GET /v1/jobs HTTP/1.1\r\nhost: x\r\nx: a\r\n b\r\n\r\n`)
 	assert.match(r.headers['x-request-id'] ?? '', /^req_/)
 	const { error } = JSON.parse(r.body)
 	assert.equal(error.type, 'invalid_request')
 	assert.equal(error.request_id, r.headers['x-request-id'])
+})
+
+test('the server’s own refusals speak the dialect of their path, and say what was wrong', async () => {
+	const head = (path, more) => `POST ${path} HTTP/1.1\r\n${AUTH}${JSON_TYPE}${more}\r\n`
+	const length = 'content-length: 99999999\r\n'
+	const both = 'content-length: 5\r\ntransfer-encoding: chunked\r\n'
+	for (const [status, bytes, code] of [
+		[413, (path) => head(path, length), 'too_large'],
+		[400, (path) => head(path, both), 'invalid_request'],
+		[431, (path) => head(path, `x: ${'a'.repeat(40000)}\r\n`), 'headers_too_large'],
+		[501, (path) => head(path, '').replace('POST', 'BREW'), 'not_supported'],
+		[505, (path) => head(path, '').replace('HTTP/1.1', 'HTTP/9.9'), 'invalid_request'],
+		[405, (path) => head(path, '').replace('POST', 'PATCH'), 'method_not_allowed'],
+		[415, (path) => head(path, 'content-encoding: gzip\r\ncontent-length: 2\r\n'), 'unsupported_media_type'],
+	]) {
+		const native = await send(bytes('/v1/jobs'))
+		assert.equal(native?.status, status, `native: ${native?.body}`)
+		const n = JSON.parse(native.body).error
+		assert.equal(n.code, code)
+		assert.equal(n.request_id, native.headers['x-request-id'])
+		const openai = await send(bytes('/v1/chat/completions'))
+		assert.equal(openai?.status, status)
+		const o = JSON.parse(openai.body)
+		assert.deepEqual(Object.keys(o), ['error'])
+		assert.deepEqual(Object.keys(o.error).sort(), ['code', 'message', 'param', 'type'])
+		assert.equal(o.error.type, 'invalid_request_error')
+		assert.equal(o.error.code, code)
+		assert.match(openai.headers['x-request-id'], /^req_/)
+		const anthropic = await send(bytes('/v1/messages'))
+		assert.equal(anthropic?.status, status)
+		const a = JSON.parse(anthropic.body)
+		assert.equal(a.type, 'error')
+		assert.equal(a.error.type, status === 413 ? 'request_too_large' : 'invalid_request_error')
+		assert.ok(a.error.message)
+		assert.equal(a.request_id, anthropic.headers['request-id'])
+		if (bytes('/x').includes(both)) assert.match(a.error.message, /content-length and transfer-encoding were both sent/)
+		if (status === 415) assert.equal(anthropic.headers['accept-encoding'], 'identity')
+	}
+	const plain = await send(post(GOOD, 'content-encoding: identity\r\n'), GOOD)
+	assert.equal(plain.status, 202)
+	await served()
+})
+
+test('a client that shuts its side behind its request still gets the answer; one that waits or streams has hung up', async () => {
+	const half = async (...pieces) => {
+		const raw = await Raw.open(stack.front)
+		for (const p of pieces) raw.socket.write(p)
+		raw.socket.end()
+		return raw
+	}
+	for (const [status, ...pieces] of [
+		[200, `GET /v1/models HTTP/1.1\r\n${AUTH}\r\n`],
+		[200, `GET /v1/jobs?limit=1 HTTP/1.1\r\n${AUTH}\r\n`],
+		[202, post(GOOD), GOOD],
+		[400, post('{}'), '{}'],
+	]) {
+		const raw = await half(...pieces)
+		assert.equal((await raw.next())?.status, status, pieces[0].slice(0, 30))
+		await raw.closed()
+	}
+	const many = await half(Array(40).fill(`GET /v1/models HTTP/1.1\r\n${AUTH}\r\n`).join(''))
+	for (let i = 0; i < 40; i++) assert.equal((await many.next())?.status, 200, `answer ${i}`)
+	await many.closed()
+	const { id } = await api.accepted(chat('waited for', 'ttft=3000 rate=0 tokens=5'))
+	for (const path of [`/v1/jobs/${id}?wait=20`, `/v1/jobs/${id}/events`]) {
+		const raw = await half(`GET ${path} HTTP/1.1\r\n${AUTH}\r\n`)
+		await raw.closed()
+		assert.ok(!raw.buffer.includes('"succeeded"'), path)
+	}
+	await api.cancel(id)
+	const before = (await stack.calls()).open
+	const body = JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'Leave [sim ttft=20000 rate=0 tokens=9]' }] })
+	const raw = await Raw.open(stack.front)
+	raw.write(`POST /v1/chat/completions HTTP/1.1\r\n${AUTH}${JSON_TYPE}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+	await until('the provider is asked', async () => (await stack.calls()).open > before)
+	raw.socket.end()
+	await until('its call is hung up', async () => (await stack.calls()).open <= before)
+	await served()
 })
 
 test('half a request and the end: closed, nothing accepted', async () => {

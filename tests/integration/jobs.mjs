@@ -231,7 +231,7 @@ test('a position of an older attempt or beyond the end gets a reset and the pres
 	const job = chat('positions', 'ttft=0 rate=0 tokens=30')
 	const { id } = await api.accepted(job)
 	const { attempt } = await api.ended(id)
-	for (const after of [`${attempt}:999999`, `${attempt + 5}:3`]) {
+	for (const after of [`${attempt}:999999`, `${attempt + 5}:3`, `${attempt}:99999999999999999999`, '99999999999999999999:1']) {
 		const seen = await collect(id, { after })
 		assert.ok(seen.some((e) => e.event === 'reset'), `${after}: ${seen.map((e) => e.event)}`)
 		const a = new Answer(attempt, Buffer.from('wrong'))
@@ -239,11 +239,26 @@ test('a position of an older attempt or beyond the end gets a reset and the pres
 			else if (e.event === 'delta') a.delta(e.data)
 		assert.equal(a.text.replace(/^wrong$/, ''), said(job, 30), after)
 	}
-	for (const after of ['x', '1:', ':1', '-1:0', '1:1:1', '1:0x4', '99999999999999999999:1']) {
+	for (const after of ['x', '1:', ':1', '-1:0', '1:1:1', '1:0x4']) {
 		const r = await api.call('GET', `/v1/jobs/${id}/events`, { headers: { 'last-event-id': after } })
 		assert.equal(r.status, 400, `${after}: ${r.status}`)
 		assert.equal(r.json.error.code, 'resume_invalid')
 	}
+})
+
+test('Last-Event-ID wins over ?after: a browser comes back to the URL that it began with', async () => {
+	const job = chat('both positions', 'ttft=0 rate=0 tokens=30')
+	const { id } = await api.accepted(job)
+	const { attempt } = await api.ended(id)
+	const whole = Buffer.from(said(job, 30))
+	const { end } = await api.follow(id)
+	const seen = []
+	for await (const e of api.events(id, { query: `?after=${attempt}:0`, after: `${attempt}:${whole.length}` })) seen.push(e.event)
+	assert.deepEqual(seen.filter((e) => e !== 'comment'), [end.event])
+	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const r = await api.call('GET', `/v1/sessions/${session}/events?after=`, { headers: { 'last-event-id': 'nothing' } })
+	assert.equal(r.status, 400)
+	assert.equal(r.json.error.code, 'resume_invalid')
 })
 
 test('a hundred followers of one job read the same bytes', async () => {
@@ -353,6 +368,37 @@ test('Idempotency-Key: the same body gets the same reply again, another body a c
 	assert.equal((await stack.sql(`SELECT count(*) FROM calls WHERE job = '${first.json.id}'`)).length, 1)
 })
 
+test('Idempotency-Key: a refusal is kept as well, on every POST; an empty key is refused by name', async () => {
+	const anthropic = { 'anthropic-version': '2023-06-01' }
+	for (const [path, body, status, more = {}] of [
+		['/v1/jobs', chat('bad', undefined, { colour: 'red' }), 400],
+		['/v1/jobs', '{"kind":', 400],
+		['/v1/jobs', chat('x', undefined, { session: 'ses_00000000000000000000000000' }), 404],
+		['/v1/sessions', { ttl_s: 0 }, 400],
+		['/v1/tickets', {}, 400],
+		['/v1/chat/completions', { model: 'gpt-4o-mini', messages: [] }, 400],
+		['/v1/chat/completions', { model: 'no-such-model', messages: [{ role: 'user', content: 'x' }] }, 404],
+		['/v1/messages', { model: SONNET, messages: [] }, 400, anthropic],
+	]) {
+		const headers = { ...more, 'idempotency-key': `bad-${path}-${status}-${Math.random()}` }
+		const what = `${path} ${JSON.stringify(body)}`
+		const first = await api.call('POST', path, { body, headers })
+		assert.equal(first.status, status, `${what}: ${first.text}`)
+		assert.equal(first.headers.get('idempotent-replayed'), null, what)
+		const again = await api.call('POST', path, { body, headers })
+		assert.equal(again.status, status, what)
+		assert.equal(again.text, first.text, what)
+		assert.equal(again.headers.get('idempotent-replayed'), 'true', what)
+		const conflict = await api.call('POST', path, { body: { other: 1 }, headers })
+		assert.equal(conflict.status, 409, what)
+		const empty = await api.call('POST', path, { body, headers: { ...more, 'idempotency-key': '' } })
+		assert.equal(empty.status, 400, what)
+	}
+	const empty = await api.submit(chat('empty key'), { 'idempotency-key': '' })
+	assert.equal(empty.status, 400, empty.text)
+	assert.equal(empty.json.error.param, 'Idempotency-Key')
+})
+
 test('twenty requests at once with one key make one job', async () => {
 	const headers = { 'idempotency-key': `race-${Date.now()}` }
 	const job = chat('race')
@@ -381,6 +427,28 @@ test('sessions: made, read, deleted; another organisation’s is a 404', async (
 	assert.ok([200, 202, 204].includes((await api.call('DELETE', path)).status))
 	assert.equal((await api.call('GET', path)).status, 404)
 	assert.equal((await api.submit(chat('x', undefined, { session: made.json.id }))).status, 404)
+})
+
+test('a session whose time is over is gone: read, followed, deleted, continued; a turn is a use', async () => {
+	const made = await api.call('POST', '/v1/sessions', { body: { task: 'chat', ttl_s: 2 } })
+	const { id: session } = made.json
+	const begun = Date.now()
+	const path = `/v1/sessions/${session}`
+	assert.equal((await api.call('GET', path)).status, 200)
+	await until('a second has gone', () => Date.now() - begun > 1000)
+	const { id } = await api.accepted(chat('a use', 'ttft=0 rate=0 tokens=5', { session, model: undefined }))
+	await api.ended(id)
+	const used = Date.now()
+	await api.recorded([id])
+	await until('its first time is over', () => Date.now() - begun > 2200)
+	if (Date.now() - used < 1800) assert.equal((await api.call('GET', path)).status, 200, 'the turn counted')
+	await until('it is gone', async () => (await api.call('GET', path)).status === 404, 10000)
+	assert.ok(Date.now() - used > 1500, 'not before its time')
+	const r = await api.submit(chat('too late', undefined, { session, model: undefined }))
+	assert.equal(r.status, 404, r.text)
+	assert.equal((await api.call('GET', `${path}/events`)).status, 404)
+	assert.equal((await api.call('DELETE', path)).status, 404)
+	assert.equal((await api.call('GET', path)).status, 404, 'nothing brought it back')
 })
 
 test('a session’s next turn knows what was said, its task and its system prompt', async () => {
@@ -496,8 +564,12 @@ test('the list: newest first, by session, status and lane, in pages', async () =
 	const running = await api.accepted(chat('open', 'ttft=3000 rate=0 tokens=5', { session }))
 	assert.equal((await list(`session=${session}&limit=1`))[0], running.id, 'open jobs too')
 	await api.cancel(running.id)
-	for (const bad of ['status=gone', 'lane=slow', 'limit=0', 'limit=x', 'session=x', 'colour=red'])
-		assert.equal((await api.call('GET', `/v1/jobs?${bad}`)).status, 400, bad)
+	for (const bad of ['status=gone', 'lane=slow', 'limit=0', 'limit=x', 'limit=101', 'session=x', 'after=x', 'colour=red']) {
+		const r = await api.call('GET', `/v1/jobs?${bad}`)
+		assert.equal(r.status, 400, bad)
+		assert.equal(r.json.error.param, bad.split('=')[0])
+		if (bad !== 'colour=red') assert.ok(r.json.error.message.startsWith(`${bad.split('=')[0]} must be`), r.text)
+	}
 })
 
 test('bad requests are refused with the code and the place of the mistake', async () => {

@@ -259,6 +259,21 @@ for (const side of sides) {
 		assert.equal(n.param, 'n')
 		const files = await sdk(side).files.list().catch((e) => e)
 		assert.ok(files instanceof OpenAI.APIError, String(files))
+		const client = sdk(side)
+		for (const call of [
+			() => client.files.retrieve('file-1'),
+			() => client.files.content('file-1'),
+			() => client.files.delete('file-1'),
+			() => client.batches.retrieve('batch_1'),
+			() => client.batches.cancel('batch_1'),
+			() => client.responses.retrieve('resp_1'),
+			() => client.responses.cancel('resp_1'),
+			() => client.responses.inputItems.list('resp_1'),
+		]) {
+			const e = await call().catch((e) => e)
+			assert.ok(e instanceof OpenAI.BadRequestError, `${call}: ${e}`)
+			assert.equal(e.code, 'not_supported')
+		}
 	})
 
 	test('front: fifty streams at once, each byte for byte', async () => {
