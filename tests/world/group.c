@@ -30,6 +30,7 @@ struct part {
 	struct lane_reader *reader;
 	size_t lane;
 	int32_t number;
+	unsigned round; /* of the assignment: Kafka's generation */
 	bool gone;
 	struct done done;
 	int64_t next;
@@ -182,6 +183,7 @@ struct commit {
 	struct lane_reader *reader;
 	struct seat *seat;
 	struct part *part;
+	unsigned round;
 	int64_t base;
 	struct buf text;
 };
@@ -232,7 +234,8 @@ static void on_commit(void *ctx)
 {
 	struct commit *c = ctx;
 
-	if (c->seat->owner && c->seat->owner->reader == c->reader && !broker_is_away())
+	if (c->round == c->seat->round && c->seat->owner && c->seat->owner->reader == c->reader &&
+	    !broker_is_away())
 		commit_holds(c);
 	buf_fini(&c->text);
 	mem_free(c);
@@ -245,6 +248,7 @@ static struct commit *commit_of(struct part *p)
 	c->reader = p->reader;
 	c->part = p;
 	c->seat = seat_of(p);
+	c->round = p->round;
 	c->base = p->done.base;
 	done_encode(&p->done, &c->text);
 	p->dirty = false;
@@ -298,7 +302,7 @@ static void on_assign(void *ctx)
 	struct part *p;
 	size_t lane = 0;
 
-	if (r->closed || o->round != o->seat->round || !o->seat->owner ||
+	if (r->closed || o->seat->revoking || o->round != o->seat->round || !o->seat->owner ||
 	    o->seat->owner->reader != r || part_find(r, o->seat))
 		return;
 	r->assigned = true;
@@ -308,6 +312,7 @@ static void on_assign(void *ctx)
 	p->reader = r;
 	p->lane = lane;
 	p->number = o->seat->number;
+	p->round = o->round;
 	list_init(&p->ready);
 	list_init(&p->taken);
 	done_init(&p->done, 0);
