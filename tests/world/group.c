@@ -52,6 +52,7 @@ struct lane_reader {
 	uint64_t commit_us;
 	struct list parts[4];
 	bool hungry[4];
+	bool joined;
 	bool assigned;
 	bool closed;
 	struct timer commit;
@@ -471,7 +472,8 @@ static void on_tick(void *ctx)
 		struct lane_reader *r = container_of(at, struct lane_reader, link);
 		struct member *m = member_of(r->instance);
 
-		if (alive(r) && m && !m->in && r->assigned) {
+		if (alive(r) && m && !m->in && r->joined) {
+			r->joined = false;
 			r->assigned = false;
 			world_in(world_delay_us(), r->loop, on_fenced, r);
 		}
@@ -496,6 +498,7 @@ static void join(void *ctx)
 		m = &group.members[group.member_count++];
 		m->instance = mem_strdup(r->instance);
 	}
+	r->joined = true;
 	m->reader = r;
 	m->in = true;
 	m->seen_us = world->now_us;
