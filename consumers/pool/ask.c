@@ -217,10 +217,9 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		fail(w, fault, message);
 		return;
 	}
-	if (text_seen) {
-		w->attempt += !PLANTED(ATTEMPT_KEPT);
-		scribe_begin(&w->scribe, w->attempt);
-	}
+	w->anew =
+	    w->anew ||
+	    text_seen; /* when the next call begins: until then the text that was there stands */
 	if (fault !=
 	    FAULT_PROVIDER_REFUSED_STREAM) /* not processed: the same one may be asked at once */
 		w->tried |= UINT32_C(1) << w->target_index;
@@ -317,6 +316,11 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	struct pool *pool = w->pool;
 	uint64_t now = loop_wall_ms(pool->loop);
 
+	if (w->anew) {
+		w->anew = false;
+		w->attempt += !PLANTED(ATTEMPT_KEPT);
+		scribe_begin(&w->scribe, w->attempt);
+	}
 	w->target = target;
 	target_asked(target, loop_now_us(pool->loop));
 	w->tries++;

@@ -164,6 +164,7 @@ static void forget_call(struct work *w)
 	w->target = NULL;
 	pool_drop_slot(w->pool, w);
 	scribe_begin(&w->scribe, 0);
+	w->anew = false;
 	w->status = NULL;
 	w->resume = WORK_OVER;
 }
