@@ -70,7 +70,7 @@ struct config_account {
 	const char *ca_file;  /* "" for the system's trust */
 	const char *key_env;  /* where the secret comes from: a variable, */
 	const char *key_file; /* or the first line of a file */
-	const char *key; /* the secret itself; "" unless config_request.secrets. Never log it */
+	const char *key;     /* the secret itself; "" unless config_request.secrets. Never log it */
 	int64_t connections; /* at most so many to this account */
 	int64_t
 	    streams; /* at most so many at once on one connection (the peer's setting lowers it) */
