@@ -267,6 +267,7 @@ test('a client that shuts its side behind its request still gets the answer; one
 	const many = await half(Array(40).fill(`GET /v1/models HTTP/1.1\r\n${AUTH}\r\n`).join(''))
 	for (let i = 0; i < 40; i++) assert.equal((await many.next())?.status, 200, `answer ${i}`)
 	await many.closed()
+	const before = (await stack.calls()).open
 	const { id } = await api.accepted(chat('waited for', 'ttft=3000 rate=0 tokens=5'))
 	for (const path of [`/v1/jobs/${id}?wait=20`, `/v1/jobs/${id}/events`]) {
 		const raw = await half(`GET ${path} HTTP/1.1\r\n${AUTH}\r\n`)
@@ -274,7 +275,7 @@ test('a client that shuts its side behind its request still gets the answer; one
 		assert.ok(!raw.buffer.includes('"succeeded"'), path)
 	}
 	await api.cancel(id)
-	const before = (await stack.calls()).open
+	await until('the cancelled call is hung up', async () => (await stack.calls()).open <= before)
 	const body = JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content: 'Leave [sim ttft=20000 rate=0 tokens=9]' }] })
 	const raw = await Raw.open(stack.front)
 	raw.write(`POST /v1/chat/completions HTTP/1.1\r\n${AUTH}${JSON_TYPE}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
