@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/svc/stores.h"
 #include "lib/base/arena.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -419,20 +420,13 @@ static int open_stores(struct front *front)
 {
 	static const struct redis_ops redis_ops = {0};
 	const struct config *config = front->svc->config;
-	struct redis_options redis = redis_defaults();
-	struct pg_options pg = pg_defaults();
+	struct redis_options redis = stores_redis(config);
+	struct pg_options pg = stores_pg(config);
 	int r;
 
-	redis.url = config->redis.url;
-	redis.ca_file = config->redis.ca_file[0] ? config->redis.ca_file : NULL;
-	redis.connections = (uint32_t)config->redis.connections;
-	redis.timeout_us = config->redis.command_ms * US_PER_MS;
 	r = redis_open(front->loop, &redis, &redis_ops, front, &front->log, &front->redis);
 	if (r < 0)
 		return err_trace(r);
-	pg.conninfo = config->postgres.conninfo;
-	pg.connections = (uint32_t)config->postgres.connections;
-	pg.timeout_us = config->postgres.query_ms * US_PER_MS;
 	r = pg_open(front->loop, &pg, &front->log, &front->pg);
 	if (r < 0)
 		return err_trace(r);

@@ -13,6 +13,7 @@
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
 #include "lib/svc/config.h"
+#include "lib/svc/stores.h"
 #include "schemas/keys.h"
 
 #define TICK_US US_PER_S
@@ -305,23 +306,16 @@ static int open_stores(struct pool *pool)
 {
 	static const struct redis_ops redis_ops = {.epoch = on_epoch};
 	static const struct redis_sub_ops control_ops = {on_control_standing, on_control, NULL};
-	struct redis_options redis = redis_defaults();
-	struct pg_options pg = pg_defaults();
+	struct redis_options redis = stores_redis(pool->config);
+	struct pg_options pg = stores_pg(pool->config);
 	struct key control;
 	int r;
 
-	redis.url = pool->config->redis.url;
-	redis.ca_file = pool->config->redis.ca_file;
-	redis.connections = (uint32_t)pool->config->redis.connections;
-	redis.timeout_us = pool->config->redis.command_ms * US_PER_MS;
 	r = redis_open(pool->loop, &redis, &redis_ops, pool, pool->log, &pool->redis);
 	if (r < 0)
 		return err_trace(r);
 	control = key_control(str_of(pool->worker));
 	pool->control = redis_subscribe(pool->redis, key_str(&control), &control_ops, pool);
-	pg.conninfo = pool->config->postgres.conninfo;
-	pg.connections = (uint32_t)pool->config->postgres.connections;
-	pg.timeout_us = pool->config->postgres.query_ms * US_PER_MS;
 	r = pg_open(pool->loop, &pg, pool->log, &pool->pg);
 	if (r < 0)
 		return err_trace(r);

@@ -4,6 +4,7 @@
 
 #include "consumers/push/reply.h"
 #include "consumers/push/session.h"
+#include "lib/svc/stores.h"
 #include "lib/base/clock.h"
 #include "lib/base/enc.h"
 #include "lib/base/mem.h"
@@ -82,20 +83,13 @@ static int open_stores(struct push *push)
 {
 	static const struct redis_ops redis_ops = {0};
 	const struct config *config = push->svc->config;
-	struct redis_options redis = redis_defaults();
-	struct pg_options pg = pg_defaults();
+	struct redis_options redis = stores_redis(config);
+	struct pg_options pg = stores_pg(config);
 	int r;
 
-	redis.url = config->redis.url;
-	redis.ca_file = config->redis.ca_file[0] ? config->redis.ca_file : NULL;
-	redis.connections = (uint32_t)config->redis.connections;
-	redis.timeout_us = config->redis.command_ms * US_PER_MS;
 	r = redis_open(push->loop, &redis, &redis_ops, push, &push->log, &push->redis);
 	if (r < 0)
 		return err_trace(r);
-	pg.conninfo = config->postgres.conninfo;
-	pg.connections = (uint32_t)config->postgres.connections;
-	pg.timeout_us = config->postgres.query_ms * US_PER_MS;
 	r = pg_open(push->loop, &pg, &push->log, &push->pg);
 	if (r < 0)
 		return err_trace(r);
