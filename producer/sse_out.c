@@ -35,8 +35,14 @@ void sse_state(struct buf *out, struct str job, const struct job_view *view)
 	} else {
 		o = begin(out, "queued", job);
 		json_put_str(&o, "lane", view->lane);
-		json_put_null(&o, "position");
-		json_put_null(&o, "estimate_ms");
+		if (view->position > 0)
+			json_put_int(&o, "position", view->position);
+		else
+			json_put_null(&o, "position");
+		if (view->position > 0 && view->estimate_ms >= 0)
+			json_put_int(&o, "estimate_ms", view->estimate_ms);
+		else
+			json_put_null(&o, "estimate_ms");
 		if (view->why.len)
 			json_put_str(&o, "why", view->why);
 		else

@@ -175,7 +175,10 @@ void shown_write(const struct shown *s, bool brief, struct buf *out)
 		json_put_str(&o, "session", v->session);
 	json_put_str(&o, "status", s->status);
 	json_put_int(&o, "attempt", v->attempt);
-	json_put_null(&o, "position");
+	if (v->position > 0 && !s->ended)
+		json_put_int(&o, "position", v->position);
+	else
+		json_put_null(&o, "position");
 	if (v->why.len && !s->ended)
 		json_put_str(&o, "why", v->why);
 	else

@@ -59,6 +59,7 @@ static void grant(struct pool *pool)
 		w->slot_wanted = false;
 		w->slot_held = true;
 		work_waits(w, NULL);
+		place_started(&lane->places);
 		lane->slots++;
 		pool->slots++;
 		work_park(w);
@@ -72,6 +73,7 @@ void pool_want_slot(struct pool *pool, struct work *w)
 	if (w->slot_held || w->slot_wanted)
 		return;
 	w->slot_wanted = true;
+	place_enter(&w->lane->places, &w->place, w->tag, loop_now_us(pool->loop));
 	work_waits(w, "slots");
 	heap_add(&w->lane->waiting, &w->slot_node, w->tag);
 	task_post(&pool->take);
@@ -82,6 +84,7 @@ void pool_drop_slot(struct pool *pool, struct work *w)
 	if (w->slot_wanted) {
 		heap_remove(&w->lane->waiting, &w->slot_node);
 		w->slot_wanted = false;
+		place_leave(&w->lane->places, &w->place);
 	}
 	if (w->slot_held) {
 		w->slot_held = false;
@@ -93,12 +96,6 @@ void pool_drop_slot(struct pool *pool, struct work *w)
 
 /* ── taking ── */
 
-/* A record that was taken and is not begun yet. */
-struct head {
-	struct heap_node node;
-	struct lane_record *record;
-};
-
 /* Reads ahead what the lane has: the reader's window bounds it. */
 static void take_heads(struct pool *pool, size_t number)
 {
@@ -106,7 +103,6 @@ static void take_heads(struct pool *pool, size_t number)
 	struct lane_record *record;
 
 	for (size_t taken = 0; taken < TAKE_MOST; taken++) {
-		struct head *head;
 		uint64_t estimate = 0;
 
 		record = lane_take(pool->reader, number);
@@ -115,46 +111,35 @@ static void take_heads(struct pool *pool, size_t number)
 		series_add(metric_one(pool->metric.taken, lane_name(lane->lane)), 1);
 		if (!str_u64(lane_record_header(record, "estimate"), &estimate))
 			estimate = 1;
-		head = mem_new(struct head);
-		head->record = record;
-		heap_add(&lane->heads, &head->node,
-			 fair_tag(&lane->fair, lane_record_header(record, "org"), estimate, 1));
+		place_head(&lane->places, record,
+			   fair_tag(&lane->fair, lane_record_header(record, "org"), estimate, 1),
+			   loop_now_us(pool->loop));
 	}
 	task_post(&pool->take);
 }
 
 static void begin_works(struct pool *pool, struct pool_lane *lane)
 {
-	struct heap_node *top;
-
 	for (size_t begun = 0; lane->ahead < (size_t)pool->options->ahead; begun++) {
-		struct head *head;
-		uint64_t tag;
+		struct head *head = place_next(&lane->places);
 
-		top = heap_top(&lane->heads);
-		if (!top)
+		if (!head)
 			return;
 		if (begun == TAKE_MOST) {
 			task_post(&pool->take);
 			return;
 		}
-		head = container_of(top, struct head, node);
-		tag = top->key;
-		heap_remove(&lane->heads, top);
-		fair_begun(&lane->fair, tag);
-		work_new(pool, lane, head->record, tag);
-		mem_free(head);
+		fair_begun(&lane->fair, head->place.node.tag);
+		work_new(pool, lane, head);
 	}
 }
 
 static void drop_heads(struct pool_lane *lane)
 {
-	struct heap_node *top;
+	struct head *head;
 
-	while ((top = heap_top(&lane->heads))) {
-		struct head *head = container_of(top, struct head, node);
-
-		heap_remove(&lane->heads, top);
+	while ((head = place_next(&lane->places))) {
+		place_leave(&lane->places, &head->place);
 		lane_record_drop(head->record);
 		mem_free(head);
 	}
@@ -300,6 +285,14 @@ static void on_tick(struct timer *t)
 		measure_lanes(pool);
 }
 
+static void on_line(struct timer *t)
+{
+	struct pool *pool = container_of(t, struct pool, line);
+
+	timer_set(&pool->line, PLACE_TICK_US);
+	tell_places(pool);
+}
+
 /* ── opening ── */
 
 static int open_stores(struct pool *pool)
@@ -350,6 +343,7 @@ static int read_lanes(struct pool *pool)
 		l->topic = topic_full(pool->config->kafka.topic_prefix, lane_topic_llm(l->lane));
 		l->weight = weight_of(pool->options, l->lane);
 		fair_init(&l->fair, rand_u64(loop_rand(pool->loop)));
+		places_init(&l->places);
 		pool->lane_count++;
 	}
 	return 0;
@@ -433,6 +427,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	map_init(&pool->works, rand_u64(loop_rand(pool->loop)));
 	task_init(&pool->take, pool->loop, on_take);
 	timer_init(&pool->tick, pool->loop, on_tick);
+	timer_init(&pool->line, pool->loop, on_line);
 	timer_init(&pool->hand_back, pool->loop, on_hand_back);
 	register_metrics(pool, request->metrics);
 	if (strcmp(pool->options->pool, "llm") != 0) {
@@ -454,6 +449,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	if (r < 0)
 		return err_trace(r);
 	timer_set(&pool->tick, TICK_US);
+	timer_set(&pool->line, PLACE_TICK_US);
 	return 0;
 }
 
@@ -541,6 +537,7 @@ void pool_close(struct pool *pool)
 	if (!pool)
 		return;
 	timer_stop(&pool->tick);
+	timer_stop(&pool->line);
 	timer_stop(&pool->hand_back);
 	lane_writer_close(pool->writer);
 	list_each (&pool->all, at)
@@ -553,7 +550,6 @@ void pool_close(struct pool *pool)
 	redis_close(pool->redis);
 	for (size_t i = 0; i < pool->lane_count; i++) {
 		drop_heads(&pool->lanes[i]);
-		heap_fini(&pool->lanes[i].heads);
 		heap_fini(&pool->lanes[i].waiting);
 		fair_fini(&pool->lanes[i].fair);
 		mem_free(pool->lanes[i].topic);

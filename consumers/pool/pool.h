@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "consumers/pool/fair.h"
+#include "consumers/pool/place.h"
 #include "lib/base/heap.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
@@ -44,11 +45,11 @@ struct pool_metrics {
 struct pool_lane {
 	enum lane lane;
 	char *topic;
-	struct fair fair;    /* between tenants */
-	struct heap heads;   /* records that were taken and not begun, by tag */
-	struct heap waiting; /* works that want a slot, by tag */
-	size_t ahead;	     /* works between taken and calling that are not parked */
-	size_t slots;	     /* in use */
+	struct fair fair;     /* between tenants */
+	struct places places; /* who waits: records that were taken, works without a slot */
+	struct heap waiting;  /* works that want a slot, by tag */
+	size_t ahead;	      /* works between taken and calling that are not parked */
+	size_t slots;	      /* in use */
 	int64_t weight;
 	int64_t credit; /* smooth weighted round robin */
 };
@@ -77,6 +78,7 @@ struct pool {
 	size_t slots;
 	struct task take;
 	struct timer tick; /* gauges */
+	struct timer line; /* positions are told */
 	struct timer hand_back;
 	bool draining;
 	void (*drained)(void *ctx);

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "lib/base/clock.h"
-#include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/plant.h"
 #include "lib/lane/lane.h"
@@ -72,18 +71,7 @@ uint64_t work_pause_us(struct work *w, uint64_t first_ms, uint64_t most_ms)
 
 static void on_say(struct timer *t)
 {
-	struct work *w = container_of(t, struct work, say);
-	struct buf event = {0};
-	struct json_out o = {.buf = &event};
-
-	event_head(&event, "queued", w->head.job, w->attempt, -1);
-	json_put_text(&o, "lane", lane_name(w->lane->lane));
-	json_put_null(&o, "position");
-	json_put_null(&o, "estimate_ms");
-	json_put_text(&o, "why", w->why);
-	state_waits(w->pool->redis, w->head.job, str_of(w->claimed ? w->fence : ""), str_of(w->why),
-		    key_str(&w->channel), buf_str(&event), NULL, NULL);
-	buf_fini(&event);
+	tell_wait(container_of(t, struct work, say));
 }
 
 void work_waits(struct work *w, const char *why)
@@ -93,7 +81,9 @@ void work_waits(struct work *w, const char *why)
 	if (why == w->why)
 		return;
 	w->why = why;
-	if (!why)
+	if (why && !line_holds(&w->place.node))
+		place_forget(&w->place);
+	if (!why || line_holds(&w->place.node)) /* told with its position, by tell_places */
 		timer_stop(&w->say);
 	else if (!timer_is_set(&w->say))
 		timer_set(&w->say, said ? SAY_AGAIN_US : SAY_US);
@@ -409,6 +399,7 @@ void work_park(struct work *w)
 	if (w->counted_ahead)
 		w->lane->ahead--;
 	w->counted_ahead = false;
+	place_leave(&w->lane->places, &w->place);
 	pool_look(w->pool);
 }
 
@@ -463,16 +454,19 @@ void work_over(struct work *w, bool done)
 	pool_work_over(pool);
 }
 
-void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record, uint64_t tag)
+void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 {
 	static const struct scribe_ops scribe_ops = {finish_lost, finish_wish, finish_flushed};
 	struct work *w = mem_new(struct work);
+	struct lane_record *record = head->record;
 	uint64_t now = loop_wall_ms(pool->loop);
 
 	w->pool = pool;
 	w->lane = lane;
 	w->record = record;
-	w->tag = tag;
+	w->tag = head->place.node.tag;
+	place_begin(&lane->places, &head->place, &w->place, w->tag);
+	mem_free(head);
 	w->resume = WORK_OVER;
 	w->taken_us = loop_now_us(pool->loop);
 	timer_init(&w->timer, pool->loop, NULL);

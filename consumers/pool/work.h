@@ -108,7 +108,9 @@ struct work {
 
 	/* the call */
 	struct heap_node slot_node; /* in its lane's waiting works */
-	uint64_t tag;		    /* its place among the lane's tenants */
+	struct place
+	    place;    /* in its lane's line, until it has a slot or waits for something else */
+	uint64_t tag; /* among the lane's tenants */
 	bool slot_wanted;
 	bool slot_held;
 	struct routes *routes;
@@ -145,8 +147,8 @@ struct work {
 	struct str blob;  /* reference of the whole record, where the lane holds only that */
 };
 
-/* A work for @record, which it owns from now on. It begins by itself. */
-void work_new(struct pool *pool, struct pool_lane *lane, struct lane_record *record, uint64_t tag);
+/* A work for @head, which leaves its line and is its own from now on. It begins by itself. */
+void work_new(struct pool *pool, struct pool_lane *lane, struct head *head);
 /* A slot is granted: asks the next target. */
 void work_run(struct work *w);
 /* The client, or the clock, wants it to end: FAULT_CANCELLED or FAULT_EXPIRED. */

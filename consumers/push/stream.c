@@ -343,8 +343,14 @@ static void note_waiting(struct stream *st, const struct job_view *view)
 	o = frame_begin(&f, FRAME_QUEUED);
 	json_put_text(o, "job", st->job);
 	json_put_str(o, "lane", view->lane);
-	json_put_null(o, "position");
-	json_put_null(o, "estimate_ms");
+	if (view->position > 0)
+		json_put_int(o, "position", view->position);
+	else
+		json_put_null(o, "position");
+	if (view->position > 0 && view->estimate_ms >= 0)
+		json_put_int(o, "estimate_ms", view->estimate_ms);
+	else
+		json_put_null(o, "estimate_ms");
 	if (view->why.len)
 		json_put_str(o, "why", view->why);
 	else

@@ -271,18 +271,20 @@ struct redis_request *state_call(struct redis *redis, const struct state_call *c
 		   (redis_then_fn *)done);
 }
 
-struct redis_request *state_waits(struct redis *redis, struct str job, struct str fence,
-				  struct str why, struct str channel, struct str event,
+struct redis_request *state_waits(struct redis *redis, const struct state_wait *wait,
 				  state_fn *done, void *ctx)
 {
 	struct args a = {0};
-	struct key key = key_job(job);
+	struct key key = key_job(wait->job);
 
-	arg(&a, fence);
-	arg(&a, why);
-	arg(&a, channel);
-	arg(&a, event);
-	return run(redis, job, &script_waits, &key, 1, &a, held_done, ctx, (redis_then_fn *)done);
+	arg(&a, wait->fence);
+	arg(&a, wait->why);
+	arg(&a, wait->channel);
+	arg(&a, wait->event);
+	arg_int(&a, wait->position);
+	arg_int(&a, wait->estimate_ms);
+	return run(redis, wait->job, &script_waits, &key, 1, &a, held_done, ctx,
+		   (redis_then_fn *)done);
 }
 
 struct redis_request *state_append(struct redis *redis, const struct state_append *append,
@@ -399,7 +401,7 @@ static const struct view_field {
     VIEW_STR(parts),	   VIEW_STR(result),	   VIEW_STR(metadata),	     VIEW_STR(topic),
     VIEW_INT(turn),	   VIEW_INT(attempt),	   VIEW_INT(tries),	     VIEW_INT(created_ms),
     VIEW_INT(deadline_ms), VIEW_INT(picked_up_ms), VIEW_INT(first_token_ms), VIEW_INT(finished_ms),
-    VIEW_INT(partition),   VIEW_INT(offset),
+    VIEW_INT(partition),   VIEW_INT(offset),	   VIEW_INT(position),	     VIEW_INT(estimate_ms),
 };
 
 typedef void view_fn(void *ctx, enum redis_result result, const struct job_view *view);
@@ -422,7 +424,7 @@ static void view_set(struct job_view *view, struct str name, struct str value)
 static void view_done(void *ctx, redis_then_fn *then, enum redis_result result,
 		      const struct redis_value *value)
 {
-	struct job_view view = {.partition = -1, .offset = -1};
+	struct job_view view = {.partition = -1, .offset = -1, .estimate_ms = -1};
 
 	if (result == REDIS_OK && value->type != REDIS_LIST)
 		result = REDIS_LOST;

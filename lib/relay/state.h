@@ -102,9 +102,18 @@ struct state_call {
 struct redis_request *state_call(struct redis *redis, const struct state_call *call, state_fn *done,
 				 void *ctx);
 
-/* The job waits: @why is kept in its state (where @fence holds the claim; empty: nobody has it yet) and @event is told. */
-struct redis_request *state_waits(struct redis *redis, struct str job, struct str fence,
-				  struct str why, struct str channel, struct str event,
+/* The job waits: why, and where, is kept in its state (where @fence holds the claim, or is empty and nobody has it yet) and @event
+ * is told. STATE_NOT_HELD: somebody else has it, and nothing was told. */
+struct state_wait {
+	struct str job;
+	struct str fence;
+	struct str why;
+	int64_t position;    /* 1: next; -1: in no line */
+	int64_t estimate_ms; /* until it is called; -1: not known */
+	struct str channel;
+	struct str event; /* whole event text ("1 queued …") */
+};
+struct redis_request *state_waits(struct redis *redis, const struct state_wait *wait,
 				  state_fn *done, void *ctx);
 
 struct state_append {
@@ -144,7 +153,9 @@ struct job_view {
 	    calls, parts, result, metadata, topic;
 	int64_t turn, attempt, tries, created_ms, deadline_ms, picked_up_ms, first_token_ms,
 	    finished_ms, partition, offset;
-	int64_t bytes; /* of the present attempt's answer */
+	int64_t position;    /* in its line, 1: next; 0: in none, or not known */
+	int64_t estimate_ms; /* until it is called; -1: not known */
+	int64_t bytes;	     /* of the present attempt's answer */
 };
 struct redis_request *state_read(struct redis *redis, struct str job,
 				 void (*done)(void *ctx, enum redis_result result,

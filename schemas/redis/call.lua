@@ -12,7 +12,7 @@ end
 redis.call('HSET', KEYS[1], 'state', 'running', 'called', ARGV[1], 'attempt', ARGV[2], 'tries', ARGV[3], 'calls', ARGV[4],
 	'provider', ARGV[5], 'account', ARGV[6], 'model', ARGV[7])
 redis.call('HSETNX', KEYS[1], 'picked_up_ms', ARGV[8])
-redis.call('HDEL', KEYS[1], 'why')
+redis.call('HDEL', KEYS[1], 'why', 'position', 'estimate_ms')
 if ARGV[10] ~= '' then
 	redis.call('PUBLISH', ARGV[9], ARGV[10])
 end
