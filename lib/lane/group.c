@@ -7,7 +7,8 @@
 
 /* A look-up that failed is asked again after this. */
 #define AGAIN_US (100 * US_PER_MS)
-#define LOOK_UP_MS 5000
+/* Of one look-up; the end of the reader waits for it. */
+#define LOOK_UP_MS 2000
 /* How long the last commit before partitions are given back may take. */
 #define LET_GO_US (1500 * US_PER_MS)
 
@@ -191,21 +192,12 @@ void group_refuse(struct lane_reader *r)
  * commit is on its way: librdkafka would put off the start of the partitions, and forward their queues behind our back. */
 static void look_up(struct lane_reader *r)
 {
-	rd_kafka_ListConsumerGroupOffsets_t *request;
-	rd_kafka_AdminOptions_t *options;
-	char why[128];
-
-	if (r->commits || r->asked)
+	if (r->commits || r->lookup.asked)
 		return;
-	r->asked = true;
 	r->question++;
-	options = rd_kafka_AdminOptions_new(r->rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
-	(void)rd_kafka_AdminOptions_set_request_timeout(options, LOOK_UP_MS, why, sizeof(why));
-	rd_kafka_AdminOptions_set_opaque(options, (void *)r->question);
-	request = rd_kafka_ListConsumerGroupOffsets_new(r->group_name, r->incoming);
-	rd_kafka_ListConsumerGroupOffsets(r->rk, &request, 1, options, r->events);
-	rd_kafka_ListConsumerGroupOffsets_destroy(request);
-	rd_kafka_AdminOptions_destroy(options);
+	r->looked = r->question;
+	if (!lookup_ask(&r->lookup, r->rk, r->incoming, LOOK_UP_MS, r->signal.fd))
+		timer_set(&r->step, AGAIN_US);
 }
 
 static void assigned(struct lane_reader *r, const rd_kafka_topic_partition_list_t *partitions)
@@ -221,7 +213,6 @@ static void assigned(struct lane_reader *r, const rd_kafka_topic_partition_list_
 	}
 	sm_move(&r->group, GROUP_LOOKING);
 	r->incoming = rd_kafka_topic_partition_list_copy(partitions);
-	r->asked = false;
 	look_up(r);
 }
 
@@ -297,38 +288,35 @@ static void install(struct lane_reader *r, const rd_kafka_topic_partition_list_t
 	task_post(&r->turn);
 }
 
-static const char *unusable(const rd_kafka_topic_partition_list_t *list)
+static const char *unusable(const rd_kafka_topic_partition_list_t *list, rd_kafka_resp_err_t error)
 {
-	for (int i = 0; list && i < list->cnt; i++)
-		if (list->elems[i].err)
-			return rd_kafka_err2name(list->elems[i].err);
-	return list ? NULL : "no answer";
+	for (int i = 0; !error && i < list->cnt; i++)
+		error = list->elems[i].err;
+	return error ? rd_kafka_err2name(error) : NULL;
 }
 
-static void looked_up(struct lane_reader *r, rd_kafka_event_t *event)
+void group_answer(struct lane_reader *r)
 {
-	const rd_kafka_topic_partition_list_t *list = NULL;
-	const rd_kafka_group_result_t **groups;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t error;
 	const char *why;
-	size_t count = 0;
 
-	if (sm_state(&r->group) != GROUP_LOOKING ||
-	    rd_kafka_event_opaque(event) != (void *)r->question)
+	if (!lookup_take(&r->lookup, &list, &error))
 		return;
-	r->asked = false;
-	if (!rd_kafka_event_error(event)) {
-		groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
-		    rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
-		if (count && !rd_kafka_group_result_error(groups[0]))
-			list = rd_kafka_group_result_partitions(groups[0]);
+	if (sm_state(&r->end) == END_CLOSED) {
+		task_post(&r->finish); /* it waited only for this */
+	} else if (sm_state(&r->group) == GROUP_LOOKING && r->looked != r->question) {
+		look_up(r); /* of an assignment that is over */
+	} else if (sm_state(&r->group) == GROUP_LOOKING) {
+		why = unusable(list, error);
+		if (why) {
+			log_debug(&r->log, "look_up_failed", F_STR("why", why));
+			timer_set(&r->step, AGAIN_US);
+		} else {
+			install(r, list);
+		}
 	}
-	why = unusable(list);
-	if (!why && list->cnt == r->incoming->cnt) {
-		install(r, list);
-		return;
-	}
-	log_debug(&r->log, "look_up_failed", F_STR("why", why ? why : "partitions are missing"));
-	timer_set(&r->step, AGAIN_US);
+	rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void committed(struct lane_reader *r, rd_kafka_event_t *event)
@@ -375,9 +363,6 @@ bool group_event(struct lane_reader *r, rd_kafka_event_t *event)
 			assigned(r, rd_kafka_event_topic_partition_list(event));
 		else
 			revoked(r);
-		return true;
-	case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT:
-		looked_up(r, event);
 		return true;
 	case RD_KAFKA_EVENT_OFFSET_COMMIT:
 		committed(r, event);

@@ -31,12 +31,16 @@ static bool in_time(const struct looker *l)
 	return now_us() < l->deadline_us;
 }
 
+/* @group: NULL for none. */
 static int looker_open(struct looker *l, const struct lane_options *kafka, const char *topic,
-		       uint64_t timeout_us, const struct log *log)
+		       const char *group, uint64_t timeout_us, const struct log *log)
 {
-	static const struct lane_setting ours[] = {
-	    {"auto.offset.reset", "error"},	   {"isolation.level", "read_uncommitted"},
-	    {"fetch.wait.max.ms", "50"},	   {"enable.auto.commit", "false"},
+	const struct lane_setting ours[] = {
+	    {"group.id", group},
+	    {"auto.offset.reset", "error"},
+	    {"isolation.level", "read_uncommitted"},
+	    {"fetch.wait.max.ms", "50"},
+	    {"enable.auto.commit", "false"},
 	    {"enable.auto.offset.store", "false"},
 	};
 	rd_kafka_conf_t *conf;
@@ -117,45 +121,27 @@ static int read_from(struct looker *l, int32_t partition, int64_t from, int64_t 
 
 /* ── lane_look ── */
 
-/* The group's commits of all partitions; NULL where Kafka does not answer. Freed with rd_kafka_event_destroy. */
-static rd_kafka_event_t *commits(struct looker *l, const char *group)
+/* What the group committed for each partition; freed by the caller. NULL where Kafka does not answer. (Not the administration call:
+ * lookup.h says why.) */
+static rd_kafka_topic_partition_list_t *commits(struct looker *l, int count)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(l->rk);
-	rd_kafka_ListConsumerGroupOffsets_t *request =
-	    rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
-	rd_kafka_event_t *event;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(count);
+	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR__TIMED_OUT;
 
-	rd_kafka_ListConsumerGroupOffsets(l->rk, &request, 1, NULL, queue);
-	event = rd_kafka_queue_poll(queue, (int)((l->deadline_us - now_us()) / US_PER_MS));
-	if (event && rd_kafka_event_error(event)) {
-		log_error(l->log, "group_refused", F_STR("group", group),
-			  F_STR("why", rd_kafka_event_error_string(event)));
-		rd_kafka_event_destroy(event);
-		event = NULL;
-	}
-	rd_kafka_ListConsumerGroupOffsets_destroy(request);
-	rd_kafka_queue_destroy(queue);
-	return event;
+	rd_kafka_topic_partition_list_add_range(list, l->topic, 0, count - 1);
+	while (error && in_time(l))
+		error = rd_kafka_committed(l->rk, list, ASK_MS);
+	if (!error)
+		return list;
+	log_error(l->log, "group_refused", F_STR("why", rd_kafka_err2name(error)));
+	rd_kafka_topic_partition_list_destroy(list);
+	return NULL;
 }
 
-static void fill_commit(struct lane_look *look, rd_kafka_event_t *event)
+static void fill_commit(struct lane_look *look, const rd_kafka_topic_partition_list_t *list)
 {
-	const rd_kafka_group_result_t **groups;
-	const rd_kafka_topic_partition_list_t *list;
-	const rd_kafka_topic_partition_t *p = NULL;
-	size_t count = 0;
+	const rd_kafka_topic_partition_t *p = list ? &list->elems[look->partition] : NULL;
 
-	if (!event)
-		return;
-	groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
-	    rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
-	if (count == 1 && !rd_kafka_group_result_error(groups[0])) {
-		list = rd_kafka_group_result_partitions(groups[0]);
-		for (int i = 0; list && i < list->cnt; i++)
-			if (list->elems[i].partition == look->partition &&
-			    strcmp(list->elems[i].topic, look->topic) == 0)
-				p = &list->elems[i];
-	}
 	if (!p || p->err || p->offset < 0)
 		return;
 	look->committed = p->offset;
@@ -176,13 +162,13 @@ int lane_look(const struct lane_options *kafka, const char *topic, const char *g
 	      void (*each)(void *ctx, const struct lane_look *look), void *ctx)
 {
 	struct looker l;
-	rd_kafka_event_t *event = NULL;
-	int r = looker_open(&l, kafka, topic, timeout_us, log);
+	rd_kafka_topic_partition_list_t *committed = NULL;
+	int r = looker_open(&l, kafka, topic, group, timeout_us, log);
 	int count = r ? 0 : partitions(&l);
 
 	if (count < 0)
 		r = count;
-	if (!r && group && !(event = commits(&l, group)))
+	if (!r && group && !(committed = commits(&l, count)))
 		r = err_origin(-ETIMEDOUT);
 	for (int32_t i = 0; !r && i < count; i++) {
 		struct lane_look look = {
@@ -192,14 +178,14 @@ int lane_look(const struct lane_options *kafka, const char *topic, const char *g
 		r = watermarks(&l, i, &look.low, &look.end);
 		if (r)
 			break;
-		fill_commit(&look, event);
+		fill_commit(&look, committed);
 		from = look.committed > look.low ? look.committed : look.low;
 		r = read_from(&l, i, from, look.end, on_oldest, &look.oldest_ms);
 		if (!r)
 			each(ctx, &look);
 	}
-	if (event)
-		rd_kafka_event_destroy(event);
+	if (committed)
+		rd_kafka_topic_partition_list_destroy(committed);
 	looker_close(&l);
 	return r ? err_trace(r) : 0;
 }
@@ -233,7 +219,7 @@ int lane_scan(const struct lane_options *kafka, const char *topic, uint64_t time
 {
 	struct looker l;
 	struct scan s = {.each = each, .ctx = ctx};
-	int r = looker_open(&l, kafka, topic, timeout_us, log);
+	int r = looker_open(&l, kafka, topic, NULL, timeout_us, log);
 	int count = r ? 0 : partitions(&l);
 
 	if (count < 0)

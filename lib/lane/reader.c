@@ -204,6 +204,7 @@ static void wake(void *ctx)
 
 			p->pending = p->queue != NULL;
 		}
+	group_answer(r);
 	if (sm_state(&r->end) != END_CLOSED)
 		turn(&r->turn);
 }
@@ -281,6 +282,8 @@ static void finish(struct task *task)
 {
 	struct lane_reader *r = container_of(task, struct lane_reader, finish);
 
+	if (r->lookup.asked)
+		return; /* the handle is in use: the answer comes back here */
 	timer_stop(&r->poll);
 	timer_stop(&r->ending);
 	task_cancel(&r->turn);
@@ -303,7 +306,6 @@ static void finish(struct task *task)
 	for (size_t i = 0; i < r->lane_count; i++)
 		mem_free(r->lanes[i].topic);
 	mem_free(r->lanes);
-	mem_free(r->group_name);
 	mem_free(r);
 }
 
@@ -449,7 +451,6 @@ int lane_reader_open(struct loop *loop, const struct lane_reader_options *option
 	r->log = log_child(log, "part", "lane_reader");
 	r->ops = *ops;
 	r->ctx = ctx;
-	r->group_name = mem_strdup(options->group);
 	r->commit_us = options->commit_us ? options->commit_us : COMMIT_US;
 	lanes_make(r, options);
 	group_init(r);

@@ -5,6 +5,7 @@
 
 #include "lib/base/sm.h"
 #include "lib/lane/conf.h"
+#include "lib/lane/lookup.h"
 #include "lib/lane/partition.h"
 #include "lib/net/loop.h"
 
@@ -29,15 +30,15 @@ struct lane_reader {
 	rd_kafka_event_t *stray; /* one that came out of the wrong queue: the next turn's first */
 	struct sm group;
 	struct sm end;
-	char *group_name;
 	struct lane *lanes;
 	size_t lane_count;
 	struct list gone; /* partitions of others whose records are still taken */
 	bool assigned;	  /* ever */
 	rd_kafka_topic_partition_list_t *incoming; /* while LOOKING */
 	uintptr_t question; /* the look-up or commit that is waited for; raised with each */
-	bool asked;	    /* while LOOKING: the question is on its way */
-	size_t commits;	    /* on their way */
+	struct lookup lookup;
+	uintptr_t looked; /* the question that the look-up was begun for */
+	size_t commits;	  /* on their way */
 	uint64_t commit_us;
 	struct timer commit; /* set while something is dirty */
 	struct timer step;   /* again or at last: what the group's state waits for */
@@ -52,8 +53,10 @@ struct lane_reader {
 /* group.c. Each may be called from the loop only. */
 void group_init(struct lane_reader *r);
 void group_fini(struct lane_reader *r);
-/* Handles a rebalance, a look-up's answer or a commit's result; false for any other event. */
+/* Handles a rebalance or a commit's result; false for any other event. */
 bool group_event(struct lane_reader *r, rd_kafka_event_t *event);
+/* A look-up's answer may be there. */
+void group_answer(struct lane_reader *r);
 /* Something is to be committed. */
 void group_dirty(struct lane_reader *r);
 /* The end has begun while an assignment was looked up: gives it back. */
