@@ -14,6 +14,7 @@
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
 #include "producer/admit.h"
+#include "producer/cors.h"
 #include "producer/idem.h"
 #include "producer/submit.h"
 
@@ -197,6 +198,13 @@ static void on_head(void *ctx, struct http_req *req)
 	struct buf allow = {0};
 	struct str key = key_of(req);
 
+	cors_add_fields(req, front->options->cors_origins);
+	if (cors_preflight(req, front->options->cors_origins)) {
+		struct buf nothing = {0};
+
+		exchange_reply(x, 204, &nothing);
+		return;
+	}
 	x->route = route_find(req, &x->param, &allow);
 	http_body_limit(req, front->options->max_body_bytes);
 	if (x->route && !waits(x))
@@ -287,6 +295,7 @@ static void on_error_fields(void *ctx, struct http_req *req, int status)
 	id_make(front->error_id, "req", loop_wall_ms(front->loop), loop_rand(front->loop));
 	http_add_field(req, "x-request-id", str_of(front->error_id));
 	http_add_field(req, "request-id", str_of(front->error_id));
+	cors_add_fields(req, front->options->cors_origins);
 }
 
 /* What the server answers by itself, in the words of the dialect that on_error_fields found. */
@@ -378,6 +387,17 @@ void not_yet(struct exchange *x)
 
 /* ── the process ── */
 
+static int check_origins(struct front *front, const struct front_options *options)
+{
+	struct str bad;
+	int r = cors_check(options->cors_origins, &bad);
+
+	if (r < 0)
+		log_error(&front->log, "front.cors_origins: not an origin (scheme://host[:port])",
+			  F_VIEW("word", bad));
+	return r;
+}
+
 static int open_server(struct front *front)
 {
 	struct http_server_options o = http_server_defaults();
@@ -464,7 +484,9 @@ int front_open(struct svc *svc, void **ret_front)
 	front->metric_##field = metric_register(&svc->metrics, name, METRIC_##type, help, labels);
 #include "producer/metrics.def"
 #undef METRIC
-	r = open_stores(front);
+	r = check_origins(front, front->options);
+	if (r >= 0)
+		r = open_stores(front);
 	if (r >= 0)
 		r = open_writer(front);
 	if (r >= 0) {
@@ -514,8 +536,11 @@ void front_drain(void *ctx)
 int front_reload(void *ctx, const struct config *old)
 {
 	struct front *front = ctx;
+	int r = check_origins(front, front->svc->options);
 
 	(void)old;
+	if (r < 0)
+		return err_trace(r);
 	front->options = front->svc->options;
 	submitter_reload(front->submitter, front->svc->config);
 	keys_forget(front->keys);

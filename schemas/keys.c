@@ -58,6 +58,11 @@ struct key key_nudge(struct str job)
 	return make("n:{%.*s}%.*s", job, STR(""));
 }
 
+struct key key_ticket(struct str hash_hex)
+{
+	return make("t:%.*s%.*s", hash_hex, STR(""));
+}
+
 struct key key_idem(struct str org, struct str hash_hex)
 {
 	return make("i:{%.*s}:%.*s", org, hash_hex);

@@ -9,6 +9,7 @@
  *   i:{org_…}:HASH       hash    an Idempotency-Key: state, job, body, status, reply
  *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted and did not acknowledge, by time
  *   n:{job_…}            string  a waiting job was nudged towards its end: not again for a while
+ *   t:HASH               string  a ticket (by its SHA-256): what it is good for, until it is used or its time is over
  *   tk:LINE              channel takeovers of a line of WebSocket connections (one resume token after the other)
  *   ev:ID                channel live events of a session, or of a job without one
  *   ctl:WORKER           channel wishes for the jobs that a worker holds
@@ -41,6 +42,7 @@ struct key key_open(struct str org_or_session);
 struct key key_outbox(struct str session);
 struct key key_takeover(struct str line);
 struct key key_nudge(struct str job);
+struct key key_ticket(struct str hash_hex);
 struct key key_idem(struct str org, struct str hash_hex);
 struct key key_channel(struct str session_or_job);
 struct key key_control(struct str worker);

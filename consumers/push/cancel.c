@@ -34,8 +34,12 @@ static void on_looked_up(void *ctx, bool sure, const struct result *result)
 {
 	struct cancel *c = ctx;
 
+	const char *bound = c->session->bound;
+
 	c->lookup = NULL;
-	if (result)
+	if (result && bound[0] && !str_is(result->session, bound))
+		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+	else if (result)
 		refuse(c, FAULT_TERMINAL, NULL);
 	else if (!sure || relay_unsure(c->session->push->relay, str_of(c->job)))
 		refuse(c, FAULT_STATE_UNKNOWN, NULL);
@@ -86,7 +90,8 @@ void cancel_begin(struct session *s, const struct op *op)
 		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
 		return;
 	}
-	c->request = state_wish(s->push->redis, str_of(c->job), str_of(s->who.org), on_wish, c);
+	c->request = state_wish_within(s->push->redis, str_of(c->job), str_of(s->who.org),
+				       str_of(s->bound), on_wish, c);
 }
 
 void cancel_quiet(struct session *s)

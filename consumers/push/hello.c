@@ -6,6 +6,7 @@
 #include "consumers/push/stream.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/identity/ticket.h"
 #include "lib/net/ws.h"
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
@@ -27,6 +28,9 @@ void hello_quiet(struct session *s)
 {
 	keys_cancel(s->checking);
 	s->checking = NULL;
+	if (s->redeeming)
+		redis_cancel(s->redeeming);
+	s->redeeming = NULL;
 	if (s->request)
 		redis_cancel(s->request);
 	s->request = NULL;
@@ -348,7 +352,7 @@ static bool resume(struct session *s)
 	if (good) {
 		snprintf(s->id, sizeof(s->id), "%.*s", STR_FMT(token.field[0]));
 		snprintf(s->line, sizeof(s->line), "%.*s", STR_FMT(token.field[2]));
-		s->conversation = str_is(token.field[3], "1");
+		s->conversation = str_is(token.field[3], "1") || s->bound[0];
 		s->resumed = true;
 	} else {
 		s->not_resumed = read == TOKEN_EXPIRED ? "expired" : "unknown";
@@ -360,6 +364,12 @@ static bool resume(struct session *s)
 static void prepare(struct session *s)
 {
 	sm_move(&s->sm, SESSION_PREPARING);
+	if (s->bound[0] && s->hello.session.len && !str_is(s->hello.session, s->bound)) {
+		refuse(s, CLOSE_NOT_ALLOWED, "the ticket is another session's");
+		return;
+	}
+	if (s->bound[0])
+		s->hello.session = str_of(s->bound);
 	if (s->hello.resume.len && resume(s))
 		welcome(s);
 	else if (!s->hello.session.len)
@@ -370,7 +380,30 @@ static void prepare(struct session *s)
 		refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
 }
 
-/* ── the key ── */
+/* ── the key, or a ticket ── */
+
+/* Who asks is known: of a new connection, or again of one that is open. */
+static void known(struct session *s, const struct identity *who, struct str session)
+{
+	bool same = strcmp(s->who.org, who->org) == 0;
+
+	if (sm_state(&s->sm) == SESSION_CHECKING) {
+		s->who = *who;
+		snprintf(s->bound, sizeof(s->bound), "%.*s", STR_FMT(session));
+		prepare(s);
+	} else if (!same) {
+		session_close(s, CLOSE_NOT_ALLOWED, "the key is another organisation's");
+	} else if (session.len && !str_is(session, s->id)) {
+		session_close(s, CLOSE_NOT_ALLOWED, "the ticket is another session's");
+	}
+}
+
+/* Who is known already stays so. */
+static void not_known(struct session *s, const char *reason)
+{
+	if (sm_state(&s->sm) == SESSION_CHECKING)
+		refuse(s, CLOSE_INTERNAL, reason);
+}
 
 static void on_key(void *ctx, enum keys_result result, const struct identity *identity)
 {
@@ -380,20 +413,32 @@ static void on_key(void *ctx, enum keys_result result, const struct identity *id
 	drop_key(s);
 	switch (result) {
 	case KEYS_GOOD:
-		if (sm_state(&s->sm) == SESSION_CHECKING) {
-			s->who = *identity;
-			prepare(s);
-		} else if (strcmp(s->who.org, identity->org) != 0) {
-			session_close(s, CLOSE_NOT_ALLOWED, "the key is another organisation's");
-		}
+		known(s, identity, STR(""));
 		return;
 	case KEYS_BAD:
 		refuse(s, CLOSE_CREDENTIALS, "the key is not good");
 		return;
 	case KEYS_UNSURE:
-		/* Who is known already stays so. */
-		if (sm_state(&s->sm) == SESSION_CHECKING)
-			refuse(s, CLOSE_INTERNAL, "the key cannot be checked now");
+		not_known(s, "the key cannot be checked now");
+		return;
+	}
+}
+
+static void on_ticket(void *ctx, enum ticket_result result, const struct ticket *ticket)
+{
+	struct session *s = ctx;
+
+	s->redeeming = NULL;
+	drop_key(s);
+	switch (result) {
+	case TICKET_GOOD:
+		known(s, &ticket->who, str_of(ticket->session));
+		return;
+	case TICKET_BAD:
+		refuse(s, CLOSE_CREDENTIALS, "the ticket is not good: unknown, used or too old");
+		return;
+	case TICKET_UNSURE:
+		not_known(s, "the ticket cannot be checked now");
 		return;
 	}
 }
@@ -401,7 +446,14 @@ static void on_key(void *ctx, enum keys_result result, const struct identity *id
 static void check(struct session *s, struct str token)
 {
 	keys_cancel(s->checking);
-	s->checking = keys_check(s->push->keys, token, on_key, s);
+	s->checking = NULL;
+	if (s->redeeming)
+		redis_cancel(s->redeeming);
+	s->redeeming = NULL;
+	if (ticket_shape(token))
+		s->redeeming = ticket_redeem(s->push->redis, token, on_ticket, s);
+	else
+		s->checking = keys_check(s->push->keys, token, on_key, s);
 }
 
 void hello_begin(struct session *s, struct op *op)

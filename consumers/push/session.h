@@ -70,9 +70,11 @@ struct session {
 	bool resumed;
 	const char *not_resumed; /* why a resume token does not hold; NULL */
 	struct identity who;
-	char *key;	 /* as the client sent it, until it was checked */
-	struct op hello; /* until the welcome was said */
+	char bound[ID_SIZE]; /* by a ticket: to this session and its jobs alone; empty: by a key */
+	char *key;	     /* as the client sent it, until it was checked */
+	struct op hello;     /* until the welcome was said */
 	struct keys_request *checking;
+	struct redis_request *redeeming; /* a ticket */
 	struct redis_request *request;
 	struct pg_request *pg_request;
 	unsigned failures; /* of the two, while a session is made */

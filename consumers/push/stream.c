@@ -559,6 +559,7 @@ static void open_follow(struct stream *st, struct str channel, bool again)
 	struct push *push = st->session->push;
 	struct follow_request request = {.job = str_of(st->job),
 					 .org = str_of(st->session->who.org),
+					 .session = str_of(st->session->bound),
 					 .channel = channel,
 					 .attempt = st->attempt,
 					 .at = st->at,

@@ -247,6 +247,11 @@ void submission_begin(struct session *s, const struct op *op)
 		refuse(u, admitted.fault, admitted.message, admitted.param);
 		return;
 	}
+	if (s->bound[0] && !str_is(u->job.session, s->bound)) {
+		refuse(u, FAULT_FORBIDDEN, "A ticket is good for jobs of its own session alone.",
+		       "session");
+		return;
+	}
 	u->job.org = str_of(s->who.org);
 	ask_ref(u, op->job);
 }

@@ -1,7 +1,7 @@
-/* Signed opaque tokens: resume tokens and tickets. `v1.` + base64url of (purpose, expiry, fields,
+/* Signed opaque tokens: resume tokens. `v1.` + base64url of (purpose, expiry, fields,
  * HMAC-SHA-256). Stateless: any process with the same secret makes and reads them; they are signed,
- * not encrypted, so nothing secret goes in. Refuses to know what the fields mean, and to see to it
- * that a ticket is used once (the caller does, in Redis). */
+ * not encrypted, so nothing secret goes in. Refuses to know what the fields mean,
+ * and to be used once only (ticket.h). */
 #ifndef SLUICE_IDENTITY_TOKEN_H
 #define SLUICE_IDENTITY_TOKEN_H
 
@@ -18,7 +18,7 @@
 #define TOKEN_MAX 3072
 
 /* What a token is for: one made for one purpose is forged for any other. */
-enum token_purpose { TOKEN_RESUME = 1, TOKEN_TICKET = 2 };
+enum token_purpose { TOKEN_RESUME = 1 };
 
 /* The secrets that sign. Several, so that a secret can be changed: the first signs, each is
  * accepted. */

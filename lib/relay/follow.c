@@ -36,8 +36,9 @@ struct follow {
 	void *ctx;
 	struct str job;
 	struct str org;
+	struct str session;
 	struct str channel;
-	struct arena arena; /* job, org, channel */
+	struct arena arena; /* job, org, session, channel */
 	int64_t want_attempt;
 	int64_t want_at;
 	bool fresh;
@@ -410,6 +411,11 @@ static void take_view(struct follow *f, const struct job_view *view)
 		pump(f);
 }
 
+static bool its_session(const struct follow *f, struct str session)
+{
+	return !f->session.len || str_eq(f->session, session);
+}
+
 static void on_result(void *ctx, bool sure, const struct result *result)
 {
 	struct follow *f = ctx;
@@ -417,6 +423,10 @@ static void on_result(void *ctx, bool sure, const struct result *result)
 	struct json_error error;
 
 	f->lookup = NULL;
+	if (result && !its_session(f, result->session)) {
+		gone(f, false);
+		return;
+	}
 	if (!result) {
 		if (!sure && f->told)
 			timer_set(&f->silence, SILENCE_US);
@@ -486,7 +496,8 @@ static void on_view(void *ctx, enum redis_result result, const struct job_view *
 			timer_set(&f->silence, SILENCE_US);
 		else
 			ask_postgres(f);
-	} else if (!str_eq(view->org, f->org) || str_is(view->state, "refused")) {
+	} else if (!str_eq(view->org, f->org) || !its_session(f, view->session) ||
+		   str_is(view->state, "refused")) {
 		gone(f, false);
 	} else if (!f->sub && !state_terminal(view->state)) {
 		struct key key = key_channel(f->job);
@@ -671,6 +682,8 @@ struct follow *follow_open(struct relay *relay, const struct follow_request *req
 			      request->job.len};
 	f->org = (struct str){arena_dup(&f->arena, request->org.ptr, request->org.len),
 			      request->org.len};
+	f->session = (struct str){arena_dup(&f->arena, request->session.ptr, request->session.len),
+				  request->session.len};
 	f->channel = (struct str){arena_dup(&f->arena, request->channel.ptr, request->channel.len),
 				  request->channel.len};
 	f->want_attempt = request->attempt;

@@ -58,6 +58,7 @@ void relay_free(struct relay *relay);
 struct follow_request {
 	struct str job;
 	struct str org;	    /* another organisation's job is gone */
+	struct str session; /* so is another session's; empty: any */
 	struct str channel; /* empty: looked up in the state first */
 	int64_t attempt;    /* 0: from the beginning */
 	int64_t at;

@@ -375,10 +375,20 @@ struct redis_request *state_wish(struct redis *redis, struct str job, struct str
 					      struct str worker),
 				 void *ctx)
 {
+	return state_wish_within(redis, job, org, STR(""), done, ctx);
+}
+
+struct redis_request *state_wish_within(struct redis *redis, struct str job, struct str org,
+					struct str session,
+					void (*done)(void *ctx, enum redis_result result,
+						     struct str state, struct str worker),
+					void *ctx)
+{
 	struct args a = {0};
 	struct key key = key_job(job);
 
 	arg(&a, org);
+	arg(&a, session);
 	return run(redis, job, &script_wish, &key, 1, &a, wish_done, ctx, (redis_then_fn *)done);
 }
 

@@ -146,6 +146,13 @@ struct redis_request *state_wish(struct redis *redis, struct str job, struct str
 					      struct str worker),
 				 void *ctx);
 
+/* The same for a job of @session alone; another session's is as none. Empty: any. */
+struct redis_request *state_wish_within(struct redis *redis, struct str job, struct str org,
+					struct str session,
+					void (*done)(void *ctx, enum redis_result result,
+						     struct str state, struct str worker),
+					void *ctx);
+
 /* What stands of a job: views live until the callback returns. */
 struct job_view {
 	bool found;

@@ -293,6 +293,12 @@ static void c_get(struct redis_value *r, struct arena *a, const struct str *v, s
 	reply_str(r, a, string_of(v[1]));
 }
 
+static void c_getdel(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	c_get(r, a, v, n);
+	drop(v[1]);
+}
+
 static void c_set(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
 {
 	(void)a;
@@ -440,7 +446,7 @@ static const struct {
     {"APPEND", 3, c_append}, {"GETRANGE", 4, c_getrange}, {"RPUSH", 3, c_rpush},
     {"LRANGE", 4, c_lrange}, {"ZADD", 4, c_zadd},	  {"ZREM", 3, c_zrem},
     {"EXISTS", 2, c_exists}, {"DEL", 2, c_del},		  {"PEXPIRE", 3, c_pexpire},
-    {"TIME", 1, c_time},     {"PUBLISH", 3, c_publish},
+    {"TIME", 1, c_time},     {"PUBLISH", 3, c_publish},	  {"GETDEL", 2, c_getdel},
 };
 
 void redis_server_run(const struct str *args, size_t count, struct arena *a,
