@@ -98,12 +98,6 @@ static void call_over(struct sim_call *call, uint64_t *count, const char *what)
 	http_set_ctx(call->req, NULL);
 }
 
-static void call_charge(struct sim_call *call, uint64_t tokens)
-{
-	if (call->dialect == SIM_ANTHROPIC)
-		call->limit->output -= (double)tokens;
-}
-
 void sim_call_gone(struct sim_call *call)
 {
 	call_over(call, &call->model->cancelled, "cancelled");
@@ -113,16 +107,9 @@ static void call_fail_status(struct sim_call *call, unsigned status)
 {
 	struct sim_error error;
 	struct http_req *req = call->req;
-	char text[32];
 	sim_wire_status(call->dialect, status, &error);
-	if (call->how.retry_ms) {
-		snprintf(text, sizeof(text), "%llu",
-			 (unsigned long long)(call->how.retry_ms + 999) / 1000);
-		http_add_field(req, "retry-after", str_of(text));
-		snprintf(text, sizeof(text), "%llu", (unsigned long long)call->how.retry_ms);
-		if (call->dialect == SIM_OPENAI)
-			http_add_field(req, "retry-after-ms", str_of(text));
-	}
+	if (call->how.retry_ms)
+		sim_retry_fields(req, call->dialect, call->how.retry_ms * US_PER_MS);
 	call_over(call, &call->model->failed, "failed");
 	sim_answer_error_as(call->sim, req, call->dialect, &error, call->request_id);
 }
@@ -183,7 +170,7 @@ static void call_step(struct sim_call *call)
 			sim_wire_token(call, i, sim_answer_next(&call->answers[i]), out);
 		call->sent++;
 	}
-	call_charge(call, call->sent - begun);
+	sim_limit_made(call->sim, call->limit, (call->sent - begun) * call->ask.choices);
 	if (call->sent == call->total) {
 		if (call_halts(call, out))
 			return;
@@ -227,7 +214,7 @@ static void call_whole(struct sim_call *call)
 		return;
 	}
 	call->sent = total;
-	call_charge(call, total);
+	sim_limit_made(call->sim, call->limit, total * call->ask.choices);
 	buf_reset(out);
 	sim_wire_whole(call, out);
 	sim_count_status(call->sim, 200);

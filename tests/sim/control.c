@@ -1,3 +1,4 @@
+#include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "tests/sim/sim.h"
 
@@ -44,26 +45,107 @@ static void calls_json(struct sim *sim, struct buf *out)
 	json_close(&o, '}');
 }
 
+/* Says what stands now; a change answers with what stands behind it. */
+static void say_calls(struct sim *sim, struct http_req *req, struct buf *out)
+{
+	(void)req;
+	calls_json(sim, out);
+}
+
+static void say_quotas(struct sim *sim, struct http_req *req, struct buf *out)
+{
+	uint64_t seconds = 0;
+	if (!str_u64(http_query_value(req, "seconds"), &seconds))
+		seconds = 0;
+	sim_quotas_json(sim, seconds, out);
+}
+
+static bool set_quotas(struct sim *sim, struct http_req *req, const char **ret_bad)
+{
+	return sim_quotas_set(sim, http_body(req), ret_bad);
+}
+
+static bool clear_quotas(struct sim *sim, struct http_req *req, const char **ret_bad)
+{
+	(void)req;
+	(void)ret_bad;
+	sim_quotas_clear(sim);
+	return true;
+}
+
+static void say_clock(struct sim *sim, struct http_req *req, struct buf *out)
+{
+	(void)req;
+	buf_printf(out, "{\"ahead_ms\":%llu}", (unsigned long long)(sim->ahead_us / US_PER_MS));
+}
+
+static bool set_clock(struct sim *sim, struct http_req *req, const char **ret_bad)
+{
+	cleanup_json struct json_object *o = NULL;
+	struct json_error bad;
+	if (json_read(http_body(req), &o, &bad) != JSON_OK)
+		o = NULL;
+	int64_t ms = json_int(o, "advance_ms", -1);
+	if (ms < 0) {
+		*ret_bad = "advance_ms: a number, 0 or more";
+		return false;
+	}
+	sim->ahead_us += (uint64_t)ms * US_PER_MS;
+	return true;
+}
+
+static const struct route {
+	const char *path;
+	void (*say)(struct sim *sim, struct http_req *req, struct buf *out);
+	bool (*set)(struct sim *sim, struct http_req *req, const char **ret_bad);   /* POST */
+	bool (*clear)(struct sim *sim, struct http_req *req, const char **ret_bad); /* DELETE */
+} routes[] = {
+    {"/calls", say_calls, NULL, NULL},
+    {"/quotas", say_quotas, set_quotas, clear_quotas},
+    {"/clock", say_clock, set_clock, NULL},
+};
+
+static void on_route(struct sim *sim, struct http_req *req, const struct route *route)
+{
+	struct buf out = {0};
+	const char *bad = "";
+	struct str method = http_method(req);
+	bool (*change)(struct sim *, struct http_req *, const char **) =
+	    str_is(method, "POST") ? route->set : route->clear;
+	bool read = str_is(method, "GET");
+	if (!read && ((!str_is(method, "POST") && !str_is(method, "DELETE")) || !change)) {
+		http_add_field(req, "allow", route->set ? STR("GET, POST, DELETE") : STR("GET"));
+		http_reply(req, 405, "text/plain", STR("method not allowed\n"));
+	} else if (!read && !change(sim, req, &bad)) {
+		buf_printf(&out, "%s\n", bad);
+		http_reply(req, 400, "text/plain", buf_str(&out));
+	} else {
+		route->say(sim, req, &out);
+		http_reply(req, 200, "application/json", buf_str(&out));
+	}
+	buf_fini(&out);
+}
+
 static void on_request(void *ctx, struct http_req *req)
 {
 	struct sim *sim = ctx;
 	struct str path = http_path(req);
 	struct buf out = {0};
-	if (!str_is(http_method(req), "GET")) {
-		http_add_field(req, "allow", STR("GET"));
-		http_reply(req, 405, "text/plain", STR("GET only\n"));
-	} else if (str_is(path, "/healthz") || str_is(path, "/readyz")) {
+	for (size_t i = 0; i < countof(routes); i++) {
+		if (str_is(path, routes[i].path)) {
+			on_route(sim, req, &routes[i]);
+			return;
+		}
+	}
+	if (str_is(path, "/healthz") || str_is(path, "/readyz")) {
 		http_reply(req, 200, "text/plain", STR("ok\n"));
 	} else if (str_is(path, "/metrics")) {
 		series_set(metric_only(sim->connections),
 			   (double)http_server_connections(sim->server));
 		metrics_render(&sim->metrics, &out);
 		http_reply(req, 200, "text/plain; version=0.0.4", buf_str(&out));
-	} else if (str_is(path, "/calls")) {
-		calls_json(sim, &out);
-		http_reply(req, 200, "application/json", buf_str(&out));
 	} else {
-		http_reply(req, 404, "text/plain", STR("/healthz /metrics /calls\n"));
+		http_reply(req, 404, "text/plain", STR("see tests/sim/README.md\n"));
 	}
 	buf_fini(&out);
 }

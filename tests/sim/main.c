@@ -14,11 +14,13 @@ static const char usage[] =
     "  --listen ADDRESS:PORT   for clients (127.0.0.1:8801; port 0 takes a free one)\n"
     "  --cert FILE --key FILE  TLS with ALPN h2 and http/1.1; or\n"
     "  --plain                 no TLS (HTTP/1.1, and HTTP/2 with prior knowledge)\n"
-    "  --control ADDRESS:PORT  plain HTTP for tests: /healthz /metrics /calls\n"
+    "  --control ADDRESS:PORT  plain HTTP for tests (tests/sim/README.md)\n"
     "  --ttft-ms N             time to the first token (150)\n"
     "  --rate N                tokens a second (60; 0: all at once)\n"
     "  --tokens N              length of an answer (80)\n"
     "  --rpm N --itpm N --otpm N  limits per key and model (as good as none)\n"
+    "  --limits bucket|window|both  a bucket refilled all the time (default), a sliding minute\n"
+    "  --burst-s N             a full bucket is N seconds' refill (60)\n"
     "  --answer MODEL TEXT     prints the answer to TEXT (--tokens long) and ends\n"
     "  --help\n"
     "\n"
@@ -36,6 +38,8 @@ enum {
 	OPT_RPM,
 	OPT_ITPM,
 	OPT_OTPM,
+	OPT_LIMITS,
+	OPT_BURST,
 	OPT_ANSWER,
 	OPT_HELP
 };
@@ -51,6 +55,8 @@ static const struct option options[] = {{"listen", required_argument, NULL, OPT_
 					{"rpm", required_argument, NULL, OPT_RPM},
 					{"itpm", required_argument, NULL, OPT_ITPM},
 					{"otpm", required_argument, NULL, OPT_OTPM},
+					{"limits", required_argument, NULL, OPT_LIMITS},
+					{"burst-s", required_argument, NULL, OPT_BURST},
 					{"answer", required_argument, NULL, OPT_ANSWER},
 					{"help", no_argument, NULL, OPT_HELP},
 					{NULL, 0, NULL, 0}};
@@ -63,11 +69,13 @@ static uint64_t *number_option(struct sim_options *o, int option)
 	case OPT_TOKENS:
 		return &o->tokens;
 	case OPT_RPM:
-		return &o->rpm;
+		return &o->limits.minute[QUOTA_REQUESTS];
 	case OPT_ITPM:
-		return &o->itpm;
+		return &o->limits.minute[QUOTA_INPUT];
+	case OPT_BURST:
+		return &o->limits.burst_s;
 	default:
-		return &o->otpm;
+		return &o->limits.minute[QUOTA_OUTPUT];
 	}
 }
 
@@ -93,6 +101,8 @@ static bool read_option(struct sim_options *o, int option, const char **ret_mode
 	case OPT_ANSWER:
 		*ret_model = optarg;
 		return true;
+	case OPT_LIMITS:
+		return sim_quota_kind(str_of(optarg), &o->limits.kind);
 	case OPT_RATE:
 		o->rate = strtod(optarg, &end);
 		return *optarg && !*end && o->rate >= 0 && o->rate < 1e6;

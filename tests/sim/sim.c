@@ -15,9 +15,9 @@ struct sim_options sim_defaults(void)
 				    .ttft_ms = 150,
 				    .rate = 60,
 				    .tokens = 80,
-				    .rpm = 1000000,
-				    .itpm = 1000000000,
-				    .otpm = 1000000000};
+				    .limits = {.kind = QUOTA_BUCKET,
+					       .burst_s = 60,
+					       .minute = {1000000, 1000000000, 1000000000}}};
 }
 
 void sim_id(struct sim *sim, char out[static SIM_ID_SIZE], const char *prefix)
@@ -128,7 +128,7 @@ static void add_fields(struct sim *sim, struct http_req *req, enum sim_dialect d
 		http_add_field(req, "openai-version", STR("2020-10-01"));
 	}
 	if (limit)
-		sim_limit_fields(sim, limit, dialect, req);
+		sim_limit_fields(sim, limit, req);
 }
 
 /* ---- routes ---- */
@@ -151,6 +151,7 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 	struct sim_ask ask;
 	struct sim_directive how = directive_defaults(&sim->options);
 	struct str bad = {NULL, 0};
+	uint64_t wait_us = 0;
 	char id[SIM_ID_SIZE];
 	enum sim_ask_result r =
 	    dialect == SIM_ANTHROPIC
@@ -163,11 +164,12 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 			       (int)(bad.len < 60 ? bad.len : 60), bad.ptr);
 	/* A body whose model is not known says nothing of any model's limits. */
 	bool known = ask.model.len && !(r != SIM_ASK_OK && error.status == 404);
-	struct sim_limit *limit = known ? sim_limit_of(sim, key, ask.model) : NULL;
+	struct sim_limit *limit = known ? sim_limit_of(sim, key, ask.model, dialect) : NULL;
 	uint64_t output = ask.max_tokens == UINT64_MAX ? how.tokens : ask.max_tokens;
-	if (r == SIM_ASK_OK && !sim_limit_take(sim, limit, dialect, sim_estimate(ask.input_bytes),
-					       output * ask.choices, &error)) {
-		http_add_field(req, "retry-after", STR("1"));
+	if (r == SIM_ASK_OK && !sim_limit_take(sim, limit, sim_estimate(ask.input_bytes),
+					       output * ask.choices, &error, &wait_us)) {
+		if (wait_us != UINT64_MAX)
+			sim_retry_fields(req, dialect, wait_us);
 		r = SIM_ASK_REFUSED;
 	}
 	add_fields(sim, req, dialect, limit, id);
@@ -417,6 +419,7 @@ int sim_open(struct sim *sim, struct loop *loop, const struct sim_options *optio
 	sim->log = (struct log){.sink = &sim->sink, .key = "svc", .value = "sluice-sim"};
 	map_init(&sim->models, rand_u64(loop_rand(loop)));
 	map_init(&sim->limits, rand_u64(loop_rand(loop)));
+	list_init(&sim->limit_rules);
 	metrics_open(sim);
 	sim_wheel_init(sim);
 	http.listen = options->listen;
@@ -453,8 +456,14 @@ void sim_close(struct sim *sim)
 		mem_free(((struct sim_model *)e->value)->name);
 		mem_free(e->value);
 	}
-	for (size_t at = 0; (e = map_next(&sim->limits, &at));)
-		mem_free(e->value);
+	sim_quotas_clear(sim);
+	for (size_t at = 0; (e = map_next(&sim->limits, &at));) {
+		struct sim_limit *limit = e->value;
+		mem_free(limit->key);
+		mem_free(limit->model);
+		quota_fini(&limit->quota);
+		mem_free(limit);
+	}
 	map_fini(&sim->models);
 	map_fini(&sim->limits);
 	metrics_fini(&sim->metrics);

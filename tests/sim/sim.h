@@ -15,6 +15,7 @@
 #include "lib/net/loop.h"
 #include "tests/sim/ask.h"
 #include "tests/sim/directive.h"
+#include "tests/sim/quota.h"
 
 #define SIM_ID_SIZE 40
 #define SIM_TICK_US 5000
@@ -29,9 +30,7 @@ struct sim_options {
 	uint64_t ttft_ms;
 	double rate;
 	uint64_t tokens;
-	uint64_t rpm; /* per key and model, a minute */
-	uint64_t itpm;
-	uint64_t otpm;
+	struct quota_limits limits; /* per key and model, where no rule says otherwise */
 };
 struct sim_options sim_defaults(void);
 
@@ -45,12 +44,21 @@ struct sim_model {
 	uint64_t tokens;
 };
 
-/* Continuous buckets of one key and model. */
+/* What a key may ask of a model (limit.c). A pattern is a text, or its beginning and a '*'. */
 struct sim_limit {
-	double requests;
-	double input;
-	double output;
-	uint64_t at_us;
+	char *key; /* or the rule's pattern, where it is shared */
+	char *model;
+	enum sim_dialect dialect; /* of the first that asked */
+	struct quota quota;
+};
+
+/* Limits set at run time; the last one that fits a key and a model counts. */
+struct sim_limit_rule {
+	struct list link;
+	char *key;
+	char *model;
+	bool shared; /* all that fit have one quota together, as a provider's class of models has */
+	struct quota_limits limits;
 };
 
 struct sim {
@@ -62,6 +70,8 @@ struct sim {
 	struct http_server *control;
 	struct map models; /* name -> struct sim_model */
 	struct map limits; /* key, zero byte, model -> struct sim_limit */
+	struct list limit_rules;
+	uint64_t ahead_us; /* of quotas' and caches' clock before the loop's */
 	struct metrics metrics;
 	struct metric *calls;	 /* model, what */
 	struct metric *tokens;	 /* model */
@@ -126,14 +136,33 @@ void sim_answer_error_as(struct sim *sim, struct http_req *req, enum sim_dialect
 void sim_count_status(struct sim *sim, int status);
 extern const struct http_server_ops sim_control_ops; /* control.c; ctx is struct sim */
 
+/* True where @pattern (NULL: anything) fits. */
+bool sim_fits(const char *pattern, struct str text);
+/* The clock of quotas and caches: the loop's, and what tests set it ahead. */
+uint64_t sim_now_us(const struct sim *sim);
+
 /* limit.c */
-struct sim_limit *sim_limit_of(struct sim *sim, struct str key, struct str model);
-/* False: the request is above what is left; *@error is the 429. Takes what is charged at the start. */
-bool sim_limit_take(struct sim *sim, struct sim_limit *limit, enum sim_dialect dialect,
-		    uint64_t input, uint64_t output, struct sim_error *error);
+struct sim_limit *sim_limit_of(struct sim *sim, struct str key, struct str model,
+			       enum sim_dialect dialect);
+/* False: the request is above what is left; *@error is the 429 and *@ret_wait_us when it would pass (UINT64_MAX:
+ * never). Takes what is charged at the start: Anthropic the input that was not read from a cache; OpenAI all input and what
+ * may be answered. */
+bool sim_limit_take(struct sim *sim, struct sim_limit *limit, uint64_t input, uint64_t output,
+		    struct sim_error *error, uint64_t *ret_wait_us);
+/* Output while it is made. OpenAI has charged it already: it is only kept in the history. */
+void sim_limit_made(struct sim *sim, struct sim_limit *limit, uint64_t output);
 /* The dialect's rate-limit fields for the answer. */
-void sim_limit_fields(struct sim *sim, struct sim_limit *limit, enum sim_dialect dialect,
-		      struct http_req *req);
+void sim_limit_fields(struct sim *sim, struct sim_limit *limit, struct http_req *req);
+/* Retry-After, and retry-after-ms where the dialect has it. */
+void sim_retry_fields(struct http_req *req, enum sim_dialect dialect, uint64_t wait_us);
+
+/* quotas.c: what the control port says and changes of quotas */
+void sim_quotas_json(struct sim *sim, uint64_t seconds, struct buf *out);
+bool sim_quota_kind(struct str word, enum quota_kind *ret_kind);
+/* Reads one rule, or a list of them. False: *@ret_bad says what is wrong. */
+bool sim_quotas_set(struct sim *sim, struct str body, const char **ret_bad);
+/* Forgets rules and use. */
+void sim_quotas_clear(struct sim *sim);
 
 /* call.c */
 void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
