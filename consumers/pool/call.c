@@ -88,6 +88,14 @@ static void on_text(void *ctx, struct str text)
 	call->ops->text(call->ctx, text);
 }
 
+/* Until here the client's connect clock ran. */
+static void on_sent(void *ctx)
+{
+	struct call *call = ctx;
+
+	timer_set(&call->clock, call->account->headers_ms * US_PER_MS);
+}
+
 static void on_head(void *ctx, int status, const struct http_field *fields, size_t count)
 {
 	struct call *call = ctx;
@@ -118,6 +126,7 @@ static void on_end(void *ctx, enum client_end end, const char *detail)
 	struct call *call = ctx;
 
 	call->exchange = NULL;
+	call->outcome.unprocessed = client_end_unprocessed(end);
 	switch (end) {
 	case CLIENT_DONE:
 		answer_end(call->answer);
@@ -184,7 +193,7 @@ struct call *call_open(struct loop *loop, struct target *target,
 		       const struct provider_request *request, const struct call_ops *ops,
 		       void *ctx, const struct log *log)
 {
-	static const struct client_ops client_ops = {on_head, on_data, on_end};
+	static const struct client_ops client_ops = {on_head, on_data, on_end, on_sent};
 	struct call *call = mem_new(struct call);
 	struct answer_sink sink = {on_part, on_text, call};
 
@@ -203,7 +212,6 @@ struct call *call_open(struct loop *loop, struct target *target,
 		timer_set(&call->clock, request->local_us);
 		return call;
 	}
-	timer_set(&call->clock, call->account->headers_ms * US_PER_MS);
 	timer_set(&call->whole, call->account->whole_ms * US_PER_MS);
 	call->exchange =
 	    client_call(target->account->client, "POST", request->path, request->fields,

@@ -33,7 +33,8 @@ struct call_outcome {
 	const char *finish_reason;
 	struct usage usage;
 	struct str request_id;
-	bool begun;		      /* output was seen */
+	bool begun;	  /* output was seen */
+	bool unprocessed; /* provably: nothing was spent, and it may be asked again at once */
 	uint64_t first_token_wall_ms; /* 0: none */
 };
 

@@ -280,6 +280,8 @@ static void on_tick(struct timer *t)
 			   stats.connections);
 		series_set(metric_one(pool->metric.opened, a->config->name),
 			   (double)stats.connections_opened);
+		series_set(metric_one(pool->metric.streams, a->config->name), stats.calls);
+		series_set(metric_one(pool->metric.stream_waits, a->config->name), stats.waiting);
 	}
 	if (pool->reader)
 		measure_lanes(pool);
@@ -294,6 +296,20 @@ static void on_line(struct timer *t)
 }
 
 /* ── opening ── */
+
+/* The configuration's accounts, with what is measured about their connections. */
+static int open_routes(struct pool *pool, const struct config *config, struct routes **ret_routes)
+{
+	struct account *a;
+	int r = routes_open(pool->loop, config, pool->log, ret_routes);
+
+	if (r < 0)
+		return err_trace(r);
+	for (size_t i = 0; (a = routes_account(*ret_routes, i)); i++)
+		if (a->client)
+			client_observe(a->client, metric_one(pool->metric.set_up, a->config->name));
+	return 0;
+}
 
 static int open_stores(struct pool *pool)
 {
@@ -443,7 +459,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	if (r >= 0)
 		r = open_stores(pool);
 	if (r >= 0)
-		r = routes_open(pool->loop, pool->config, pool->log, &pool->routes);
+		r = open_routes(pool, pool->config, &pool->routes);
 	if (r >= 0)
 		r = open_lanes(pool);
 	if (r < 0)
@@ -456,7 +472,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 int pool_reload(struct pool *pool, const struct config *config, const struct pool_options *options)
 {
 	struct routes *routes;
-	int r = routes_open(pool->loop, config, pool->log, &routes);
+	int r = open_routes(pool, config, &routes);
 
 	if (r < 0)
 		return err_trace(r);

@@ -46,6 +46,11 @@ static int account_open(struct account *a, const struct config_account *config, 
 	options.connect_us = config->connect_ms * US_PER_MS;
 	options.max_connections = (uint32_t)config->connections;
 	options.streams_per_connection = (uint32_t)config->streams;
+	options.min_connections = (uint32_t)config->warm;
+	options.max_age_us = config->connection_age_ms * US_PER_MS;
+	options.max_calls = (uint32_t)config->connection_calls;
+	options.ping_us = config->ping_ms * US_PER_MS;
+	options.idle_us = config->idle_ms * US_PER_MS;
 	return err_trace(client_open(loop, &options, log, &a->client));
 }
 

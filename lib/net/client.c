@@ -6,6 +6,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/metric.h"
 #include "lib/net/client_impl.h"
 
 #define BACKOFF_MIN_US (100 * US_PER_MS)
@@ -20,6 +21,11 @@ const char *client_end_name(enum client_end end)
 	    [CLIENT_RESET] = "reset",	   [CLIENT_CUT] = "cut",
 	    [CLIENT_PROTOCOL] = "protocol"};
 	return names[end];
+}
+
+bool client_end_unprocessed(enum client_end end)
+{
+	return end == CLIENT_CONNECT || end == CLIENT_TIMEOUT || end == CLIENT_REFUSED;
 }
 
 struct client_options client_defaults(void)
@@ -113,12 +119,24 @@ static uint32_t links_in(const struct client *client, enum link_state from, enum
 	return n;
 }
 
-static struct h2_link *least_loaded(struct client *client)
+/* Is @a to carry a call rather than @b? Half-full ones first, the fuller of two; else the emptier. */
+static bool link_better(const struct h2_link *a, const struct h2_link *b)
+{
+	bool a_fills = a->count < a->limit / 2;
+	bool b_fills = b->count < b->limit / 2;
+	if (a->state != b->state)
+		return a->state == LINK_OPEN;
+	if (a_fills != b_fills)
+		return a_fills;
+	return a_fills ? a->count > b->count : a->count < b->count;
+}
+
+static struct h2_link *link_choose(struct client *client)
 {
 	struct h2_link *best = NULL;
 	list_each (&client->links, at) {
 		struct h2_link *l = container_of(at, struct h2_link, link);
-		if (link_has_room(l) && (!best || l->count < best->count))
+		if (link_has_room(l) && (!best || link_better(l, best)))
 			best = l;
 	}
 	return best;
@@ -130,7 +148,7 @@ static uint32_t free_streams(const struct client *client)
 	uint32_t n = 0;
 	list_each (&client->links, at) {
 		struct h2_link *l = container_of(at, struct h2_link, link);
-		n += link_has_room(l) ? l->limit - l->count : 0;
+		n += l->state == LINK_OPEN && l->limit > l->count ? l->limit - l->count : 0;
 	}
 	return n;
 }
@@ -148,39 +166,88 @@ static uint32_t links_wanted(const struct client *client, uint32_t coming)
 		wanted = coming;
 	if (live - coming + wanted < client->options.min_connections)
 		wanted = client->options.min_connections - (live - coming);
-	return wanted;
+	/* One finds out whether a peer that failed is back. */
+	return client->failed_us && wanted > 1 ? (coming ? coming : 1) : wanted;
 }
 
-/* Opens what is short, when the back-off allows it. */
+static void fail_waiting(struct client *client, enum client_end end, const char *detail)
+{
+	/* What callbacks add meanwhile waits for the next attempt. */
+	struct list failed;
+	list_init(&failed);
+	while (!list_empty(&client->waiting)) {
+		struct client_call *call =
+		    list_pop_front(&client->waiting, struct client_call, link);
+		list_push_back(&failed, &call->link);
+		client->waiting_count--;
+		call->stream = CALL_IN_NO_LINE;
+	}
+	calls_end(client, &failed, end, detail);
+}
+
+/* Opens what is short: for calls as long as the last failure is not quite fresh, else when the back-off allows it. */
 static void client_grow(struct client *client)
 {
-	uint32_t coming = links_in(client, LINK_DIALING, LINK_SETTLING);
+	const struct client_options *o = &client->options;
+	uint32_t coming = links_in(client, LINK_DIALING, LINK_PROVING);
 	uint32_t wanted = links_wanted(client, coming);
-	if (wanted == coming)
-		return;
+	uint32_t live = links_in(client, LINK_DIALING, LINK_OPEN);
 	uint64_t now = loop_now_us(client->loop);
-	if (now < client->not_before_us) {
+	if (wanted <= coming)
+		return;
+	if (client->waiting_count && links_in(client, LINK_DIALING, LINK_LEAVING) == 0) {
+		if (client->failed_us && now < client->failed_us + BACKOFF_MIN_US) {
+			fail_waiting(client, client->failed_end, client->failed_detail);
+			return;
+		}
+	} else if (now < client->not_before_us) {
 		if (!timer_is_set(&client->retry))
 			timer_set(&client->retry, client->not_before_us - now);
 		return;
 	}
-	for (; coming < wanted && client->link_count < client->options.max_connections; coming++) {
+	for (; coming < wanted && live < o->max_connections &&
+	       client->link_count <= o->max_connections + o->max_connections / 4;
+	     coming++, live++) {
 		struct h2_link *l = link_open(client);
 		list_push_back(&client->links, &l->link);
+	}
+}
+
+/* Those that were unused for long answer a PING before they are needed: as many as the line fills, or one where the
+ * others fill up. */
+static void client_prove(struct client *client, const struct h2_link *last)
+{
+	uint32_t need = client->waiting_count;
+	if (!need && last && last->count >= last->limit / 2)
+		need = 1;
+	list_each (&client->links, at) {
+		struct h2_link *l = container_of(at, struct h2_link, link);
+		if (l->state == LINK_PROVING)
+			need -= l->limit < need ? l->limit : need;
+		if (need && link_stale(l)) {
+			link_prove(l);
+			need -= l->limit < need ? l->limit : need;
+		}
 	}
 }
 
 static void on_pump(struct task *t)
 {
 	struct client *client = container_of(t, struct client, pump);
-	struct h2_link *l;
-	while (!list_empty(&client->waiting) && (l = least_loaded(client))) {
+	struct h2_link *l, *last = NULL;
+	client_enter(client);
+	while (!list_empty(&client->waiting) && (l = link_choose(client))) {
 		struct client_call *call =
 		    list_pop_front(&client->waiting, struct client_call, link);
 		client->waiting_count--;
 		link_send(l, call);
+		last = l;
 	}
-	client_grow(client);
+	if (!client->closed) {
+		client_prove(client, last);
+		client_grow(client);
+	}
+	client_leave(client);
 }
 
 static void on_retry(struct timer *t)
@@ -194,38 +261,56 @@ void client_pump(struct client *client)
 		task_post(&client->pump);
 }
 
-void client_link_opened(struct client *client)
+void client_link_opened(struct client *client, uint64_t set_up_us)
 {
 	client->warm = true;
-	client->backoff_us = 0;
+	client->failed_us = 0;
 	client->not_before_us = 0;
 	client->connections_opened++;
+	client->set_up_us = set_up_us;
+	if (client->histogram)
+		series_observe_us(client->histogram, set_up_us);
+	list_each (&client->links, at) {
+		struct h2_link *l = container_of(at, struct h2_link, link);
+		if (l->state != LINK_LEAVING)
+			continue;
+		link_retire(l, "its successor is there");
+		break;
+	}
 	client_pump(client);
 }
 
-void client_link_failed(struct client *client, enum client_end end, const char *detail)
+void client_link_useful(struct client *client)
+{
+	client->backoff_us = 0;
+}
+
+static void note_failure(struct client *client, enum client_end end, const char *detail)
 {
 	uint64_t next = client->backoff_us * 2;
 	if (next < BACKOFF_MIN_US)
 		next = BACKOFF_MIN_US;
 	client->backoff_us = next > BACKOFF_MAX_US ? BACKOFF_MAX_US : next;
 	uint64_t half = client->backoff_us / 2;
+	client->failed_us = loop_now_us(client->loop);
 	client->not_before_us =
-	    loop_now_us(client->loop) + half + rand_below(loop_rand(client->loop), half + 1);
+	    client->failed_us + half + rand_below(loop_rand(client->loop), half + 1);
+	client->failed_end = end;
+	snprintf(client->failed_detail, sizeof(client->failed_detail), "%s", detail);
 	client_pump(client);
-	if (links_in(client, LINK_DIALING, LINK_RETIRED - 1) > 0)
-		return;
-	/* Nothing else could carry them. What callbacks add meanwhile waits for the next attempt. */
-	struct list failed;
-	list_init(&failed);
-	while (!list_empty(&client->waiting)) {
-		struct client_call *call =
-		    list_pop_front(&client->waiting, struct client_call, link);
-		list_push_back(&failed, &call->link);
-		client->waiting_count--;
-		call->stream = CALL_IN_NO_LINE;
-	}
-	calls_end(client, &failed, end, detail);
+}
+
+void client_link_short(struct client *client, const char *detail)
+{
+	note_failure(client, CLIENT_CONNECT, detail);
+}
+
+void client_link_failed(struct client *client, enum client_end end, const char *detail)
+{
+	note_failure(client, end, detail);
+	/* Nothing else could carry them? */
+	if (links_in(client, LINK_DIALING, LINK_LEAVING) == 0)
+		fail_waiting(client, end, detail);
 }
 
 /* ---- opening and closing ---- */
@@ -318,16 +403,22 @@ void client_close(struct client *client)
 
 struct client_stats client_stats(const struct client *client)
 {
-	return (struct client_stats){.connections = links_in(client, LINK_OPEN, LINK_RETIRED),
+	return (struct client_stats){.connections = links_in(client, LINK_PROVING, LINK_RETIRED),
 				     .calls = client->call_count,
 				     .waiting = client->waiting_count,
 				     .connections_opened = client->connections_opened,
-				     .calls_begun = client->calls_begun};
+				     .calls_begun = client->calls_begun,
+				     .set_up_us = client->set_up_us};
 }
 
 bool client_warm(const struct client *client)
 {
 	return client->warm;
+}
+
+void client_observe(struct client *client, struct series *histogram)
+{
+	client->histogram = histogram;
 }
 
 /* ---- the face of a call ---- */

@@ -3,8 +3,16 @@
  * says how the exchange ended in the transport's terms. It knows no provider, retries nothing, and refuses to call an
  * end of bytes a success of the application: whoever reads the body decides that by its terminator.
  *
- *   client_call ──▶ waiting (no stream free) ──▶ sent ──▶ ops.head ──▶ ops.data* ──▶ ops.end
+ *   client_call ──▶ waiting (no stream free) ──▶ ops.sent ──▶ ops.head ──▶ ops.data* ──▶ ops.end
  *                        └── client_cancel at any time: no callback comes afterwards, RST_STREAM(CANCEL) is sent
+ *
+ * The pool's rules. A connection carries calls up to the peer's SETTINGS_MAX_CONCURRENT_STREAMS and ours; half full ones
+ * are filled first, so that the pool shrinks when less is asked. Opened ahead: for the line, for a sixteenth of the calls
+ * in reserve, and a successor before a connection retires by age or by count, so that no call waits for a handshake in the
+ * steady state. One that was silent and unused for ping_us answers a PING before it carries a call. A call whose request
+ * had not left when its connection ended goes to another one. A peer that cannot be reached, or ends connections as soon
+ * as they are open, is left alone for a growing time (100 ms to 2 s) where nobody calls; calls within 100 ms of a failure
+ * end like it at once, later ones try again.
  */
 #ifndef SLUICE_NET_CLIENT_H
 #define SLUICE_NET_CLIENT_H
@@ -21,17 +29,20 @@
 struct loop;
 struct client;
 struct client_call;
+struct series;
 
 enum client_end {
 	CLIENT_DONE, /* END_STREAM: the body is whole for the transport */
 	CLIENT_CONNECT, /* no connection: refused, unreachable, TLS or name verification failed, ALPN without h2 */
-	CLIENT_TIMEOUT,	 /* the connect clock ran out */
+	CLIENT_TIMEOUT,	 /* the connect clock ran out before the request was sent */
 	CLIENT_REFUSED,	 /* REFUSED_STREAM, or above the GOAWAY id: provably not processed */
 	CLIENT_RESET,	 /* RST_STREAM with another code (also NO_ERROR before END_STREAM) */
 	CLIENT_CUT,	 /* the connection ended (FIN, RST, GOAWAY at or below the id, dead peer) */
 	CLIENT_PROTOCOL, /* the peer broke HTTP */
 };
 const char *client_end_name(enum client_end end);
+/* True where the peer has provably not processed the call: it may be asked again at once, and it cost nothing. */
+bool client_end_unprocessed(enum client_end end);
 
 struct client_ops {
 	/* Status and fields; comes once, before any data. Views live until the callback returns. */
@@ -39,6 +50,9 @@ struct client_ops {
 	void (*data)(void *ctx, struct str bytes);
 	/* Last word; @detail is for logs (an HTTP/2 error name, a TLS message). */
 	void (*end)(void *ctx, enum client_end end, const char *detail);
+	/* The request has a stream and is on its way; comes at most once, before head. From here on silence is the
+	 * peer's. Optional. */
+	void (*sent)(void *ctx);
 };
 
 struct client_options {
@@ -48,7 +62,8 @@ struct client_options {
 	const char *ca_file;		 /* NULL: the system's */
 	uint64_t connect_us;		 /* 5 s: name, TCP, TLS and the peer's SETTINGS */
 	uint32_t streams_per_connection; /* 80, and never more than the peer allows */
-	uint32_t max_connections;	 /* 32; calls beyond wait in order */
+	uint32_t
+	    max_connections; /* 32, and a quarter more that retire; calls beyond wait in order */
 	uint64_t
 	    max_age_us; /* 5 min, ±20 % jitter: then no new calls, closed when its calls ended */
 	uint32_t max_calls; /* 1000 per connection, ±20 % jitter */
@@ -63,10 +78,12 @@ struct client_options client_defaults(void);
 /* What operators see. */
 struct client_stats {
 	uint32_t connections;
-	uint32_t calls;	  /* open */
-	uint32_t waiting; /* for a stream */
-	uint64_t connections_opened;
+	uint32_t calls;		     /* open */
+	uint32_t waiting;	     /* for a stream */
+	uint64_t connections_opened; /* divided by calls_begun: what a call pays for set-up */
 	uint64_t calls_begun;
+	uint64_t
+	    set_up_us; /* of the newest connection: from its beginning until it could carry calls */
 };
 
 /* Names resolve on another thread (the only one). -EINVAL for a bad URL or CA file. The client is the caller's. */
@@ -77,6 +94,8 @@ void client_close(struct client *client);
 struct client_stats client_stats(const struct client *client);
 /* True once a connection is up (or was up and none is wanted). */
 bool client_warm(const struct client *client);
+/* Every connection's set-up time is observed in @histogram from now on. NULL: no more. */
+void client_observe(struct client *client, struct series *histogram);
 
 /* Begins a call. @method, @path (appended to the base URL's path), @fields (lower-case names, no pseudo fields) and
  * @body are copied. The call ends with ops.end or client_cancel. */

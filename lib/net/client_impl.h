@@ -1,7 +1,8 @@
 /* The inside of the HTTP client: calls, and the one connection that carries many of them (link). The pool
  * (client.c) decides which link carries a call; the link (h2_link.c) speaks HTTP/2 and refuses to decide that.
  *
- *   LINK_DIALING ──▶ LINK_SETTLING (SETTINGS awaited) ──▶ LINK_OPEN ──▶ LINK_RETIRED (no new calls) ──▶ gone
+ *   LINK_DIALING ──▶ LINK_SETTLING (SETTINGS awaited) ──▶ LINK_OPEN ──▶ LINK_LEAVING (a successor is awaited)
+ *                                   LINK_PROVING (PING) ◀──┴──▶            └──▶ LINK_RETIRED (no new calls) ──▶ gone
  */
 #ifndef SLUICE_NET_CLIENT_IMPL_H
 #define SLUICE_NET_CLIENT_IMPL_H
@@ -17,7 +18,15 @@
 #define CLIENT_READ_BYTES 65536
 #define CLIENT_MAX_FIELDS 128
 
-enum link_state { LINK_DIALING, LINK_SETTLING, LINK_OPEN, LINK_RETIRED };
+/* In this order: up to PROVING they come, up to OPEN they live, up to LEAVING they take calls (but PROVING). */
+enum link_state {
+	LINK_DIALING,
+	LINK_SETTLING,
+	LINK_PROVING,
+	LINK_OPEN,
+	LINK_LEAVING,
+	LINK_RETIRED,
+};
 
 /* Stream numbers of calls that have none. */
 enum { CALL_WAITING = -1, CALL_IN_NO_LINE = -2 };
@@ -27,6 +36,9 @@ struct client_call {
 	struct client *client;
 	struct h2_link *on; /* NULL while waiting */
 	int32_t stream;
+	uint64_t framed_at; /* bytes framed on its link before its request */
+	bool framed;
+	bool told_sent;
 	const struct client_ops *ops;
 	void *ctx;
 	nghttp2_nv *nv; /* one block with the request: fields, their bytes, body */
@@ -51,15 +63,21 @@ struct h2_link {
 	uint32_t limit;	    /* streams at once: ours and the peer's */
 	uint32_t max_calls; /* with jitter */
 	uint32_t calls_begun;
+	uint64_t dialed_us; /* loop time */
+	uint64_t opened_us; /* SETTINGS came */
+	uint64_t set_up_us; /* between the two */
 	uint64_t retire_us; /* loop time; with jitter */
+	uint64_t leave_us;  /* since when LEAVING */
 	uint64_t heard_us;  /* last byte */
 	uint64_t pinged_us; /* 0: no PING is out */
 	uint64_t idle_us;   /* since when without a call */
 	struct timer clock; /* connect clock, then ping, age and idle */
 	struct task flush;
-	struct buf out; /* framed, not yet taken by the socket */
+	struct buf out;	 /* framed, not yet taken by the socket */
+	uint64_t framed; /* bytes that ever went into out */
 	bool want_write;
 	bool goaway; /* the peer said it goes */
+	bool useful; /* a call ended well on it */
 	bool busy;   /* inside nghttp2: freed by the outermost function */
 	bool dead;
 	/* The head that is being received; one at a time on a connection. */
@@ -86,8 +104,13 @@ struct client {
 	uint32_t call_count;
 	struct task pump;
 	struct timer retry;
-	uint64_t backoff_us;
-	uint64_t not_before_us; /* no new connection before */
+	uint64_t backoff_us;	/* 0: the peer is well */
+	uint64_t not_before_us; /* no new connection before, where no call asks for it */
+	uint64_t failed_us;	/* loop time of the last failure; 0: none since it was well */
+	enum client_end failed_end;
+	char failed_detail[160];
+	uint64_t set_up_us;
+	struct series *histogram;
 	uint64_t connections_opened;
 	uint64_t calls_begun;
 	nghttp2_session_callbacks *callbacks;
@@ -109,7 +132,11 @@ void calls_end(struct client *client, struct list *calls, enum client_end end, c
 void call_requeue(struct client_call *call);
 /* The link could not be made; its memory is going. */
 void client_link_failed(struct client *client, enum client_end end, const char *detail);
-void client_link_opened(struct client *client);
+void client_link_opened(struct client *client, uint64_t set_up_us);
+/* It was open and ended before it was of any use. */
+void client_link_short(struct client *client, const char *detail);
+/* The peer is well: a call ended on a link, or it stands for a while. */
+void client_link_useful(struct client *client);
 /* Looks at the line and the links again, in this turn. */
 void client_pump(struct client *client);
 
@@ -118,6 +145,9 @@ nghttp2_session_callbacks *link_callbacks(void);
 struct h2_link *link_open(struct client *client);
 /* Room for another call? */
 bool link_has_room(const struct h2_link *l);
+/* Open, but silent and unused for so long that it must answer a PING first. */
+bool link_stale(const struct h2_link *l);
+void link_prove(struct h2_link *l);
 void link_send(struct h2_link *l, struct client_call *call);
 /* Takes the call off: RST_STREAM(CANCEL) where its stream is open. */
 void link_drop(struct h2_link *l, struct client_call *call);

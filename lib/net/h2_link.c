@@ -10,6 +10,13 @@
 #define OUT_BYTES 65536
 #define READS_PER_WAKE 4
 #define CONNECTION_WINDOW (16 * 1024 * 1024)
+/* A connection that ends sooner, without an answer, was none. */
+#define SHORT_US US_PER_S
+/* A PING before reuse is awaited for twice as long as the set-up took (three ways there and back), within these. */
+#define PROVE_MIN_US (100 * US_PER_MS)
+#define PROVE_MAX_US US_PER_S
+/* Of the calls that it may carry, the last tenth goes where its successor is not there yet. */
+#define LEAVE_PART 10
 
 static struct client_call *call_of(nghttp2_session *session, int32_t stream)
 {
@@ -24,15 +31,37 @@ static uint64_t jittered(struct client *client, uint64_t value)
 	return value - span / 2 + rand_below(loop_rand(client->loop), span + 1);
 }
 
+static uint64_t prove_us(const struct h2_link *l)
+{
+	uint64_t us = 2 * l->set_up_us;
+	return us < PROVE_MIN_US ? PROVE_MIN_US : us > PROVE_MAX_US ? PROVE_MAX_US : us;
+}
+
 /* Sets the clock to the next thing that can be due. */
 static void link_rearm(struct h2_link *l)
 {
 	const struct client_options *o = &l->client->options;
 	uint64_t now = loop_now_us(l->client->loop);
-	uint64_t due = l->state == LINK_OPEN ? l->retire_us : UINT64_MAX;
+	uint64_t due = UINT64_MAX;
 	uint64_t other = l->count == 0	? l->idle_us + o->idle_us
 			 : l->pinged_us ? l->pinged_us + o->ping_us
 					: l->heard_us + o->ping_us;
+	switch (l->state) {
+	case LINK_DIALING:
+	case LINK_SETTLING:
+		return; /* the connect clock runs */
+	case LINK_PROVING:
+		due = l->pinged_us + prove_us(l);
+		break;
+	case LINK_OPEN:
+		due = l->retire_us;
+		break;
+	case LINK_LEAVING:
+		due = l->leave_us + o->connect_us;
+		break;
+	case LINK_RETIRED:
+		break;
+	}
 	if (other < due)
 		due = other;
 	timer_set(&l->clock, due > now ? due - now : 0);
@@ -42,35 +71,83 @@ static uint32_t live_links(const struct client *client)
 {
 	uint32_t n = 0;
 	list_each (&client->links, at) {
-		n += container_of(at, struct h2_link, link)->state < LINK_RETIRED;
+		n += container_of(at, struct h2_link, link)->state <= LINK_OPEN;
 	}
 	return n;
+}
+
+/* Time or number has come: a successor is opened, and until it is there calls go on here. */
+static void link_leave(struct h2_link *l, const char *why)
+{
+	if (l->state != LINK_OPEN)
+		return;
+	log_debug(l->client->log, "connection leaves", F_STR("peer", l->name), F_STR("why", why));
+	l->state = LINK_LEAVING;
+	l->leave_us = loop_now_us(l->client->loop);
+	link_rearm(l);
+	client_pump(l->client);
+}
+
+static void link_ping(struct h2_link *l)
+{
+	nghttp2_submit_ping(l->session, NGHTTP2_FLAG_NONE, NULL);
+	l->pinged_us = loop_now_us(l->client->loop);
+	task_post(&l->flush);
+}
+
+bool link_stale(const struct h2_link *l)
+{
+	return l->state == LINK_OPEN && l->count == 0 &&
+	       loop_now_us(l->client->loop) >= l->heard_us + l->client->options.ping_us;
+}
+
+void link_prove(struct h2_link *l)
+{
+	l->state = LINK_PROVING;
+	link_ping(l);
+	link_rearm(l);
+}
+
+static void on_due_idle(struct h2_link *l)
+{
+	const struct client_options *o = &l->client->options;
+	if (l->state == LINK_OPEN && live_links(l->client) <= o->min_connections) {
+		l->idle_us = loop_now_us(l->client->loop);
+		link_rearm(l);
+	} else {
+		link_retire(l, "idle");
+	}
 }
 
 static void on_due(struct h2_link *l)
 {
 	const struct client_options *o = &l->client->options;
 	uint64_t now = loop_now_us(l->client->loop);
+	if (l->state == LINK_PROVING) {
+		if (now >= l->pinged_us + prove_us(l))
+			link_kill(l, CLIENT_CUT, "no answer to PING before reuse");
+		else
+			link_rearm(l);
+		return;
+	}
 	if (l->state == LINK_OPEN && now >= l->retire_us) {
-		link_retire(l, "age");
+		link_leave(l, "age");
+		return;
+	}
+	if (l->state == LINK_LEAVING && now >= l->leave_us + o->connect_us) {
+		link_retire(l, "no successor came");
 		return;
 	}
 	if (l->count == 0 && now >= l->idle_us + o->idle_us) {
-		if (l->state == LINK_RETIRED || live_links(l->client) > o->min_connections) {
-			link_retire(l, "idle");
-			return;
-		}
-		l->idle_us = now;
+		on_due_idle(l);
+		return;
 	}
 	if (l->count > 0 && l->pinged_us && now >= l->pinged_us + o->ping_us) {
 		link_kill(l, CLIENT_CUT, "no answer to PING");
 		return;
 	}
-	if (l->count > 0 && !l->pinged_us && now >= l->heard_us + o->ping_us) {
-		nghttp2_submit_ping(l->session, NGHTTP2_FLAG_NONE, NULL);
-		l->pinged_us = now;
-		task_post(&l->flush);
-	}
+	if (l->count > 0 && !l->pinged_us && now >= l->heard_us + o->ping_us)
+		link_ping(l);
 	link_rearm(l);
 }
 
@@ -84,7 +161,9 @@ static void on_clock(struct timer *t)
 	case LINK_SETTLING:
 		link_kill(l, CLIENT_TIMEOUT, "the connection was not ready in time");
 		break;
+	case LINK_PROVING:
 	case LINK_OPEN:
+	case LINK_LEAVING:
 	case LINK_RETIRED:
 		on_due(l);
 		break;
@@ -110,15 +189,48 @@ static void link_free(struct h2_link *l)
 	mem_free(l);
 }
 
+/* True where nothing of its request can have left: the peer has not seen it. */
+static bool call_unsent(const struct h2_link *l, const struct client_call *call)
+{
+	return !call->framed || l->framed - l->out.len <= call->framed_at;
+}
+
+/* Takes all calls off: those that never left go back into the line, the others into @ret_calls, in order. */
+static void link_strip(struct h2_link *l, struct list *ret_calls)
+{
+	list_init(ret_calls);
+	while (!list_empty(&l->calls)) {
+		struct client_call *call = container_of(l->calls.prev, struct client_call, link);
+		bool again = !l->client->closed && l->state > LINK_SETTLING && call_unsent(l, call);
+		list_remove(&call->link);
+		call->on = NULL;
+		call->stream = CALL_IN_NO_LINE;
+		if (again)
+			call_requeue(call);
+		else
+			list_push_front(ret_calls, &call->link);
+	}
+	l->count = 0;
+}
+
+static bool link_is_short(const struct h2_link *l)
+{
+	return !l->useful && loop_now_us(l->client->loop) < l->opened_us + SHORT_US;
+}
+
 void link_kill(struct h2_link *l, enum client_end end, const char *detail)
 {
 	struct client *client = l->client;
 	char text[200]; /* @detail may live in what we give back */
+	struct list calls;
 	if (l->dead)
 		return;
 	l->dead = true;
 	snprintf(text, sizeof(text), "%s", detail);
-	bool young = l->state < LINK_OPEN;
+	bool young = l->state < LINK_PROVING;
+	if (young && end != CLIENT_DONE && end != CLIENT_TIMEOUT)
+		end = CLIENT_CONNECT;
+	bool brief = !young && end != CLIENT_DONE && l->state < LINK_RETIRED && link_is_short(l);
 	log_debug(client->log, "connection ends", F_STR("peer", l->name),
 		  F_STR("end", client_end_name(end)), F_STR("detail", text),
 		  F_UINT("calls", l->count));
@@ -128,20 +240,16 @@ void link_kill(struct h2_link *l, enum client_end end, const char *detail)
 	task_cancel(&l->flush);
 	conn_close(l->conn);
 	l->conn = NULL;
-	struct list calls;
-	list_init(&calls);
-	while (!list_empty(&l->calls)) {
-		struct client_call *call = list_pop_front(&l->calls, struct client_call, link);
-		list_push_back(&calls, &call->link);
-		call->on = NULL;
-		call->stream = CALL_IN_NO_LINE;
-	}
-	l->count = 0;
+	link_strip(l, &calls);
 	if (!l->busy)
 		link_free(l);
 	calls_end(client, &calls, end, text);
-	if (young && !client->closed)
+	if (client->closed)
+		return;
+	if (young)
 		client_link_failed(client, end, text);
+	else if (brief)
+		client_link_short(client, text);
 	else
 		client_pump(client);
 }
@@ -150,7 +258,7 @@ void link_retire(struct h2_link *l, const char *why)
 {
 	if (l->dead)
 		return;
-	if (l->state == LINK_OPEN) {
+	if (l->state < LINK_RETIRED && l->state > LINK_SETTLING) {
 		log_debug(l->client->log, "connection retires", F_STR("peer", l->name),
 			  F_STR("why", why), F_UINT("calls", l->count));
 		l->state = LINK_RETIRED;
@@ -184,7 +292,8 @@ static void link_lost_call(struct h2_link *l, struct client_call *call)
 
 bool link_has_room(const struct h2_link *l)
 {
-	return l->state == LINK_OPEN && l->count < l->limit;
+	return (l->state == LINK_OPEN || l->state == LINK_LEAVING) && l->count < l->limit &&
+	       !link_stale(l);
 }
 
 /* ---- what nghttp2 says ---- */
@@ -235,6 +344,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 static void on_head(struct h2_link *l, int32_t stream)
 {
 	struct client_call *call = call_of(l->session, stream);
+	if (!l->useful && l->status >= 200) {
+		l->useful = true;
+		client_link_useful(l->client);
+	}
 	if (call && !call->head_given && l->status >= 200) {
 		call->head_given = true;
 		call->ops->head(call->ctx, l->status, l->fields, l->field_count);
@@ -255,21 +368,49 @@ static void on_peer_end(struct h2_link *l, int32_t stream)
 
 static void on_settings(struct h2_link *l)
 {
+	struct client *client = l->client;
 	uint32_t peer = nghttp2_session_get_remote_settings(
 	    l->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-	uint32_t ours = l->client->options.streams_per_connection;
+	uint32_t ours = client->options.streams_per_connection;
+	uint64_t now = loop_now_us(client->loop);
 	l->limit = peer < ours ? peer : ours;
-	if (l->state == LINK_SETTLING) {
-		l->state = LINK_OPEN;
-		l->idle_us = loop_now_us(l->client->loop);
-		l->retire_us = l->idle_us + jittered(l->client, l->client->options.max_age_us);
-		link_rearm(l);
-		client_link_opened(l->client);
-		log_debug(l->client->log, "connection is open", F_STR("peer", l->name),
-			  F_UINT("streams", l->limit));
-	} else {
-		client_pump(l->client);
+	if (l->limit == 0) {
+		/* Of no use to us; at the beginning more may yet be granted, within the connect clock. */
+		if (l->state > LINK_SETTLING)
+			link_retire(l, "it takes no streams");
+		return;
 	}
+	if (l->state != LINK_SETTLING) {
+		client_pump(client);
+		return;
+	}
+	l->state = LINK_OPEN;
+	l->opened_us = l->idle_us = now;
+	l->set_up_us = now - l->dialed_us;
+	l->retire_us = now + jittered(client, client->options.max_age_us);
+	link_rearm(l);
+	log_debug(client->log, "connection is open", F_STR("peer", l->name),
+		  F_UINT("streams", l->limit), F_UINT("set_up_us", l->set_up_us));
+	client_link_opened(client, l->set_up_us);
+}
+
+static void on_goaway(struct h2_link *l)
+{
+	bool brief = l->state > LINK_SETTLING && !l->goaway && link_is_short(l);
+	l->goaway = true;
+	link_retire(l, "goaway");
+	if (brief)
+		client_link_short(l->client, "the peer goes away");
+}
+
+static void on_pong(struct h2_link *l)
+{
+	l->pinged_us = 0;
+	if (l->state != LINK_PROVING)
+		return;
+	l->state = LINK_OPEN;
+	link_rearm(l);
+	client_pump(l->client);
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -296,12 +437,11 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 			call->peer_reset = true;
 		break;
 	case NGHTTP2_GOAWAY:
-		l->goaway = true;
-		link_retire(l, "goaway");
+		on_goaway(l);
 		break;
 	case NGHTTP2_PING:
 		if (frame->hd.flags & NGHTTP2_FLAG_ACK)
-			l->pinged_us = 0;
+			on_pong(l);
 		break;
 	case NGHTTP2_PRIORITY:
 	case NGHTTP2_PUSH_PROMISE:
@@ -351,6 +491,20 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
 	return 0;
 }
 
+static int on_framing(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+	struct h2_link *l = user;
+	struct client_call *call;
+	if (frame->hd.type != NGHTTP2_HEADERS)
+		return 0;
+	call = call_of(session, frame->hd.stream_id);
+	if (call) {
+		call->framed = true;
+		call->framed_at = l->framed;
+	}
+	return 0;
+}
+
 /* A request that never left goes to another connection. */
 static int on_not_sent(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user)
 {
@@ -380,6 +534,7 @@ nghttp2_session_callbacks *link_callbacks(void)
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+	nghttp2_session_callbacks_set_before_frame_send_callback(cb, on_framing);
 	nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, on_not_sent);
 	return cb;
 }
@@ -397,6 +552,7 @@ static bool link_frame(struct h2_link *l)
 		if (n == 0)
 			break;
 		buf_add(&l->out, bytes, (size_t)n);
+		l->framed += (uint64_t)n;
 	}
 	return true;
 }
@@ -453,7 +609,8 @@ static bool link_feed(struct h2_link *l, ssize_t n)
 		return false;
 	}
 	l->heard_us = loop_now_us(l->client->loop);
-	l->pinged_us = 0;
+	if (l->state != LINK_PROVING)
+		l->pinged_us = 0;
 	l->busy = true;
 	ssize_t taken = nghttp2_session_mem_recv(l->session, (uint8_t *)l->client->read, (size_t)n);
 	l->busy = false;
@@ -535,6 +692,7 @@ struct h2_link *link_open(struct client *client)
 	list_init(&l->calls);
 	timer_init(&l->clock, client->loop, on_clock);
 	task_init(&l->flush, client->loop, on_flush);
+	l->dialed_us = loop_now_us(client->loop);
 	timer_set(&l->clock, client->options.connect_us);
 	l->conn = conn_connect(client->loop, client->host, client->port, client->tls, NULL,
 			       &link_conn_ops, l);
@@ -564,7 +722,8 @@ static ssize_t body_read(nghttp2_session *session, int32_t stream, uint8_t *into
 void link_send(struct h2_link *l, struct client_call *call)
 {
 	nghttp2_data_provider body = {.read_callback = body_read};
-	call->body_sent = 0;
+	call->body_sent = call->withheld = 0;
+	call->framed = false;
 	int32_t stream = nghttp2_submit_request(l->session, NULL, call->nv, call->nv_count,
 						call->body.len ? &body : NULL, call);
 	if (stream < 0) {
@@ -583,7 +742,13 @@ void link_send(struct h2_link *l, struct client_call *call)
 	}
 	if (++l->calls_begun >= l->max_calls)
 		link_retire(l, "calls");
+	else if (l->calls_begun >= l->max_calls - l->max_calls / LEAVE_PART)
+		link_leave(l, "calls");
 	task_post(&l->flush);
+	if (call->ops->sent && !call->told_sent) {
+		call->told_sent = true;
+		call->ops->sent(call->ctx);
+	}
 }
 
 void link_drop(struct h2_link *l, struct client_call *call)

@@ -73,7 +73,12 @@ struct config_account {
 	const char *key;     /* the secret itself; "" unless config_request.secrets. Never log it */
 	int64_t connections; /* at most so many to this account */
 	int64_t
-	    streams; /* at most so many at once on one connection (the peer's setting lowers it) */
+	    streams;  /* at most so many at once on one connection (the peer's setting lowers it) */
+	int64_t warm; /* connections that are kept open, also without a call */
+	uint64_t connection_age_ms;
+	int64_t connection_calls;
+	uint64_t ping_ms;
+	uint64_t idle_ms;
 	uint64_t connect_ms; /* the five clocks of a call */
 	uint64_t headers_ms;
 	uint64_t first_token_ms;

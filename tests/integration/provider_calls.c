@@ -104,7 +104,7 @@ static void on_end(void *ctx, enum client_end end, const char *detail)
 	a->test->open--;
 }
 
-static const struct client_ops ops = {on_head, on_data, on_end};
+static const struct client_ops ops = {.head = on_head, .data = on_data, .end = on_end};
 
 static void ask(struct test *t, struct client *client, struct asked *a, const char *prompt,
 		bool stream)
@@ -366,6 +366,36 @@ static void provider_goes(struct test *t)
 	client_close(client);
 }
 
+/* Connects again and again in vain, for longer and longer; the first call does not wait for the next attempt. */
+static void provider_comes_later(struct test *t)
+{
+	static struct sim sim;
+	struct sim_options o = sim_defaults();
+	struct listener *listener;
+	char listen[32];
+	char url[64];
+	struct asked a = {0};
+	if (listener_open(t->loop, "127.0.0.1:0", false, drop, NULL, &listener) < 0)
+		exit(2);
+	snprintf(listen, sizeof(listen), "127.0.0.1:%u", listener_port(listener));
+	snprintf(url, sizeof(url), "https://%s", listen);
+	listener_close(listener);
+	struct client *client = open_client(t, url, t->cert);
+	turn_for(t, 2600);
+	o.listen = listen;
+	o.cert = t->cert;
+	o.key = t->key;
+	if (sim_open(&sim, t->loop, &o) < 0)
+		exit(2);
+	uint64_t from = clock_ms();
+	ask(t, client, &a, "[sim ttft=0 rate=0 tokens=3]", true);
+	claim(t, turn_until(t, &a.ended, 1) && a.end == CLIENT_DONE && clock_ms() - from < 300,
+	      "a provider that comes back is called at once, whatever the back-off");
+	buf_fini(&a.body);
+	client_close(client);
+	sim_close(&sim);
+}
+
 static bool certificate(struct test *t)
 {
 	char command[400];
@@ -406,6 +436,7 @@ int main(void)
 	no_connection(&t);
 	silent_peer(&t);
 	provider_goes(&t);
+	provider_comes_later(&t);
 	sim_close(&t.sim);
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);

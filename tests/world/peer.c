@@ -293,6 +293,16 @@ static void on_answer(void *ctx)
 		world_in(world_between(100, c->pace_us), c->client->loop, on_piece, c);
 }
 
+/* It has a stream, but where there is none to be had. */
+static void on_stream(void *ctx)
+{
+	struct client_call *c = ctx;
+
+	if (!c->cancelled && !c->client->closed && c->plan != PLAN_CONNECT &&
+	    c->plan != PLAN_TIMEOUT && c->ops->sent)
+		c->ops->sent(c->ctx);
+}
+
 static void on_arrive(void *ctx)
 {
 	struct client_call *c = ctx;
@@ -308,6 +318,11 @@ static void on_arrive(void *ctx)
 }
 
 /* ── client.h ── */
+
+bool client_end_unprocessed(enum client_end end)
+{
+	return end == CLIENT_CONNECT || end == CLIENT_TIMEOUT || end == CLIENT_REFUSED;
+}
 
 struct client_options client_defaults(void)
 {
@@ -341,6 +356,12 @@ bool client_warm(const struct client *client)
 	return true;
 }
 
+void client_observe(struct client *client, struct series *histogram)
+{
+	(void)client;
+	(void)histogram;
+}
+
 struct client_call *client_call(struct client *client, const char *method, const char *path,
 				const struct http_field *fields, size_t count, struct str body,
 				const struct client_ops *ops, void *ctx)
@@ -371,6 +392,7 @@ struct client_call *client_call(struct client *client, const char *method, const
 	client->calls++;
 	world_tell(client->loop->name, "call %d of job %d begins: %s", c->number, c->kept->job,
 		   plan_names[c->plan]);
+	world_in(0, client->loop, on_stream, c);
 	world_in(world_delay_us(), NULL, on_arrive, c);
 	return c;
 }
