@@ -2,8 +2,8 @@
 
 #include "lib/base/mem.h"
 
-/* Tags are scaled so that a weight divides without losing the small ones. */
-#define SCALE 64
+/* Tags are scaled so that the greatest weight that the configuration takes divides the smallest cost. */
+#define SCALE 1024
 #define SWEEP_MIN 256
 
 struct tenant {

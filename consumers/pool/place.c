@@ -6,6 +6,12 @@ void places_init(struct places *p)
 {
 	list_init(&p->fresh);
 	list_init(&p->told);
+	list_init(&p->came);
+}
+
+struct place *places_oldest(const struct places *p)
+{
+	return list_first(&p->came, struct place, came);
 }
 
 /* ── who stands where ── */
@@ -28,6 +34,7 @@ void place_head(struct places *p, struct lane_record *record, uint64_t tag, uint
 	head->record = record;
 	head->place.since_us = now_us;
 	stand(p, &head->place, tag);
+	list_push_back(&p->came, &head->place.came);
 }
 
 struct head *place_next(struct places *p)
@@ -39,12 +46,13 @@ struct head *place_next(struct places *p)
 
 void place_begin(struct places *p, struct place *from, struct place *work, uint64_t tag)
 {
-	place_leave(p, from);
 	*work = (struct place){.begun = true,
 			       .since_us = from->since_us,
 			       .looked_us = from->looked_us,
 			       .lowest = from->lowest,
 			       .said = from->said};
+	list_insert_before(&from->came, &work->came);
+	place_leave(p, from);
 	stand(p, work, tag);
 }
 
@@ -55,6 +63,7 @@ void place_enter(struct places *p, struct place *work, uint64_t tag, uint64_t no
 	work->begun = true;
 	work->since_us = now_us;
 	stand(p, work, tag);
+	list_push_back(&p->came, &work->came);
 }
 
 void place_leave(struct places *p, struct place *place)
@@ -63,6 +72,7 @@ void place_leave(struct places *p, struct place *place)
 		return;
 	line_remove(place->begun ? &p->begun : &p->heads, &place->node);
 	list_remove(&place->link);
+	list_remove(&place->came);
 }
 
 void place_forget(struct place *place)
@@ -94,7 +104,7 @@ void place_measure(struct places *p, uint64_t now_us)
 {
 	struct place_pace *pace = &p->pace;
 	uint64_t starts = pace->starts, past = now_us - pace->last_us;
-	bool waits = line_count(&p->heads) + line_count(&p->begun) > 0;
+	bool waits = places_count(p) > 0;
 	bool waited = pace->last_us > 0;
 
 	pace->starts = 0;

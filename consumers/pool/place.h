@@ -31,6 +31,7 @@ struct work;
 struct place {
 	struct line_node node;
 	struct list link; /* among those told nothing, or told something */
+	struct list came; /* in the order in which they came to the line */
 	bool begun;	  /* a work's */
 	uint64_t since_us;
 	uint64_t looked_us; /* its turn to be told came last */
@@ -53,16 +54,24 @@ struct place_pace {
 };
 #define PLACE_PACE_US (5 * US_PER_S)
 
-/* A lane's line. list_init both lists; else zeroed. */
+/* A lane's line. */
 struct places {
 	struct line heads;
 	struct line begun;
 	struct list fresh; /* told nothing yet, oldest first */
 	struct list told;  /* in the order in which they are looked at again */
+	struct list came;  /* all, who stands longest first */
 	struct place_pace pace;
 };
 
+/* @p is zeroed. */
 void places_init(struct places *p);
+static inline size_t places_count(const struct places *p)
+{
+	return line_count(&p->heads) + line_count(&p->begun);
+}
+/* Who stands in the line longest, NULL where it is empty. */
+struct place *places_oldest(const struct places *p);
 
 /* A new head with @record at the place of @tag. */
 void place_head(struct places *p, struct lane_record *record, uint64_t tag, uint64_t now_us);

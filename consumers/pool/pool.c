@@ -104,6 +104,7 @@ static void take_heads(struct pool *pool, size_t number)
 
 	for (size_t taken = 0; taken < TAKE_MOST; taken++) {
 		uint64_t estimate = 0;
+		struct str org;
 
 		record = lane_take(pool->reader, number);
 		if (!record)
@@ -111,9 +112,11 @@ static void take_heads(struct pool *pool, size_t number)
 		series_add(metric_one(pool->metric.taken, lane_name(lane->lane)), 1);
 		if (!str_u64(lane_record_header(record, "estimate"), &estimate))
 			estimate = 1;
-		place_head(&lane->places, record,
-			   fair_tag(&lane->fair, lane_record_header(record, "org"), estimate, 1),
-			   loop_now_us(pool->loop));
+		org = lane_record_header(record, "org");
+		place_head(
+		    &lane->places, record,
+		    fair_tag(&lane->fair, org, estimate, config_org_weight(pool->config, org)),
+		    loop_now_us(pool->loop));
 	}
 	task_post(&pool->take);
 }
@@ -235,56 +238,14 @@ static void on_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
 		work_lost(container_of(at, struct work, link));
 }
 
-/* ── gauges ── */
-
-static void measure_lanes(struct pool *pool)
-{
-	uint64_t now = loop_wall_ms(pool->loop);
-
-	for (size_t i = 0; i < pool->lane_count; i++) {
-		struct pool_lane *lane = &pool->lanes[i];
-		struct lane_depth d = lane_reader_depth(pool->reader, i);
-		const char *name = lane_name(lane->lane);
-		int64_t depth = d.end - d.base - d.completed;
-		double age = d.oldest_wall_ms && now > d.oldest_wall_ms
-				 ? (double)(now - d.oldest_wall_ms) / 1000
-				 : 0;
-
-		series_set(metric_one(pool->metric.slots, name), (double)lane->slots);
-		series_set(metric_one(pool->metric.lane_end, name), depth > 0 ? (double)depth : 0);
-		series_set(metric_one(pool->metric.lane_age, name), age);
-	}
-}
+/* ── ticks ── */
 
 static void on_tick(struct timer *t)
 {
 	struct pool *pool = container_of(t, struct pool, tick);
-	size_t counts[WORK_STATES] = {0};
-	struct account *a;
 
 	timer_set(&pool->tick, TICK_US);
-	list_each (&pool->all, at)
-		counts[sm_state(&container_of(at, struct work, link)->sm)]++;
-	for (int s = 0; s < WORK_OVER; s++)
-		series_set(metric_one(pool->metric.running, work_state_name((enum work_state)s)),
-			   (double)counts[s]);
-	for (size_t i = 0; (a = routes_account(pool->routes, i)); i++) {
-		struct client_stats stats;
-
-		if (!a->client)
-			continue;
-		stats = client_stats(a->client);
-		series_set(metric_one(pool->metric.out, a->config->name),
-			   a->out_until_us > loop_now_us(pool->loop));
-		series_set(metric_one(pool->metric.connections, a->config->name),
-			   stats.connections);
-		series_set(metric_one(pool->metric.opened, a->config->name),
-			   (double)stats.connections_opened);
-		series_set(metric_one(pool->metric.streams, a->config->name), stats.calls);
-		series_set(metric_one(pool->metric.stream_waits, a->config->name), stats.waiting);
-	}
-	if (pool->reader)
-		measure_lanes(pool);
+	measure_pool(pool);
 }
 
 static void on_line(struct timer *t)

@@ -108,6 +108,9 @@ void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), v
 void pool_drain(struct pool *pool, uint64_t limit_us, void (*drained)(void *ctx), void *ctx);
 void pool_close(struct pool *pool); /* accepts NULL */
 
+/* measure.c: the gauges, once a second. */
+void measure_pool(struct pool *pool);
+
 /* ── for work.c ── */
 
 /* A slot for @work's call: granted from the loop by work_run, when it is its turn. */

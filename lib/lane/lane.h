@@ -142,8 +142,8 @@ struct lane_depth {
 	int64_t base;	   /* first offset not completed */
 	int64_t completed; /* completed beyond the base */
 	int64_t taken;	   /* taken, not completed */
-	uint64_t
-	    oldest_wall_ms; /* Kafka's time stamp of the record at the base where it is taken; 0 unknown */
+	/* Kafka's time stamp of the oldest record that was read and is not completed; 0: there is none */
+	uint64_t oldest_wall_ms;
 };
 /* Sum over this reader's partitions of @lane. */
 struct lane_depth lane_reader_depth(const struct lane_reader *reader, size_t lane);

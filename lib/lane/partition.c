@@ -216,12 +216,14 @@ void partition_depth(const struct partition *p, struct lane_depth *sum)
 {
 	const struct lane_record *oldest = list_first(&p->taken, const struct lane_record, link);
 
+	if (!oldest)
+		oldest = list_first(&p->ready, const struct lane_record, link);
 	sum->taken += (int64_t)p->taken_count;
 	if (!p->based)
 		return;
 	sum->base += p->done.base;
 	sum->completed += done_above(&p->done);
-	if (oldest && oldest->offset == p->done.base && oldest->wall_ms &&
+	if (oldest && oldest->wall_ms &&
 	    (!sum->oldest_wall_ms || oldest->wall_ms < sum->oldest_wall_ms))
 		sum->oldest_wall_ms = oldest->wall_ms;
 }

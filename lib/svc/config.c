@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/id.h"
 #include "lib/base/mem.h"
 #include "lib/svc/lists.h"
 #include "lib/svc/record.h"
@@ -78,11 +79,13 @@ enum {
 	SECTION_REDIS,
 	SECTION_POSTGRES,
 	SECTION_BLOB,
+	SECTION_FAIRNESS,
 	SECTION_OWN,
 	SECTIONS
 };
 
 static const char *const kafka_lists[] = {"settings", NULL};
+static const char *const fairness_lists[] = {"orgs", NULL};
 static const char *const top_lists[] = {"accounts", "routes", "prices"};
 
 #define TABLE(options, values) {{(options), countof(options), (values)}}, 1
@@ -97,6 +100,7 @@ static void sections_of(const struct config_request *request, struct config *con
 	out[SECTION_POSTGRES] =
 	    (struct section){"postgres", TABLE(postgres_options, &config->postgres), NULL};
 	out[SECTION_BLOB] = (struct section){"blob", TABLE(blob_options, &config->blob), NULL};
+	out[SECTION_FAIRNESS] = (struct section){"fairness", {{0}}, 0, fairness_lists};
 	out[SECTION_OWN] =
 	    (struct section){request->section ? request->section : "",
 			     {{common_options, countof(common_options), &config->common},
@@ -183,6 +187,7 @@ static void read_root(struct record_reader *r, const struct config_request *requ
 	struct log_words log;
 	struct section sections[SECTIONS];
 	const struct tree *kafka = tree_find(root, "kafka");
+	const struct tree *fairness = tree_find(root, "fairness");
 
 	sections_of(request, config, &log, sections);
 	if (root->kind != TREE_MAP && root->kind != TREE_EMPTY)
@@ -203,6 +208,7 @@ static void read_root(struct record_reader *r, const struct config_request *requ
 	lists_accounts(r, tree_find(root, "accounts"), config, request->secrets);
 	lists_routes(r, tree_find(root, "routes"), config);
 	lists_prices(r, tree_find(root, "prices"), config);
+	lists_orgs(r, fairness ? tree_find(fairness, "orgs") : NULL, config);
 	check_meaning(r, root, &log, config);
 }
 
@@ -323,4 +329,22 @@ const struct config_price *config_price_find(const struct config *config, struct
 			return price_of(config, provider, (struct str){model.ptr, end}, wall_ms);
 	}
 	return NULL;
+}
+
+uint32_t config_org_weight(const struct config *config, struct str org)
+{
+	size_t low = 0, high = org.len == ID_LEN ? config->org_count : 0;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = memcmp(org.ptr, config->orgs[middle].id, ID_LEN);
+
+		if (!order)
+			return (uint32_t)config->orgs[middle].weight;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return 1;
 }

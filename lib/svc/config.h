@@ -4,14 +4,15 @@
  *line.
  *
  *	log:      {level: info, format: text}
- *	kafka:    {brokers: "127.0.0.1:9092", topic_prefix: "", settings: [{name: security.protocol,
- *value: ssl}]} redis:    {url: "redis://127.0.0.1:6379"} postgres: {conninfo: "host=127.0.0.1
- *dbname=sluice password=${SLUICE_PG_PASSWORD}"} blob:     {dir: /var/lib/sluice/blob} accounts:
- *[{name: anthropic-main, kind: anthropic, base_url: "https://api.anthropic.com", key_env:
- *ANTHROPIC_API_KEY}] routes:   [{name: feedback, kind: task, targets: [{account: anthropic-main,
- *model: claude-sonnet-4-5}]}] prices:   [{provider: anthropic, model: claude-sonnet-4-5,
- *valid_from: 2026-01-01, input: 3, output: 15}] front:    {listen: "127.0.0.1:8080", admin:
- *"127.0.0.1:9101"}     (a program's own section: its options.def)
+ *	kafka:    {brokers: "127.0.0.1:9092", topic_prefix: "", settings: [{name: security.protocol, value: ssl}]}
+ *	redis:    {url: "redis://127.0.0.1:6379"}
+ *	postgres: {conninfo: "host=127.0.0.1 dbname=sluice password=${SLUICE_PG_PASSWORD}"}
+ *	blob:     {dir: /var/lib/sluice/blob}
+ *	accounts: [{name: anthropic-main, kind: anthropic, base_url: "https://api.anthropic.com", key_env: ANTHROPIC_API_KEY}]
+ *	routes:   [{name: feedback, kind: task, targets: [{account: anthropic-main, model: claude-sonnet-4-5}]}]
+ *	prices:   [{provider: anthropic, model: claude-sonnet-4-5, valid_from: 2026-01-01, input: 3, output: 15}]
+ *	fairness: {orgs: [{name: org_01J9ZQ3M5T7W8X2Y4A6C8E0G1H, weight: 4}]}
+ *	front:    {listen: "127.0.0.1:8080", admin: "127.0.0.1:9101"}     (a program's own section: its options.def)
  *
  * `${NAME}` in any value is the environment's; a missing one is an error. README.md lists every
  *key. */
@@ -120,6 +121,13 @@ struct config_price {
 	unsigned line;
 };
 
+/* An organisation whose share differs from 1. */
+struct config_org {
+	const char *id; /* "org_…" */
+	int64_t weight;
+	unsigned line;
+};
+
 /* Options that every program has in its own section (lib/svc/options.def). */
 struct config_common {
 #define OPTION OPTION_MEMBER
@@ -142,6 +150,8 @@ struct config {
 	size_t route_count;
 	struct config_price *prices;
 	size_t price_count;
+	struct config_org *orgs; /* sorted by id */
+	size_t org_count;
 	struct config_common common;
 	void *own; /* the program's values, by its table */
 };
@@ -177,6 +187,9 @@ void config_free(struct config *config);
 const struct config_account *config_account_find(const struct config *config, struct str name);
 const struct config_route *config_route_find(const struct config *config,
 					     enum config_route_kind kind, struct str name);
+
+/* The share of @org among the others of a lane: 1 where the configuration says nothing. */
+uint32_t config_org_weight(const struct config *config, struct str org);
 
 /* The price of @model at @wall_ms: the newest one valid then. A dated model
  * ("claude-sonnet-4-5-20250929") has the price of its undated name where it has none of its own.

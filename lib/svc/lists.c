@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/id.h"
 #include "lib/base/mem.h"
 
 #define KEY_MAX_BYTES 4096
@@ -51,6 +53,12 @@ static const struct option route_options[] = {
 static const struct option target_options[] = {
 	OPTION_LINE(account_name, "account", STRING, "", 1, 64, "the name of an account")
 	OPTION_LINE(model, "model", STRING, "", 1, 128, "as the provider calls it")
+};
+#undef OPTION_OF
+#define OPTION_OF struct config_org
+static const struct option org_options[] = {
+	OPTION_LINE(id, "name", STRING, "", 1, 64, "the organisation's id")
+	OPTION_LINE(weight, "weight", INT, 1, 1, 1000, "its share against an organisation of weight 1")
 };
 #undef OPTION_OF
 #define OPTION_OF struct price_words
@@ -385,4 +393,35 @@ void lists_prices(struct record_reader *r, const struct tree *list, struct confi
 		}
 		config->price_count++;
 	}
+}
+
+static int by_id(const void *a, const void *b)
+{
+	return strcmp(((const struct config_org *)a)->id, ((const struct config_org *)b)->id);
+}
+
+void lists_orgs(struct record_reader *r, const struct tree *list, struct config *config)
+{
+	size_t count = record_count(r, list, "fairness.orgs");
+
+	config->orgs = arena_alloc(r->arena, (count + 1) * sizeof(*config->orgs));
+	for (const struct tree *t = count ? list->children : NULL; t; t = t->next) {
+		struct config_org *org = &config->orgs[config->org_count];
+
+		record_read(r, t, "fairness.orgs",
+			    &(struct record_table){org_options, countof(org_options), org}, 1,
+			    NULL);
+		org->line = t->line;
+		if (*org->id && !id_is(str_of(org->id), "org"))
+			record_refuse(r, record_line(t, "name"),
+				      "fairness.orgs: '%s' is not the id of an organisation",
+				      org->id);
+		for (size_t i = 0; i < config->org_count; i++)
+			if (strcmp(config->orgs[i].id, org->id) == 0)
+				record_refuse(r, t->line,
+					      "fairness.orgs: '%s' stands in line %u already",
+					      org->id, config->orgs[i].line);
+		config->org_count++;
+	}
+	qsort(config->orgs, config->org_count, sizeof(*config->orgs), by_id);
 }

@@ -1,7 +1,10 @@
 // The line of a lane: positions, estimates and reasons while a job waits for a slot. For this file the pool has four slots.
 
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { readlinkSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { promisify } from 'node:util'
 import { Api, chat } from '../support/api.mjs'
 import { Stack } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
@@ -9,10 +12,14 @@ import { Client } from '../support/ws.mjs'
 
 const stack = await Stack.open()
 const api = new Api(stack)
+const other = new Api(stack, stack.other_key)
+const exec = promisify(execFile)
+const POOL = 'sluice-pool-1'
+const file = `${stack.dir}/line-test.yaml`
+const four = 'pool:\n  slots: 4\n  reserved: 1\n  ahead: 4\n'
 
 async function before() {
-	const file = `${stack.dir}/line-test.yaml`
-	writeFileSync(file, 'pool:\n  slots: 4\n  reserved: 1\n  ahead: 4\n')
+	writeFileSync(file, four)
 	await stack.command('up', '--config', file, '--newer')
 	await stack.refresh()
 }
@@ -67,5 +74,68 @@ test('a waiting job has a position that falls, an estimate, and the same by HTTP
 	for (const e of estimates) assert.ok(e.estimate_ms <= 20000, JSON.stringify(e))
 	console.log(`        24 jobs, 4 slots: ${told} positions told; the last one's: ${waits(client, last).map((e) => `${e.position} (${e.estimate_ms} ms)`).join(', ')}`)
 }, { limit_ms: 60000 })
+
+/** sluicectl depth of one lane, from offsets and commit metadata alone. */
+async function depth(topic) {
+	const program = `${dirname(readlinkSync(`/proc/${stack.pid('sluice-front-1')}/exe`))}/sluicectl`
+	const { stdout } = await exec(program, ['--config', `${stack.dir}/sluice.yaml`, 'depth', '--json'])
+	return stdout
+		.trim()
+		.split('\n')
+		.map((line) => JSON.parse(line))
+		.find((row) => row.topic.endsWith(topic))
+}
+
+test('depth, age, jobs in flight and in the line: by the pool, and by offsets and commits alone', async () => {
+	const gauge = async (name) => (await stack.metrics(POOL)).get(`sluice_pool_lane_${name}{pool="llm",lane="background"}`)
+	const ids = []
+	for (let i = 0; i < 30; i++)
+		ids.push((await api.accepted(chat(`deep ${i}`, `ttft=${i < 1 ? 6000 : 300} rate=0 tokens=5`, { lane: 'background' }))).id)
+	await until('all are seen', async () => (await gauge('in_flight')) + (await gauge('waiting')) >= 25)
+	assert.ok((await gauge('depth')) >= 25 && (await gauge('depth')) <= 30)
+	assert.ok((await gauge('in_flight')) >= 3 && (await gauge('in_flight')) <= 3 + 4, 'three slots, four claimed ahead')
+	assert.ok((await gauge('waiting')) >= 20)
+	const outside = await depth('llm.background')
+	assert.ok(outside.depth > 0 && outside.depth <= 30, JSON.stringify(outside))
+	assert.ok(outside.oldest_ms > 0 && outside.oldest_ms < 30000, JSON.stringify(outside))
+	await until('only the long one is left', async () => (await gauge('depth')) === 1 && (await gauge('in_flight')) === 1)
+	assert.equal(await gauge('waiting'), 0)
+	assert.equal(await gauge('waiting_seconds'), 0)
+	const left = await depth('llm.background')
+	assert.equal(left.depth, 1, 'what is done beyond the base does not count')
+	const [inside, seen] = [await gauge('oldest_seconds'), left.oldest_ms / 1000]
+	assert.ok(inside > 1 && Math.abs(inside - seen) < 2.5, `oldest: ${inside} s by the pool, ${seen} s from outside`)
+	for (const id of ids) assert.equal((await api.ended(id)).status, 'succeeded')
+	await until('nothing is left', async () => (await gauge('depth')) === 0 && (await gauge('oldest_seconds')) === 0)
+	await until('from outside too', async () => (await depth('llm.background')).depth === 0)
+	assert.equal((await depth('llm.background')).oldest_ms, 0)
+}, { limit_ms: 60000 })
+
+test('an organisation of weight 4 gets four times the service of another, from a SIGHUP on', async () => {
+	const job = (who, i) => chat(`${who} ${i}`, 'ttft=100 rate=0 tokens=5', { lane: 'background' })
+	const one = await other.accepted(job('b', 'first'))
+	await other.ended(one.id)
+	await api.recorded([one.id])
+	const [[org]] = await stack.sql(`SELECT org FROM results WHERE job = '${one.id}'`)
+	const reloads = () => stack.metrics(POOL).then((m) => m.get('sluice_reloads_total{outcome="taken"}') ?? 0)
+	const before = await reloads()
+	writeFileSync(file, `${four}fairness:\n  orgs:\n    - name: ${org}\n      weight: 4\n`)
+	await stack.command('up', '--config', file)
+	process.kill(stack.pid(POOL), 'SIGHUP')
+	await until('the weight is taken', async () => (await reloads()) > before)
+	const ids = []
+	await Promise.all(
+		[api, other].map(async (a, which) => {
+			for (let i = 0; i < 80; i++) ids.push({ which, id: (await a.accepted(job('ab'[which], i))).id })
+		}),
+	)
+	const began = []
+	for (const { which, id } of ids) began.push({ which, at: (await [api, other][which].ended(id)).picked_up_at })
+	began.sort((a, b) => (a.at < b.at ? -1 : 1))
+	// both still wait after these: A has 20 of its 80 jobs behind it, B all of its own
+	const share = began.slice(20, 90).filter((b) => b.which === 1).length / 70
+	console.log(`        of 70 jobs in a row the organisation of weight 4 had ${(share * 100).toFixed(0)} % (80 % are due)`)
+	assert.ok(share > 0.68 && share < 0.9, `share ${share}`)
+}, { limit_ms: 90000 })
 
 await run(import.meta.url, { before, after })

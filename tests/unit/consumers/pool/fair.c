@@ -2,6 +2,9 @@
 
 #include <stdio.h>
 
+#include "consumers/pool/line.h"
+#include "lib/base/mem.h"
+#include "lib/base/rand.h"
 #include "tests/unit/test.h"
 
 SUITE("pool/fair");
@@ -62,5 +65,92 @@ TEST(tenants_of_the_past_are_forgotten)
 		fair_begun(&f, fair_tag(&f, (struct str){name, (size_t)n}, 1, 1) + 1000);
 	}
 	ck_assert_uint_le(f.tenants.count, 512);
+	fair_fini(&f);
+}
+
+/* A pool in small: tenants that always have a few jobs waiting, served by tag. */
+struct job {
+	struct line_node node;
+	size_t tenant;
+	uint64_t cost;
+};
+
+#define TENANTS 5
+
+struct service {
+	struct fair fair;
+	struct line line;
+	struct rand rand;
+	uint32_t weights[TENANTS];
+	uint64_t most_cost[TENANTS];
+	uint64_t served[TENANTS]; /* tokens */
+};
+
+static void arrive(struct service *s, size_t tenant)
+{
+	struct job *job = mem_new(struct job);
+	char name[16];
+	int n = snprintf(name, sizeof(name), "org_%zu", tenant);
+
+	job->tenant = tenant;
+	job->cost = 1 + rand_below(&s->rand, s->most_cost[tenant]);
+	line_add(&s->line, &job->node,
+		 fair_tag(&s->fair, (struct str){name, (size_t)n}, job->cost, s->weights[tenant]));
+}
+
+/* Serves who is next; its tenant sends another. */
+static void serve(struct service *s, bool again)
+{
+	struct job *job = container_of(line_first(&s->line), struct job, node);
+
+	fair_begun(&s->fair, job->node.tag);
+	line_remove(&s->line, &job->node);
+	s->served[job->tenant] += job->cost;
+	if (again)
+		arrive(s, job->tenant);
+	mem_free(job);
+}
+
+TEST(service_is_shared_by_weight_whatever_the_jobs_cost)
+{
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct service s = {0};
+		double all = 0, weights = 0;
+
+		fair_init(&s.fair, seed);
+		rand_init(&s.rand, seed);
+		for (size_t t = 0; t < TENANTS; t++) {
+			s.weights[t] = 1 + (uint32_t)rand_below(&s.rand, 8);
+			s.most_cost[t] = 1 + rand_below(&s.rand, 2000);
+			weights += s.weights[t];
+			/* how many it has waiting changes nothing */
+			for (uint64_t n = 20 + rand_below(&s.rand, 200); n; n--)
+				arrive(&s, t);
+		}
+		for (int i = 0; i < 100000; i++)
+			serve(&s, true);
+		for (size_t t = 0; t < TENANTS; t++)
+			all += (double)s.served[t];
+		for (size_t t = 0; t < TENANTS; t++) {
+			double share = (double)s.served[t] / all, due = s.weights[t] / weights;
+
+			ck_assert_msg(share > due * 0.95 && share < due * 1.05,
+				      "seed %d: a share of %.4f where %.4f is due", (int)seed,
+				      share, due);
+		}
+		while (line_count(&s.line))
+			serve(&s, false);
+		fair_fini(&s.fair);
+	}
+}
+
+TEST(the_greatest_weight_does_not_stop_time_for_the_smallest_job)
+{
+	struct fair f;
+	uint64_t first;
+
+	fair_init(&f, 1);
+	first = fair_tag(&f, STR("org_a"), 1, 1000);
+	ck_assert_uint_gt(fair_tag(&f, STR("org_a"), 1, 1000), first);
 	fair_fini(&f);
 }

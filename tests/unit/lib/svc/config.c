@@ -298,3 +298,30 @@ TEST(a_list_at_the_top_is_refused)
 {
 	refuses("- a\n", "s.yaml:1: sections with keys are expected here\n");
 }
+
+#define ORG_A "org_01J9ZQ3M5T7W8X2Y4A6C8E0G1H"
+#define ORG_B "org_01J9ZQ3M5T7W8X2Y4A6C8E0G1J"
+
+TEST(an_organisation_has_the_weight_of_its_line_and_others_have_one)
+{
+	ck_assert_int_eq(parse_with("fairness:\n  orgs:\n  - {name: " ORG_B ", weight: 4}\n"
+				    "  - {name: " ORG_A ", weight: 1000}\n",
+				    NULL, 0, false),
+			 CONFIG_OK);
+	ck_assert_uint_eq(config_org_weight(config, STR(ORG_A)), 1000);
+	ck_assert_uint_eq(config_org_weight(config, STR(ORG_B)), 4);
+	ck_assert_uint_eq(config_org_weight(config, STR("org_01J9ZQ3M5T7W8X2Y4A6C8E0G1K")), 1);
+	ck_assert_uint_eq(config_org_weight(config, STR("")), 1);
+	config_free(config);
+}
+
+TEST(weights_that_mean_nothing_are_refused)
+{
+	refuses("fairness:\n  orgs:\n  - {name: " ORG_A "}\n  - {name: " ORG_A ", weight: 2}\n",
+		"s.yaml:4: fairness.orgs: '" ORG_A "' stands in line 3 already\n");
+	refuses("fairness:\n  orgs:\n  - {name: acme}\n",
+		"s.yaml:3: fairness.orgs: 'acme' is not the id of an organisation\n");
+	refuses("fairness:\n  orgs:\n  - {name: " ORG_A ", weight: 0}\n",
+		"s.yaml:3: fairness.orgs.weight: '0' is not a whole number from 1 to 1000\n");
+	refuses("fairness: {shares: 1}\n", "s.yaml:1: unknown key 'shares' in fairness\n");
+}
