@@ -26,7 +26,7 @@ ifndef SLUICE_READY
 GOALS := $(or $(MAKECMDGOALS),all)
 PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
-TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench bench-% replay unit swarm plants format headers,$(GOALS)),test,build)
+TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench bench-% chaos replay unit swarm plants format headers,$(GOALS)),test,build)
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
 
 .PHONY: $(GOALS) second
@@ -63,6 +63,7 @@ help:
 	@echo 'make fuzz F=x   fuzz tests/fuzz/x.c for FUZZ_S=60 seconds (without F: lists the targets)'
 	@echo 'make swarm      N=1000 SEED=1: so many histories of the deterministic world; N=1 tells its story'
 	@echo 'make plants     each planted defect, and the first seed that finds it'
+	@echo 'make chaos      the long runs of tests/chaos with a ledger at their end (C=rounds ROUNDS=50 SEED=1: one of them)'
 	@echo 'make bench      lists the benchmarks in tests/bench; make bench-NAME runs one'
 	@echo 'make install    PREFIX=/usr/local, DESTDIR'
 	@echo 'make clean      remove what was built (distclean: and what was downloaded)'
@@ -143,7 +144,7 @@ SUPPORT := $(call find_c,tests/support)
 UNIT := $(call find_c,tests/unit)
 REPLAY := $(call find_c,tests/replay)
 WORLD := $(call find_c,tests/world)
-SINGLE := $(wildcard tests/integration/*.c tests/bench/*.c)
+SINGLE := $(wildcard tests/integration/*.c tests/bench/*.c tests/chaos/ledger/*.c)
 FUZZ_NAMES := $(patsubst tests/fuzz/%.c,%,$(filter-out tests/fuzz/replay_main.c,$(wildcard tests/fuzz/*.c)))
 SUITES := $(if $(UNIT),$(B)/tests/unit) $(if $(REPLAY),$(B)/tests/replay) $(if $(WORLD),$(B)/tests/world)
 SINGLES := $(SINGLE:tests/%.c=$(B)/tests/%)
@@ -152,7 +153,7 @@ TEST_SOURCES := $(SUPPORT) $(UNIT) $(REPLAY) $(WORLD) $(SINGLE) $(wildcard tests
 
 objects = $(patsubst %.c,$(B)/o/%.o,$(1))
 
-.PHONY: all test check unit replay layers headers docs format asan tsan tidy cov fuzz bench swarm plants run install FORCE
+.PHONY: all test check unit replay layers headers docs format asan tsan tidy cov fuzz bench chaos swarm plants run install FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -307,6 +308,12 @@ else
 swarm plants:
 	@+$(MAKE) MODE=world N=$(N) SEED=$(SEED) $@
 endif
+
+# Processes killed and stopped for half an hour, on a stack of its own with three brokers: tests/chaos/README.md.
+chaos: all $(SINGLES)
+	@BUILD=$(B) DIR=$(CURDIR)/build/chaos-stack SCRIPTS='tests/chaos/long/*.mjs' STACK='--kafka-nodes 3 --scale sluice-pool=2 \
+		--scale sluice-front=2 --scale sluice-scheduler=2' $(if $(ROUNDS),ROUNDS='$(ROUNDS)') $(if $(filter command% env%,$(origin SEED)),SEED='$(SEED)') \
+		tests/run $(C)
 
 # A benchmark is a script tests/bench/NAME or a program tests/bench/NAME.c.
 bench:

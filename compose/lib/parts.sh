@@ -2,7 +2,7 @@
 # The parts that Sluice stands on, each with how it is started and how it is asked whether it answers: Redis,
 # PostgreSQL, Kafka (kafka.sh) and the provider simulator. Uses base.sh, proc.sh, probe.sh, kafka.sh.
 #
-# Ports from the base on: 0 front, 1 push, 2 dash; 10-12 Kafka, 15-17 its controllers; 20 Redis; 21 PostgreSQL;
+# Ports from the base on: 0 front, 1 push, 2 dash, 3-5 further fronts, 7-9 further push nodes; 10-12 Kafka, 15-17 its controllers; 20 Redis; 21 PostgreSQL;
 # 30 simulator, 31 its control; from 40 the services' admin ports (services.sh).
 
 # part_port PART: sets REPLY to the port it listens on.

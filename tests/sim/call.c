@@ -7,6 +7,7 @@
 
 /* What one step of one call writes at most, over all choices; the rest follows at the next tick. */
 #define TOKENS_PER_STEP 256
+#define JOURNAL_TEXT 80
 
 static void call_step(struct sim_call *call);
 
@@ -82,6 +83,24 @@ void sim_wheel_init(struct sim *sim)
 
 /* ---- the end of a call ---- */
 
+/* One line: begun and over (ms since 1970), the model, what became of it, tokens sent, and how the last user message
+ * begins. */
+static void journal_write(const struct sim_call *call, const char *what)
+{
+	struct sim *sim = call->sim;
+	char text[JOURNAL_TEXT + 1];
+	size_t n = call->ask.last_user.len < JOURNAL_TEXT ? call->ask.last_user.len : JOURNAL_TEXT;
+
+	for (size_t i = 0; i < n; i++)
+		text[i] = (unsigned char)call->ask.last_user.ptr[i] < ' '
+			      ? ' '
+			      : call->ask.last_user.ptr[i];
+	text[n] = '\0';
+	fprintf(sim->journal, "%llu\t%llu\t%s\t%s\t%llu\t%s\n", (unsigned long long)call->begun_ms,
+		(unsigned long long)loop_wall_ms(sim->loop), call->model->name, what,
+		(unsigned long long)call->sent, text);
+}
+
 static void call_over(struct sim_call *call, uint64_t *count, const char *what)
 {
 	struct sim *sim = call->sim;
@@ -91,6 +110,8 @@ static void call_over(struct sim_call *call, uint64_t *count, const char *what)
 	(*count)++;
 	sim->open_calls--;
 	call->model->tokens += call->sent * call->ask.choices;
+	if (sim->journal)
+		journal_write(call, what);
 	series_add(metric_series(sim->calls, (const char *const[]){call->model->name, what}), 1);
 	series_add(metric_one(sim->tokens, call->model->name),
 		   (double)(call->sent * call->ask.choices));
@@ -309,6 +330,7 @@ void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dial
 	for (unsigned i = 0; i < ask->choices; i++)
 		call->answers[i] = sim_answer_choice(ask->model, ask->last_user, i);
 	snprintf(call->request_id, sizeof(call->request_id), "%s", request_id);
+	call->begun_ms = loop_wall_ms(sim->loop);
 	call->first_us = now + how->ttft_ms * US_PER_MS;
 	call->created = (int64_t)(loop_wall_ms(sim->loop) / 1000);
 	sim_id(sim, call->id, dialect == SIM_ANTHROPIC ? "msg_01" : "chatcmpl-");

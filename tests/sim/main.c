@@ -21,6 +21,7 @@ static const char usage[] =
     "  --rpm N --itpm N --otpm N  limits per key and model (as good as none)\n"
     "  --limits bucket|window|both  a bucket refilled all the time (default), a sliding minute\n"
     "  --burst-s N             a full bucket is N seconds' refill (60)\n"
+    "  --journal FILE          a line for each call that is over (README.md)\n"
     "  --answer MODEL TEXT     prints the answer to TEXT (--tokens long) and ends\n"
     "  --help\n"
     "\n"
@@ -40,6 +41,7 @@ enum {
 	OPT_OTPM,
 	OPT_LIMITS,
 	OPT_BURST,
+	OPT_JOURNAL,
 	OPT_ANSWER,
 	OPT_HELP
 };
@@ -57,6 +59,7 @@ static const struct option options[] = {{"listen", required_argument, NULL, OPT_
 					{"otpm", required_argument, NULL, OPT_OTPM},
 					{"limits", required_argument, NULL, OPT_LIMITS},
 					{"burst-s", required_argument, NULL, OPT_BURST},
+					{"journal", required_argument, NULL, OPT_JOURNAL},
 					{"answer", required_argument, NULL, OPT_ANSWER},
 					{"help", no_argument, NULL, OPT_HELP},
 					{NULL, 0, NULL, 0}};
@@ -94,6 +97,9 @@ static bool read_option(struct sim_options *o, int option, const char **ret_mode
 		return true;
 	case OPT_KEY:
 		o->key = optarg;
+		return true;
+	case OPT_JOURNAL:
+		o->journal = optarg;
 		return true;
 	case OPT_PLAIN:
 		o->plain = true;

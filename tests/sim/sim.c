@@ -422,6 +422,15 @@ int sim_open(struct sim *sim, struct loop *loop, const struct sim_options *optio
 	list_init(&sim->limit_rules);
 	metrics_open(sim);
 	sim_wheel_init(sim);
+	if (options->journal) {
+		sim->journal = fopen(options->journal, "ae");
+		if (!sim->journal) {
+			log_error(&sim->log, "cannot be written",
+				  F_STR("journal", options->journal));
+			return err_trace(-errno);
+		}
+		setvbuf(sim->journal, NULL, _IOLBF, 0);
+	}
 	http.listen = options->listen;
 	http.max_body_bytes = MAX_BODY_BYTES;
 	http.http2 = true;
@@ -452,6 +461,8 @@ void sim_close(struct sim *sim)
 	http_server_close(sim->server);
 	http_server_close(sim->control);
 	timer_stop(&sim->tick);
+	if (sim->journal)
+		fclose(sim->journal);
 	for (size_t at = 0; (e = map_next(&sim->models, &at));) {
 		mem_free(((struct sim_model *)e->value)->name);
 		mem_free(e->value);

@@ -7,6 +7,8 @@
 #ifndef SLUICE_TESTS_SIM_SIM_H
 #define SLUICE_TESTS_SIM_SIM_H
 
+#include <stdio.h>
+
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/map.h"
@@ -31,6 +33,7 @@ struct sim_options {
 	double rate;
 	uint64_t tokens;
 	struct quota_limits limits; /* per key and model, where no rule says otherwise */
+	const char *journal; /* a line per call that is over is appended to this file; NULL: none */
 };
 struct sim_options sim_defaults(void);
 
@@ -84,6 +87,7 @@ struct sim {
 	uint64_t in_slots;
 	struct timer tick;
 	struct buf out; /* what one step writes */
+	FILE *journal;	/* or NULL */
 };
 
 enum sim_call_state {
@@ -108,6 +112,7 @@ struct sim_call {
 	enum sim_dialect dialect;
 	struct sim_ask ask;
 	struct sim_directive how;
+	uint64_t begun_ms; /* on the wall */
 	uint64_t first_us; /* when token 0 is due */
 	uint64_t total;
 	uint64_t sent; /* of each choice: they go step by step */
