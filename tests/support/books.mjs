@@ -37,13 +37,20 @@ export class Books {
 
 	/** Waits until each accepted job has its row and every topic is read to its end; says what it waited for in vain. */
 	async quiet(traffic, limit_ms = 120000) {
-		const ids = traffic.entries.map((e) => e.id)
+		const left = traffic.entries.map((e) => e.id)
 		const late = []
-		const rows = async () => Number((await this.stack.sql(`SELECT count(*) FROM results WHERE job = ANY('{${ids}}')`))[0][0])
+		const all = async () => {
+			while (left.length) {
+				const some = left.slice(-2000)
+				if (Number((await this.stack.sql(`SELECT count(*) FROM results WHERE job = ANY('{${some}}')`))[0][0]) < some.length) return false
+				left.length -= some.length
+			}
+			return true
+		}
 		try {
-			await until('each accepted job has its row', async () => (await rows()) >= ids.length, limit_ms)
+			await until('each accepted job has its row', all, limit_ms)
 		} catch (e) {
-			late.push(e.message)
+			late.push(`${e.message}${e.cause ? `: ${e.cause.message}` : ''}`)
 		}
 		try {
 			await until('every topic is read to its end', async () => Object.values(await this.depth()).every((d) => d === 0), limit_ms)
