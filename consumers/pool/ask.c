@@ -82,7 +82,7 @@ void ask_say_call(struct work *w)
 	say.event = buf_str(&event);
 	if (w->call_request)
 		redis_cancel(w->call_request);
-	w->call_request = state_call(w->pool->redis, &say, on_said, w);
+	w->call_request = state_call(w->redis, &say, on_said, w);
 	buf_fini(&calls);
 	buf_fini(&event);
 }

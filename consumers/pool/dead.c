@@ -65,6 +65,6 @@ void dead_write(struct work *w, const struct result *r,
 	put_record(&o, w);
 	json_close(&o, '}');
 	write.body = buf_str(&body);
-	lane_write(w->pool->writer, &write, written, w);
+	lane_write(w->writer, &write, written, w);
 	buf_fini(&body);
 }

@@ -1,4 +1,4 @@
-/* The order that makes redelivery safe: all text in Redis → `finishing` with the whole result, one winner → result record acknowledged by
+/* The order that makes redelivery safe: `finishing` with the whole result and the last of the text, one winner → result record acknowledged by
  * Kafka (before it the dead letter, where the job used up its tries) → conversation appended, once, by turn → state terminal and its
  * event → the lane's record is marked. */
 #include <stdio.h>
@@ -95,6 +95,9 @@ void finish_begin(struct work *w, const char *status, enum fault fault, struct s
 	struct str text = message.len || !fault ? message : str_of(fault_info(fault)->text);
 	size_t len = str_utf8_cut(text, sizeof(w->fault_message) - 1);
 
+	if (!w->counted_ending)
+		w->lane->ending++;
+	w->counted_ending = true;
 	w->status = status;
 	w->fault = fault;
 	memcpy(w->fault_message, text.ptr ? text.ptr : "", len);
@@ -108,13 +111,31 @@ void finish_begin(struct work *w, const char *status, enum fault fault, struct s
 	finish_write(w);
 }
 
-/* ── all text in Redis ── */
+/* ── decided: all text in Redis, one winner ── */
+
+static void decide(struct work *w);
 
 void finish_write(struct work *w)
 {
 	w->waits = 0;
-	sm_move(&w->sm, WORK_WRITING);
-	scribe_flush(&w->scribe);
+	if (w->scribe.rewrite) {
+		sm_move(&w->sm, WORK_WRITING);
+		scribe_flush(&w->scribe);
+		return;
+	}
+	if (sm_state(&w->sm) != WORK_DECIDING)
+		sm_move(&w->sm, WORK_DECIDING);
+	decide(w);
+}
+
+void finish_flushed(void *ctx)
+{
+	struct work *w = ctx;
+
+	if (sm_state(&w->sm) != WORK_WRITING)
+		return;
+	sm_move(&w->sm, WORK_DECIDING);
+	decide(w);
 }
 
 void finish_lost(void *ctx)
@@ -127,13 +148,9 @@ void finish_wish(void *ctx)
 	work_stop(ctx, FAULT_CANCELLED);
 }
 
-/* ── decided: one winner ── */
-
-static void decide(struct work *w);
-
 static void on_decide_timer(struct timer *t)
 {
-	decide(container_of(t, struct work, timer));
+	finish_write(container_of(t, struct work, timer));
 }
 
 static void on_decided(void *ctx, enum state_held held, bool cancel)
@@ -155,37 +172,32 @@ static void on_decided(void *ctx, enum state_held held, bool cancel)
 		finish_write(w);
 		return;
 	case STATE_UNSURE:
+		w->scribe.rewrite =
+		    true; /* it may have been done: the bytes would be there twice */
 		work_again(w, work_pause_us(w, AGAIN_FIRST_MS, AGAIN_MOST_MS), on_decide_timer);
 		return;
 	}
 }
 
+/* What is left of the text goes with the decision. */
 static void decide(struct work *w)
 {
+	struct state_append rest;
 	struct result result;
-	struct buf json = {0};
+	struct buf json = {0}, head = {0}, parts = {0};
 
 	fill_result(w, &result, &w->arena);
 	codec_encode(&codec_result, &result, &json);
 	w->result = (struct str){arena_dup(&w->arena, json.data, json.len), json.len};
+	buf_fini(&json);
 	if (PLANTED(RESULT_UNDECIDED)) {
-		buf_fini(&json);
 		publish(w);
 		return;
 	}
-	w->request = state_finishing(w->pool->redis, w->head.job, str_of(w->fence), w->attempt,
-				     w->result, (int64_t)w->scribe.text.len, on_decided, w);
-	buf_fini(&json);
-}
-
-void finish_flushed(void *ctx)
-{
-	struct work *w = ctx;
-
-	if (sm_state(&w->sm) != WORK_WRITING)
-		return;
-	sm_move(&w->sm, WORK_DECIDING);
-	decide(w);
+	must(scribe_rest(&w->scribe, &rest, &head, &parts));
+	w->request = state_finishing(w->redis, &rest, w->result, on_decided, w);
+	buf_fini(&head);
+	buf_fini(&parts);
 }
 
 /* ── durable: the result record ── */
@@ -289,7 +301,7 @@ static void publish(struct work *w)
 		lane_record_done(w->record);
 		w->record = NULL;
 	}
-	lane_write(w->pool->writer, &write, on_published, w);
+	lane_write(w->writer, &write, on_published, w);
 	buf_fini(&body);
 }
 
@@ -364,7 +376,7 @@ static void converse(struct work *w)
 	    turn, (size_t)snprintf(turn, sizeof(turn), "%lld", (long long)w->head.turn)};
 	args[1] = w->head.job;
 	count = turn_messages(w, args + 2, &answer);
-	w->request = redis_script(w->pool->redis, w->head.session, &script_converse, names, 2, args,
+	w->request = redis_script(w->redis, w->head.session, &script_converse, names, 2, args,
 				  count + 2, on_conversed, w);
 	buf_fini(&answer);
 }
@@ -384,15 +396,14 @@ void finish_tell(struct work *w, struct str state, int64_t attempt)
 	struct buf event = {0};
 
 	result_event(w, attempt, &event);
-	state_finish(w->pool->redis, w->head.job, str_of(w->fence), state,
-		     loop_wall_ms(w->pool->loop), STATE_TTL_EXTRA_MS, key_str(&w->channel),
-		     buf_str(&event), NULL, NULL);
+	state_finish(w->redis, w->head.job, str_of(w->fence), state, loop_wall_ms(w->pool->loop),
+		     key_str(&w->channel), buf_str(&event), NULL, NULL);
 	buf_fini(&event);
 }
 
 static void close_job(struct work *w)
 {
-	struct redis *redis = w->pool->redis;
+	struct redis *redis = w->redis;
 	struct key org = key_open(w->head.org), session = key_open(w->head.session);
 
 	redis_command(redis, w->head.org, (struct str[]){STR("ZREM"), key_str(&org), w->head.job},
@@ -435,10 +446,9 @@ static void end(struct work *w)
 	if (sm_state(&w->sm) != WORK_ENDING)
 		sm_move(&w->sm, WORK_ENDING);
 	result_event(w, w->attempt, &event);
-	w->request = state_finish(w->pool->redis, w->head.job, str_of(w->fence), str_of(w->status),
-				  w->finished_ms,
-				  state_ttl_ms(w->head.deadline_ms, loop_wall_ms(w->pool->loop)),
-				  key_str(&w->channel), buf_str(&event), on_ended, w);
+	w->request =
+	    state_finish(w->redis, w->head.job, str_of(w->fence), str_of(w->status), w->finished_ms,
+			 key_str(&w->channel), buf_str(&event), on_ended, w);
 	buf_fini(&event);
 }
 
@@ -469,8 +479,8 @@ static void fetch_text(struct work *w)
 	struct key key = key_out(w->head.job, w->attempt);
 
 	scribe_begin(&w->scribe, w->attempt);
-	w->request = redis_command(w->pool->redis, w->head.job,
-				   (struct str[]){STR("GET"), key_str(&key)}, 2, on_text, w);
+	w->request = redis_command(w->redis, w->head.job, (struct str[]){STR("GET"), key_str(&key)},
+				   2, on_text, w);
 }
 
 static const char *const terminals[] = {"succeeded", "failed", "expired", "cancelled"};

@@ -176,7 +176,7 @@ static void read_history(struct work *w)
 	json_object_put(w->history);
 	w->history = NULL;
 	w->request = redis_command(
-	    w->pool->redis, w->head.session,
+	    w->redis, w->head.session,
 	    (struct str[]){STR("LRANGE"), key_str(&key), STR("0"), STR("-1")}, 4, on_history, w);
 }
 

@@ -17,7 +17,14 @@
 #include "schemas/keys.h"
 
 #define TICK_US US_PER_S
-#define TAKE_MOST 256 /* records taken, and works begun, per lane and turn of the loop */
+/* What the background lane has under way at a time, so that others never wait long behind it: records taken and works begun per turn of
+ * the loop, requests at Redis, results gathered for Kafka. The other lanes' bounds are wider. */
+#define TAKE_MOST 256
+#define BULK_TAKE_MOST 32
+#define BULK_SENT 48
+#define BULK_LINGER_US (5 * US_PER_MS)
+/* Works of a lane behind their calls, that wait for stores: no more slots for it beyond these. */
+#define ENDING_MOST 512
 
 /* ── slots ── */
 
@@ -34,7 +41,8 @@ static struct pool_lane *slot_next(struct pool *pool)
 	for (size_t i = 0; i < pool->lane_count; i++) {
 		struct pool_lane *l = &pool->lanes[i];
 
-		if (!l->waiting.count || (l->lane != LANE_INTERACTIVE && others >= shared))
+		if (!l->waiting.count || l->ending >= ENDING_MOST ||
+		    (l->lane != LANE_INTERACTIVE && others >= shared))
 			continue;
 		l->credit += l->weight;
 		total += l->weight;
@@ -96,13 +104,18 @@ void pool_drop_slot(struct pool *pool, struct work *w)
 
 /* ── taking ── */
 
+static size_t take_most(const struct pool_lane *lane)
+{
+	return lane->lane == LANE_BACKGROUND ? BULK_TAKE_MOST : TAKE_MOST;
+}
+
 /* Reads ahead what the lane has: the reader's window bounds it. */
 static void take_heads(struct pool *pool, size_t number)
 {
 	struct pool_lane *lane = &pool->lanes[number];
 	struct lane_record *record;
 
-	for (size_t taken = 0; taken < TAKE_MOST; taken++) {
+	for (size_t taken = 0; taken < take_most(lane); taken++) {
 		uint64_t estimate = 0;
 		struct str org;
 
@@ -128,7 +141,7 @@ static void begin_works(struct pool *pool, struct pool_lane *lane)
 
 		if (!head)
 			return;
-		if (begun == TAKE_MOST) {
+		if (begun == take_most(lane)) {
 			task_post(&pool->take);
 			return;
 		}
@@ -225,17 +238,35 @@ static void on_control(void *ctx, struct str payload)
 		work_stop(w, FAULT_CANCELLED);
 }
 
+/* Each connection pool learns of it for itself, in the order of its own replies. */
+static void epoch_begins(struct pool *pool, const struct redis *redis)
+{
+	log_warn(pool->log, "redis begins a new epoch: claims are made again",
+		 F_UINT("works", pool->work_count));
+	list_each (&pool->all, at) {
+		struct work *w = container_of(at, struct work, link);
+
+		if (w->redis == redis)
+			work_lost(w);
+	}
+}
+
 static void on_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
 {
 	struct pool *pool = ctx;
 
 	(void)epoch_wall_ms;
-	if (first)
-		return;
-	log_warn(pool->log, "redis begins a new epoch: claims are made again",
-		 F_UINT("works", pool->work_count));
-	list_each (&pool->all, at)
-		work_lost(container_of(at, struct work, link));
+	if (!first)
+		epoch_begins(pool, pool->redis);
+}
+
+static void on_bulk_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
+{
+	struct pool *pool = ctx;
+
+	(void)epoch_wall_ms;
+	if (!first)
+		epoch_begins(pool, pool->bulk_redis);
 }
 
 /* ── ticks ── */
@@ -275,6 +306,7 @@ static int open_routes(struct pool *pool, const struct config *config, struct ro
 static int open_stores(struct pool *pool)
 {
 	static const struct redis_ops redis_ops = {.epoch = on_epoch};
+	static const struct redis_ops bulk_ops = {.epoch = on_bulk_epoch};
 	static const struct redis_sub_ops control_ops = {on_control_standing, on_control, NULL};
 	struct redis_options redis = stores_redis(pool->config);
 	struct pg_options pg = stores_pg(pool->config);
@@ -282,6 +314,11 @@ static int open_stores(struct pool *pool)
 	int r;
 
 	r = redis_open(pool->loop, &redis, &redis_ops, pool, pool->log, &pool->redis);
+	if (r < 0)
+		return err_trace(r);
+	redis.connections = 1;
+	redis.max_sent = BULK_SENT;
+	r = redis_open(pool->loop, &redis, &bulk_ops, pool, pool->log, &pool->bulk_redis);
 	if (r < 0)
 		return err_trace(r);
 	control = key_control(str_of(pool->worker));
@@ -367,9 +404,20 @@ static int open_lanes(struct pool *pool)
 	pool->results_topic = topic_full(k->topic_prefix, TOPIC_RESULTS);
 	writer.kafka = reader.kafka = kafka;
 	r = lane_writer_open(pool->loop, &writer, pool->log, &pool->writer);
+	writer.linger_us = BULK_LINGER_US;
+	if (r >= 0)
+		r = lane_writer_open(pool->loop, &writer, pool->log, &pool->bulk_writer);
 	if (r < 0)
 		return err_trace(r);
-	lane_partitions(pool->writer, pool->results_topic); /* asked for before the first result */
+	/* asked for before the first result */
+	lane_partitions(pool->writer, pool->results_topic);
+	lane_partitions(pool->bulk_writer, pool->results_topic);
+	for (size_t i = 0; i < pool->lane_count; i++) {
+		bool bulk = pool->lanes[i].lane == LANE_BACKGROUND;
+
+		pool->lanes[i].redis = bulk ? pool->bulk_redis : pool->redis;
+		pool->lanes[i].writer = bulk ? pool->bulk_writer : pool->writer;
+	}
 	return err_trace(
 	    lane_reader_open(pool->loop, &reader, &ops, pool, pool->log, &pool->reader));
 }
@@ -448,11 +496,11 @@ int pool_reload(struct pool *pool, const struct config *config, const struct poo
 
 void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), void *ctx)
 {
-	if (!redis_up(pool->redis))
+	if (!redis_up(pool->redis) || !redis_up(pool->bulk_redis))
 		waits(ctx, "redis");
 	if (!lane_reader_ready(pool->reader))
 		waits(ctx, "kafka group");
-	if (!lane_writer_ready(pool->writer))
+	if (!lane_writer_ready(pool->writer) || !lane_writer_ready(pool->bulk_writer))
 		waits(ctx, "kafka producer");
 }
 
@@ -517,6 +565,7 @@ void pool_close(struct pool *pool)
 	timer_stop(&pool->line);
 	timer_stop(&pool->hand_back);
 	lane_writer_close(pool->writer);
+	lane_writer_close(pool->bulk_writer);
 	list_each (&pool->all, at)
 		work_abandon(container_of(at, struct work, link));
 	task_cancel(&pool->take);
@@ -525,6 +574,7 @@ void pool_close(struct pool *pool)
 	pg_close(pool->pg);
 	redis_unsubscribe(pool->control);
 	redis_close(pool->redis);
+	redis_close(pool->bulk_redis);
 	for (size_t i = 0; i < pool->lane_count; i++) {
 		drop_heads(&pool->lanes[i]);
 		heap_fini(&pool->lanes[i].waiting);

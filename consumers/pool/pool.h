@@ -45,11 +45,14 @@ struct pool_metrics {
 struct pool_lane {
 	enum lane lane;
 	char *topic;
-	struct fair fair;     /* between tenants */
-	struct places places; /* who waits: records that were taken, works without a slot */
-	struct heap waiting;  /* works that want a slot, by tag */
-	size_t ahead;	      /* works between taken and calling that are not parked */
-	size_t slots;	      /* in use */
+	struct redis *redis;	    /* the pool's, or its bulk one */
+	struct lane_writer *writer; /* likewise */
+	struct fair fair;	    /* between tenants */
+	struct places places;	    /* who waits: records that were taken, works without a slot */
+	struct heap waiting;	    /* works that want a slot, by tag */
+	size_t ahead;		    /* works between taken and calling that are not parked */
+	size_t slots;		    /* in use */
+	size_t ending;		    /* works behind their call, until their mark */
 	int64_t weight;
 	int64_t credit; /* smooth weighted round robin */
 };
@@ -59,10 +62,13 @@ struct pool {
 	const struct log *log;
 	const struct config *config;
 	const struct pool_options *options;
-	struct redis *redis;
+	struct redis *redis; /* interactive and high lanes; also listens */
+	struct redis *
+	    bulk_redis; /* the background lane's: paced, so that it never stands before the others */
 	struct pg *pg;
 	struct blob *blob;
 	struct lane_writer *writer;
+	struct lane_writer *bulk_writer; /* gathers for longer */
 	struct lane_reader *reader;
 	struct routes *routes;
 	struct redis_sub *control;

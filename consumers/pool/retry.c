@@ -131,7 +131,7 @@ static void write_tier(struct work *w)
 	retry_body(w, &body);
 	write.body = buf_str(&body);
 	w->tier_writing = true;
-	lane_write(w->pool->writer, &write, on_written, w);
+	lane_write(w->writer, &write, on_written, w);
 	buf_fini(&body);
 	buf_fini(&calls);
 }
@@ -168,7 +168,7 @@ static void on_raised(void *ctx, enum state_held held, bool cancel)
 
 static void raise_copy(struct work *w)
 {
-	w->request = state_release(w->pool->redis, w->head.job, str_of(w->fence), w->tries,
+	w->request = state_release(w->redis, w->head.job, str_of(w->fence), w->tries,
 				   w->head.copy + 1, on_raised, w);
 }
 
@@ -219,8 +219,8 @@ bool retry_first_sight(struct work *w)
 {
 	if (!w->loaded && !lane_record_body(w->record).len) {
 		/* Only a nudge for a job that was to end: nothing can be run from it. */
-		state_release(w->pool->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy,
-			      NULL, NULL);
+		state_release(w->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy, NULL,
+			      NULL);
 		w->claimed = false;
 		work_over(w, true);
 		return true;

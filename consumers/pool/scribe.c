@@ -128,11 +128,9 @@ static void on_written(void *ctx, enum state_held held, bool cancel)
 	pump(s);
 }
 
-/* One write of the text from @at on. */
-static void send(struct scribe *s, int64_t at)
+/* The bytes from @at on, as one write; @head and @parts keep its texts. What it says counts as sent. */
+static struct state_append fill(struct scribe *s, int64_t at, struct buf *head, struct buf *parts)
 {
-	struct write *w = mem_new(struct write);
-	struct buf head = {0}, parts = {0};
 	struct state_append append = {
 	    .job = s->job,
 	    .fence = str_of(s->fence),
@@ -143,23 +141,43 @@ static void send(struct scribe *s, int64_t at)
 	    .channel = s->channel,
 	};
 
-	event_head(&head, "delta", s->job, s->attempt, at);
-	append.head = buf_str(&head);
+	event_head(head, "delta", s->job, s->attempt, at);
+	append.head = buf_str(head);
 	if (!s->first_said)
 		append.first_token_ms = s->first_wall_ms;
 	if (s->parts_dirty)
-		scribe_parts_json(s, &parts);
-	append.parts = buf_str(&parts);
-	w->scribe = s;
-	list_push_back(&s->writes, &w->link);
-	s->write_count++;
-	w->request = state_append(s->redis, &append, on_written, w);
+		scribe_parts_json(s, parts);
+	append.parts = buf_str(parts);
 	s->sent = (int64_t)s->text.len;
 	s->first_said = true;
 	s->parts_dirty = false;
 	s->last_us = loop_now_us(s->loop);
+	return append;
+}
+
+/* One write of the text from @at on. */
+static void send(struct scribe *s, int64_t at)
+{
+	struct write *w = mem_new(struct write);
+	struct buf head = {0}, parts = {0};
+	struct state_append append = fill(s, at, &head, &parts);
+
+	w->scribe = s;
+	list_push_back(&s->writes, &w->link);
+	s->write_count++;
+	w->request = state_append(s->redis, &append, on_written, w);
 	buf_fini(&head);
 	buf_fini(&parts);
+}
+
+bool scribe_rest(struct scribe *s, struct state_append *ret_rest, struct buf *head,
+		 struct buf *parts)
+{
+	if (s->rewrite)
+		return false;
+	timer_stop(&s->timer);
+	*ret_rest = fill(s, s->sent, head, parts);
+	return true;
 }
 
 static bool all_sent(const struct scribe *s)

@@ -14,6 +14,7 @@
 #include "lib/store/redis.h"
 
 struct series;
+struct state_append;
 
 struct scribe_ops {
 	/* The claim is not held any more. */
@@ -73,6 +74,10 @@ void scribe_begin(struct scribe *s, int64_t attempt);
 void scribe_adopt(struct scribe *s, int64_t attempt);
 void scribe_part(struct scribe *s, const char *type, struct str id, struct str name);
 void scribe_text(struct scribe *s, struct str text);
+/* What is not sent yet, for the write that ends the answer (it may be nothing); it counts as sent. @head and @parts, empty before, hold
+ * its texts. False where the whole text has to be written anew: scribe_flush does. */
+bool scribe_rest(struct scribe *s, struct state_append *ret_rest, struct buf *head,
+		 struct buf *parts);
 /* Sends what is left; ops.flushed once Redis confirmed everything. */
 void scribe_flush(struct scribe *s);
 /* [{at, type, id, name}] with the implicit first part. */

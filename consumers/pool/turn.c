@@ -63,7 +63,7 @@ static void ask_before(struct work *w)
 	char field[2 + ID_SIZE];
 	int n = snprintf(field, sizeof(field), "p:%.*s", STR_FMT(w->prev));
 
-	w->request = redis_command(w->pool->redis, w->head.session,
+	w->request = redis_command(w->redis, w->head.session,
 				   (struct str[]){STR("HGET"), key_str(&key), {field, (size_t)n}},
 				   3, on_before, w);
 }
@@ -96,7 +96,7 @@ static void missing(struct work *w)
 	struct pool *pool = w->pool;
 	uint64_t made = id_wall_ms(w->prev), now = loop_wall_ms(pool->loop);
 
-	if (made < redis_epoch_wall_ms(pool->redis)) {
+	if (made < redis_epoch_wall_ms(w->redis)) {
 		w->pg_request = pg_query(pool->pg, "SELECT 1 FROM results WHERE job = $1", &w->prev,
 					 1, on_record, w);
 		return;
@@ -110,7 +110,7 @@ static void missing(struct work *w)
 	}
 	log_warn(&w->log, "turn before was never accepted", F_VIEW("prev", w->prev));
 	w->request =
-	    state_refuse(pool->redis, w->prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
+	    state_refuse(w->redis, w->prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
 }
 
 static void on_state(void *ctx, enum redis_result result, const struct redis_value *value)
@@ -142,7 +142,7 @@ static void look(struct work *w)
 	struct key key = key_job(w->prev);
 
 	w->request =
-	    redis_command(w->pool->redis, w->prev,
+	    redis_command(w->redis, w->prev,
 			  (struct str[]){STR("HMGET"), key_str(&key), STR("state"), STR("called")},
 			  4, on_state, w);
 }

@@ -21,23 +21,28 @@ static const struct sm_state states[WORK_STATES] = {
     [WORK_TURN] = {"turn", SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_CLAIMING] = {"claiming", SM(WORK_CLAIMING) | SM(WORK_HELD) | SM(WORK_LOADING) |
 				       SM(WORK_SLOT) | SM(WORK_CALLING) | SM(WORK_WRITING) |
-				       SM(WORK_PUBLISHING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
+				       SM(WORK_DECIDING) | SM(WORK_PUBLISHING) |
+				       SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_HELD] = {"held", SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_LOADING] = {"loading", SM(WORK_SLOT) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
-				     SM(WORK_CLAIMING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
+				     SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_DEFERRING) |
+				     SM(WORK_OVER)},
     [WORK_SLOT] = {"slot", SM(WORK_CALLING) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
-			       SM(WORK_CLAIMING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
+			       SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_DEFERRING) |
+			       SM(WORK_OVER)},
     [WORK_CALLING] = {"calling", SM(WORK_SLOT) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
-				     SM(WORK_CLAIMING) | SM(WORK_DEFERRING) | SM(WORK_OVER)},
-    [WORK_BACKOFF] = {"backoff",
-		      SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+				     SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_DEFERRING) |
+				     SM(WORK_OVER)},
+    [WORK_BACKOFF] = {"backoff", SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_DECIDING) |
+				     SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_WRITING] = {"writing", SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_DECIDING] = {"deciding",
 		       SM(WORK_WRITING) | SM(WORK_PUBLISHING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_PUBLISHING] = {"publishing", SM(WORK_CONVERSING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_CONVERSING] = {"conversing", SM(WORK_ENDING) | SM(WORK_OVER)},
     [WORK_ENDING] = {"ending", SM(WORK_OVER)},
-    [WORK_DEFERRING] = {"deferring", SM(WORK_WRITING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
+    [WORK_DEFERRING] = {"deferring",
+			SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_OVER] = {"over", 0},
 };
 
@@ -124,7 +129,7 @@ static void on_lease(struct timer *t)
 	timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
 	if (!w->lease_request && !PLANTED(CLAIM_NOT_RENEWED))
 		w->lease_request =
-		    state_renew(w->pool->redis, w->head.job, str_of(w->fence), on_renewed, w);
+		    state_renew(w->redis, w->head.job, str_of(w->fence), on_renewed, w);
 }
 
 static void lease_stop(struct work *w)
@@ -215,8 +220,7 @@ static void on_claim(void *ctx, const struct claim *claim)
 	uint64_t held_ms = (uint64_t)(claim->held_ms > 0 ? claim->held_ms : 0);
 
 	w->request = NULL;
-	if (claim->verdict == CLAIM_RUN &&
-	    w->claim_epoch_ms != redis_epoch_wall_ms(w->pool->redis)) {
+	if (claim->verdict == CLAIM_RUN && w->claim_epoch_ms != redis_epoch_wall_ms(w->redis)) {
 		work_claim(w); /* asked before it was known that Redis forgot */
 		return;
 	}
@@ -267,7 +271,7 @@ static int64_t told_attempt(const struct work *w)
 	uint64_t made_ms = id_wall_ms(w->head.job);
 	int64_t age_ms = (int64_t)(loop_wall_ms(w->pool->loop) - made_ms);
 
-	if (made_ms >= redis_epoch_wall_ms(w->pool->redis) || age_ms < w->attempt)
+	if (made_ms >= redis_epoch_wall_ms(w->redis) || age_ms < w->attempt)
 		return w->attempt;
 	return age_ms;
 }
@@ -286,7 +290,7 @@ void work_claim(struct work *w)
 	    .topic = str_of(w->lane->topic),
 	    .partition = lane_record_partition(w->record),
 	    .offset = lane_record_offset(w->record),
-	    .epoch_ms = redis_epoch_wall_ms(pool->redis),
+	    .epoch_ms = redis_epoch_wall_ms(w->redis),
 	    .held_attempt = told_attempt(w),
 	    .now_wall_ms = loop_wall_ms(pool->loop),
 	};
@@ -298,7 +302,7 @@ void work_claim(struct work *w)
 		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
 	request.fence = str_of(w->fence);
 	w->claim_epoch_ms = request.epoch_ms;
-	w->request = state_claim(pool->redis, &request, on_claim, w);
+	w->request = state_claim(w->redis, &request, on_claim, w);
 }
 
 void work_lost(struct work *w)
@@ -416,6 +420,8 @@ static void free_work(struct work *w)
 	json_object_put(w->messages);
 	json_object_put(w->body);
 	json_object_put(w->history);
+	if (w->counted_ending)
+		w->lane->ending--;
 	work_park(w);
 	list_remove(&w->link);
 	w->pool->work_count--;
@@ -463,6 +469,8 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 
 	w->pool = pool;
 	w->lane = lane;
+	w->redis = lane->redis;
+	w->writer = lane->writer;
 	w->record = record;
 	w->tag = head->place.node.tag;
 	place_begin(&lane->places, &head->place, &w->place, w->tag);
@@ -477,7 +485,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	pool->work_count++;
 	lane->ahead++;
 	w->counted_ahead = true;
-	scribe_init(&w->scribe, pool->loop, pool->redis, &scribe_ops, w);
+	scribe_init(&w->scribe, pool->loop, w->redis, &scribe_ops, w);
 	w->log = log_child(pool->log, "job", w->job_id);
 	sm_init(&w->sm, states, &w->log, "work", WORK_TURN);
 	if (read_head(w) < 0) {
@@ -513,8 +521,8 @@ bool work_hand_back(struct work *w, bool running_too)
 	if (w->status || state >= WORK_WRITING || (w->call && !running_too))
 		return false;
 	if (w->claimed)
-		state_release(w->pool->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy,
-			      NULL, NULL);
+		state_release(w->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy, NULL,
+			      NULL);
 	work_over(w, false);
 	return true;
 }

@@ -1,11 +1,13 @@
 /* A work: one job in this pool, from its record to its mark. It holds at most one claim, one call and one slot, and it alone writes
  * the job's end while it holds the claim (design.md, "Done is said after it is durable").
  *
- *   TURN ─▶ CLAIMING ─▶ LOADING ─▶ SLOT ─▶ CALLING ─▶ WRITING ─▶ DECIDING ─▶ PUBLISHING ─▶ CONVERSING ─▶ ENDING ─▶ OVER
- *             │ ▲ └────────────────────┐      │ ▲                   ▲ ▲                                             ▲
- *             ▼ │                      │      ▼ │                   │ └─ any: cancelled, expired                    │
- *            HELD                      │    BACKOFF                 └─ CLAIMING: `finishing` is published again       │
- *                                      └── terminal, refused, stale ─────────────────────────────────────────────────┘
+ *   TURN ─▶ CLAIMING ─▶ LOADING ─▶ SLOT ─▶ CALLING ─▶ DECIDING ─▶ PUBLISHING ─▶ CONVERSING ─▶ ENDING ─▶ OVER
+ *             │ ▲ └────────────────────┐      │ ▲         ▲ │ ▲       ▲                                   ▲
+ *             ▼ │                      │      ▼ │         │ ▼ │       └─ CLAIMING: `finishing` again       │
+ *            HELD                      │    BACKOFF    WRITING └─ any: cancelled, expired                  │
+ *                                      └── terminal, refused, stale ───────────────────────────────────────┘
+ *
+ * WRITING is the way of a text that has to be written anew, as Redis holds another one.
  *
  * A wait of a minute and more is no wait of this pool: from CLAIMING, CALLING, SLOT or BACKOFF to DEFERRING (retry.h), and OVER.
  *
@@ -69,7 +71,9 @@ struct work {
 	struct log log;
 	struct pool *pool;
 	struct pool_lane *lane;
-	struct list link; /* pool->all */
+	struct redis *redis;	    /* its lane's: all that is asked of the job goes this way */
+	struct lane_writer *writer; /* its lane's */
+	struct list link;	    /* pool->all */
 	struct arena arena;
 	struct lane_record *record;
 	uint64_t taken_us;
@@ -81,6 +85,7 @@ struct work {
 	uint64_t missing_us; /* since when nothing stands of it; 0: something does */
 	bool loaded;
 	bool counted_ahead;
+	bool counted_ending;
 
 	/* the claim */
 	char fence[17];

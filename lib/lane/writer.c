@@ -11,7 +11,7 @@
 #define TIMEOUT_US (5 * US_PER_S)
 #define MAX_PENDING 100000
 /* Reports handled in one turn of the loop. */
-#define TURN_REPORTS 2048
+#define TURN_REPORTS 128
 /* How often librdkafka says whether it is connected and how many partitions there are. */
 #define STATS_MS "300"
 #define RENEW_US (1 * US_PER_S)
@@ -44,6 +44,8 @@ struct lane_writer {
 	size_t max_pending;
 	rd_kafka_t *rk; /* NULL between a fatal error and a new producer */
 	rd_kafka_queue_t *queue;
+	rd_kafka_event_t
+	    *reports; /* the part of it that is not told yet waits for the next turn; NULL: none */
 	struct lane_signal signal;
 	struct list pending;  /* writes in librdkafka's hands, by deadline */
 	struct list verdicts; /* writes to be answered at the next turn */
@@ -108,6 +110,9 @@ static void producer_close(struct lane_writer *w)
 			rd_kafka_topic_destroy(t->handle);
 		t->handle = NULL;
 	}
+	if (w->reports)
+		rd_kafka_event_destroy(w->reports);
+	w->reports = NULL;
 	lane_signal_detach(w->queue);
 	rd_kafka_queue_destroy(w->queue);
 	w->queue = NULL;
@@ -198,12 +203,12 @@ static enum lane_written verdict_of(const rd_kafka_message_t *m)
 	return LANE_UNKNOWN;
 }
 
-static size_t reports(rd_kafka_event_t *event)
+static size_t reports(struct lane_writer *w, size_t most)
 {
-	const rd_kafka_message_t *m;
+	const rd_kafka_message_t *m = NULL;
 	size_t count = 0;
 
-	for (; (m = rd_kafka_event_message_next(event)); count++) {
+	for (; count < most && (m = rd_kafka_event_message_next(w->reports)); count++) {
 		struct write *write = m->_private;
 		enum lane_written verdict = verdict_of(m);
 		bool known = verdict == LANE_WRITTEN && m->offset >= 0;
@@ -215,6 +220,10 @@ static size_t reports(rd_kafka_event_t *event)
 		if (!write->late)
 			write_answer(write, verdict, m->partition, known ? m->offset : -1);
 		mem_free(write);
+	}
+	if (count < most) {
+		rd_kafka_event_destroy(w->reports);
+		w->reports = NULL;
 	}
 	return count;
 }
@@ -286,12 +295,15 @@ static void turn(struct task *task)
 	rd_kafka_event_t *event;
 	size_t count = 0;
 
+	if (w->reports)
+		count += reports(w, TURN_REPORTS);
 	while (w->queue && count < TURN_REPORTS && (event = rd_kafka_queue_poll(w->queue, 0))) {
 		count++;
 		switch (rd_kafka_event_type(event)) {
 		case RD_KAFKA_EVENT_DR:
-			count += reports(event);
-			break;
+			w->reports = event;
+			count += reports(w, TURN_REPORTS - count + 1);
+			continue;
 		case RD_KAFKA_EVENT_STATS:
 			read_stats(w, rd_kafka_event_stats(event));
 			break;

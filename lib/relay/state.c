@@ -287,6 +287,14 @@ struct redis_request *state_waits(struct redis *redis, const struct state_wait *
 		   (redis_then_fn *)done);
 }
 
+static void arg_first_token(struct args *a, const struct state_append *append)
+{
+	if (append->first_token_ms)
+		arg_int(a, (int64_t)append->first_token_ms);
+	else
+		arg(a, STR(""));
+}
+
 struct redis_request *state_append(struct redis *redis, const struct state_append *append,
 				   state_fn *done, void *ctx)
 {
@@ -297,10 +305,7 @@ struct redis_request *state_append(struct redis *redis, const struct state_appen
 	arg_int(&a, append->at);
 	arg(&a, append->bytes);
 	arg_int(&a, append->ttl_ms);
-	if (append->first_token_ms)
-		arg_int(&a, (int64_t)append->first_token_ms);
-	else
-		arg(&a, STR(""));
+	arg_first_token(&a, append);
 	arg(&a, append->channel);
 	arg(&a, append->head);
 	arg(&a, append->parts);
@@ -308,18 +313,23 @@ struct redis_request *state_append(struct redis *redis, const struct state_appen
 		   (redis_then_fn *)done);
 }
 
-struct redis_request *state_finishing(struct redis *redis, struct str job, struct str fence,
-				      int64_t attempt, struct str result, int64_t bytes,
-				      state_fn *done, void *ctx)
+struct redis_request *state_finishing(struct redis *redis, const struct state_append *rest,
+				      struct str result, state_fn *done, void *ctx)
 {
 	struct args a = {0};
-	struct key keys[2] = {key_job(job), key_out(job, attempt)};
+	struct key keys[2] = {key_job(rest->job), key_out(rest->job, rest->attempt)};
 
-	arg(&a, fence);
+	arg(&a, rest->fence);
 	arg(&a, result);
-	arg_int(&a, bytes);
-	arg_int(&a, attempt);
-	return run(redis, job, &script_finishing, keys, 2, &a, held_done, ctx,
+	arg_int(&a, rest->attempt);
+	arg_int(&a, rest->at);
+	arg(&a, rest->bytes);
+	arg_int(&a, rest->ttl_ms);
+	arg_first_token(&a, rest);
+	arg(&a, rest->channel);
+	arg(&a, rest->head);
+	arg(&a, rest->parts);
+	return run(redis, rest->job, &script_finishing, keys, 2, &a, held_done, ctx,
 		   (redis_then_fn *)done);
 }
 
@@ -336,8 +346,8 @@ static void finish_done(void *ctx, redis_then_fn *then, enum redis_result result
 }
 
 struct redis_request *state_finish(struct redis *redis, struct str job, struct str fence,
-				   struct str state, uint64_t finished_ms, int64_t ttl_ms,
-				   struct str channel, struct str event, state_fn *done, void *ctx)
+				   struct str state, uint64_t finished_ms, struct str channel,
+				   struct str event, state_fn *done, void *ctx)
 {
 	struct args a = {0};
 	struct key key = key_job(job);
@@ -345,7 +355,6 @@ struct redis_request *state_finish(struct redis *redis, struct str job, struct s
 	arg(&a, fence);
 	arg(&a, state);
 	arg_int(&a, (int64_t)finished_ms);
-	arg_int(&a, ttl_ms);
 	arg(&a, channel);
 	arg(&a, event);
 	return run(redis, job, &script_finish, &key, 1, &a, finish_done, ctx,

@@ -131,14 +131,13 @@ struct state_append {
 struct redis_request *state_append(struct redis *redis, const struct state_append *append,
 				   state_fn *done, void *ctx);
 
-/* @result: a result record in JSON without its text. */
-struct redis_request *state_finishing(struct redis *redis, struct str job, struct str fence,
-				      int64_t attempt, struct str result, int64_t bytes,
-				      state_fn *done, void *ctx);
+/* @result: a result record in JSON without its text. @rest: the bytes of the answer that are not written yet, with their delta. */
+struct redis_request *state_finishing(struct redis *redis, const struct state_append *rest,
+				      struct str result, state_fn *done, void *ctx);
 /* @event: whole event text or empty. STATE_HELD also where the job was terminal already. */
 struct redis_request *state_finish(struct redis *redis, struct str job, struct str fence,
-				   struct str state, uint64_t finished_ms, int64_t ttl_ms,
-				   struct str channel, struct str event, state_fn *done, void *ctx);
+				   struct str state, uint64_t finished_ms, struct str channel,
+				   struct str event, state_fn *done, void *ctx);
 
 /* @state "" where nothing stands; @worker "" where nobody holds a live claim. */
 struct redis_request *state_wish(struct redis *redis, struct str job, struct str org,

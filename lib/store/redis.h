@@ -55,6 +55,9 @@ struct redis_options {
 	uint64_t wait_us;     /* 1 s: how long a request may wait for a connection */
 	uint64_t timeout_us;  /* 5 s: without a reply the connection is cut */
 	size_t max_pending;   /* 100000 requests */
+	/* Requests without a reply per connection; more wait here, so that a flood never fills the server's turn (it reads
+	 * all that a connection has sent before it looks at the next). 0, the default: no bound. */
+	uint32_t max_sent;
 };
 struct redis_options redis_defaults(void);
 

@@ -53,7 +53,8 @@ struct redis_pipe {
 	struct list queued; /* wait for the connection, oldest first */
 	struct list sent;   /* wait for their replies, oldest first */
 	size_t count;	    /* of both */
-	bool checking;	    /* the periodic question is on its way */
+	size_t sent_count;
+	bool checking; /* the periodic question is on its way */
 	char run_id[65];
 	struct timer wait; /* the oldest queued one's limit */
 	struct timer tick; /* while up: looks at the oldest sent one, and at the epoch */

@@ -77,6 +77,7 @@ static void pipe_send(struct redis_pipe *pipe, struct redis_request *request)
 		buf_add(out, request->tail, request->len);
 	}
 	list_push_back(&pipe->sent, &request->link);
+	pipe->sent_count++;
 	redis_link_added(&pipe->link, out->len - before);
 }
 
@@ -93,16 +94,30 @@ static void send_internal(struct redis_pipe *pipe, const struct str *args, size_
 	pipe_send(pipe, request);
 }
 
+static bool may_send(const struct redis_pipe *pipe)
+{
+	uint32_t most = pipe->redis->options.max_sent;
+
+	return pipe->state == REDIS_PIPE_UP && (!most || pipe->sent_count < most);
+}
+
 void redis_pipe_add(struct redis_pipe *pipe, struct redis_request *request)
 {
 	request->pipe = pipe;
 	pipe->count++;
-	if (pipe->state == REDIS_PIPE_UP) {
+	if (may_send(pipe) && list_empty(&pipe->queued)) {
 		pipe_send(pipe, request);
 		return;
 	}
 	list_push_back(&pipe->queued, &request->link);
-	redis_pipe_waits(pipe);
+	if (!timer_is_set(&pipe->wait))
+		redis_pipe_waits(pipe);
+}
+
+static void send_queued(struct redis_pipe *pipe)
+{
+	while (!list_empty(&pipe->queued) && may_send(pipe))
+		pipe_send(pipe, list_pop_front(&pipe->queued, struct redis_request, link));
 }
 
 /* ── waiting for the connection ── */
@@ -145,14 +160,9 @@ static void pipe_is_up(struct redis_pipe *pipe)
 	pipe->state = REDIS_PIPE_UP;
 	pipe->link.failures = 0;
 	timer_set(&pipe->tick, TICK_US / 2 + rand_below(loop_rand(pipe->redis->loop), TICK_US));
-	timer_stop(&pipe->wait);
 	/* Before anybody is told, who may ask for more of the same job. */
-	while (!list_empty(&pipe->queued)) {
-		struct redis_request *request =
-		    list_pop_front(&pipe->queued, struct redis_request, link);
-
-		pipe_send(pipe, request);
-	}
+	send_queued(pipe);
+	redis_pipe_waits(pipe);
 	redis_up_changed(pipe->redis, +1);
 }
 
@@ -261,6 +271,7 @@ static void on_reply(struct redis_link *link, const struct redis_value *value)
 		redis_link_fail(link, "a reply to nothing");
 		return;
 	}
+	pipe->sent_count--;
 	if (value->type == REDIS_ERROR && request->script && !request->repeated &&
 	    str_starts(value->str, "NOSCRIPT")) {
 		list_remove(&request->link);
@@ -271,6 +282,7 @@ static void on_reply(struct redis_link *link, const struct redis_value *value)
 	bool readonly = value->type == REDIS_ERROR && str_starts(value->str, "READONLY");
 
 	redis_request_finish(request, REDIS_OK, value);
+	send_queued(pipe);
 	if (readonly)
 		redis_link_fail(link, "it became a replica");
 }
@@ -284,6 +296,7 @@ static void on_lost(struct redis_link *link)
 
 	pipe->state = REDIS_PIPE_DOWN;
 	pipe->checking = false;
+	pipe->sent_count = 0;
 	timer_stop(&pipe->tick);
 	list_init(&lost);
 	/* From the newest: they go before what is queued, in their order. */

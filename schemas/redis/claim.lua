@@ -27,8 +27,9 @@ end
 if tonumber(ARGV[6]) < tonumber(h[4] or '0') then
 	return {'stale', tostring(attempt), tostring(tries), wish, ''}
 end
+local set = {}
 if not state then
-	redis.call('HSET', KEYS[1], 'v', '1', unpack(ARGV, 12))
+	set = {'v', '1', unpack(ARGV, 12)}
 	-- An older attempt may have been seen by clients before Redis lost its memory: begin above all of them.
 	if tonumber(ARGV[8]) < tonumber(ARGV[9]) then
 		attempt = math.max(0, now - tonumber(ARGV[8]))
@@ -47,10 +48,19 @@ if h[10] and h[10] ~= ARGV[10] then
 	end
 end
 tries = math.max(tries, tonumber(ARGV[7]))
-redis.call('HSET', KEYS[1], 'fence', ARGV[1], 'worker', ARGV[2], 'incarnation', ARGV[3],
-	'lease', tostring(now + tonumber(ARGV[4])), 'tries', tostring(tries), 'copy', ARGV[6])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
+local function also(name, value)
+	set[#set + 1] = name
+	set[#set + 1] = value
+end
+also('fence', ARGV[1])
+also('worker', ARGV[2])
+also('incarnation', ARGV[3])
+also('lease', tostring(now + tonumber(ARGV[4])))
+also('tries', tostring(tries))
+also('copy', ARGV[6])
 if state == 'finishing' then
+	redis.call('HSET', KEYS[1], unpack(set))
+	redis.call('PEXPIRE', KEYS[1], ARGV[5])
 	return {'finishing', tostring(attempt), tostring(tries), wish, h[9] or ''}
 end
 local had = 0
@@ -58,6 +68,11 @@ if h[12] then
 	had = redis.call('STRLEN', 'out:' .. string.sub(KEYS[1], 3) .. ':' .. tostring(attempt))
 end
 attempt = attempt + 1
-redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', tostring(attempt))
-redis.call('HDEL', KEYS[1], 'parts') -- they are another answer's
+also('state', 'queued')
+also('attempt', tostring(attempt))
+redis.call('HSET', KEYS[1], unpack(set))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+if state then
+	redis.call('HDEL', KEYS[1], 'parts') -- they are another answer's
+end
 return {'run', tostring(attempt), tostring(tries), wish, died, h[12] or '', tostring(had)}

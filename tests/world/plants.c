@@ -21,8 +21,7 @@ static const struct {
 	const char *find;
 	const char *replace;
 } in_scripts[] = {
-    {"finishing without a fence", "finishing", "redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1]",
-     "false"},
+    {"finishing without a fence", "finishing", "h[1] ~= ARGV[1]", "false"},
     {"a live claim is taken over", "claim", "left > 0 and", "false and"},
     {"attempt not raised", "claim", "attempt = attempt + 1", "attempt = math.max(attempt, 1)"},
     {"finishing is run again", "claim", "if state == 'finishing' then", "if false then"},
