@@ -11,6 +11,10 @@
 #include "lib/svc/config.h"
 #include "schemas/keys.h"
 
+/* A background call is written when it has lasted so long, or sends its first text. A worker that dies before has lost the call from
+ * the ledger, not from the count: the next claim counts a death without a call as one. */
+#define CALL_DUE_US (20 * US_PER_MS)
+
 /* ── the call's beginning is written ── */
 
 void work_calls_json(const struct work *w, struct buf *out)
@@ -74,6 +78,7 @@ void ask_say_call(struct work *w)
 	    .channel = key_str(&w->channel),
 	};
 
+	timer_stop(&w->call_due);
 	work_calls_json(w, &calls);
 	event_head(&event, "started", w->head.job, w->attempt, -1);
 	json_put_text(&o, "provider", c->provider);
@@ -85,6 +90,19 @@ void ask_say_call(struct work *w)
 	w->call_request = state_call(w->redis, &say, on_said, w);
 	buf_fini(&calls);
 	buf_fini(&event);
+}
+
+void ask_on_call_due(struct timer *t)
+{
+	ask_say_call(container_of(t, struct work, call_due));
+}
+
+void ask_call_due(void *ctx)
+{
+	struct work *w = ctx;
+
+	if (timer_is_set(&w->call_due))
+		ask_say_call(w);
 }
 
 /* ── the call's end ── */
@@ -341,7 +359,11 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 			end = (uint64_t)w->head.deadline_ms;
 		timer_set(&w->deadline, end > now ? (end - now) * US_PER_MS : 0);
 	}
-	ask_say_call(w);
+	/* A background call that ends before it is due is written with its result. */
+	if (w->lane->lane == LANE_BACKGROUND)
+		timer_set(&w->call_due, CALL_DUE_US);
+	else
+		ask_say_call(w);
 	w->call = call_open(pool->loop, target, request, &ops, w, &w->log);
 }
 

@@ -106,6 +106,7 @@ void finish_begin(struct work *w, const char *status, enum fault fault, struct s
 	read_words(w);
 	work_waits(w, NULL);
 	timer_stop(&w->deadline);
+	timer_stop(&w->call_due);
 	if (!w->claimed)
 		return; /* lost meanwhile: it goes on when the claim is won again */
 	finish_write(w);

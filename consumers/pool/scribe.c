@@ -43,6 +43,11 @@ static void on_timer(struct timer *t)
 	pump(container_of(t, struct scribe, timer));
 }
 
+static void on_soon(struct task *t)
+{
+	pump(container_of(t, struct scribe, soon));
+}
+
 static void on_told(struct task *t)
 {
 	struct scribe *s = container_of(t, struct scribe, told);
@@ -59,6 +64,7 @@ void scribe_init(struct scribe *s, struct loop *loop, struct redis *redis,
 	s->ctx = ctx;
 	list_init(&s->writes);
 	timer_init(&s->timer, loop, on_timer);
+	task_init(&s->soon, loop, on_soon);
 	task_init(&s->told, loop, on_told);
 }
 
@@ -68,6 +74,7 @@ void scribe_fini(struct scribe *s)
 		return;
 	forget_writes(s);
 	timer_stop(&s->timer);
+	task_cancel(&s->soon);
 	task_cancel(&s->told);
 	buf_fini(&s->text);
 	arena_reset(&s->arena);
@@ -77,6 +84,7 @@ void scribe_begin(struct scribe *s, int64_t attempt)
 {
 	forget_writes(s);
 	timer_stop(&s->timer);
+	task_cancel(&s->soon);
 	task_cancel(&s->told);
 	buf_reset(&s->text);
 	arena_reset(&s->arena);
@@ -160,7 +168,11 @@ static void send(struct scribe *s, int64_t at)
 {
 	struct write *w = mem_new(struct write);
 	struct buf head = {0}, parts = {0};
-	struct state_append append = fill(s, at, &head, &parts);
+	struct state_append append;
+
+	if (!s->first_said)
+		s->ops->begins(s->ctx);
+	append = fill(s, at, &head, &parts);
 
 	w->scribe = s;
 	list_push_back(&s->writes, &w->link);
@@ -176,6 +188,7 @@ bool scribe_rest(struct scribe *s, struct state_append *ret_rest, struct buf *he
 	if (s->rewrite)
 		return false;
 	timer_stop(&s->timer);
+	task_cancel(&s->soon);
 	*ret_rest = fill(s, s->sent, head, parts);
 	return true;
 }
@@ -198,9 +211,10 @@ static void pump(struct scribe *s)
 		s->parts_dirty = s->part_count > 0;
 		if (s->rewrites)
 			series_add(s->rewrites, 1);
-		if (s->text.len)
+		if (s->text.len) {
 			send(s, 0);
-		return;
+			return;
+		}
 	}
 	if (!all_sent(s)) {
 		if (s->write_count >= WRITES_MAX)
@@ -225,7 +239,7 @@ void scribe_text(struct scribe *s, struct str text)
 		s->first_wall_ms = loop_wall_ms(s->loop);
 	buf_add_str(&s->text, text);
 	if (!timer_is_set(&s->timer))
-		pump(s);
+		task_post(&s->soon);
 }
 
 void scribe_flush(struct scribe *s)

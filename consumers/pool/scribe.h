@@ -23,6 +23,8 @@ struct scribe_ops {
 	void (*wish)(void *ctx);
 	/* After scribe_flush: Redis has all of it. */
 	void (*flushed)(void *ctx);
+	/* The attempt's first write is about to be made. */
+	void (*begins)(void *ctx);
 };
 
 #define SCRIBE_PARTS_MAX 64
@@ -62,6 +64,7 @@ struct scribe {
 	size_t write_count;
 	uint64_t last_us;
 	struct timer timer;
+	struct task soon; /* first bytes, sent at the end of the turn that brought them */
 	struct task told; /* flushed, said from the loop */
 };
 

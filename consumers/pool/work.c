@@ -135,6 +135,7 @@ static void on_lease(struct timer *t)
 static void lease_stop(struct work *w)
 {
 	timer_stop(&w->lease);
+	timer_stop(&w->call_due);
 	if (w->lease_request)
 		redis_cancel(w->lease_request);
 	if (w->call_request)
@@ -462,7 +463,8 @@ void work_over(struct work *w, bool done)
 
 void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 {
-	static const struct scribe_ops scribe_ops = {finish_lost, finish_wish, finish_flushed};
+	static const struct scribe_ops scribe_ops = {finish_lost, finish_wish, finish_flushed,
+						     ask_call_due};
 	struct work *w = mem_new(struct work);
 	struct lane_record *record = head->record;
 	uint64_t now = loop_wall_ms(pool->loop);
@@ -481,6 +483,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	timer_init(&w->lease, pool->loop, on_lease);
 	timer_init(&w->deadline, pool->loop, on_deadline);
 	timer_init(&w->say, pool->loop, on_say);
+	timer_init(&w->call_due, pool->loop, ask_on_call_due);
 	list_push_back(&pool->all, &w->link);
 	pool->work_count++;
 	lane->ahead++;

@@ -107,9 +107,10 @@ struct work {
 	struct timer timer; /* waits of the present state */
 	struct timer lease;
 	struct timer deadline;
-	struct timer say; /* a wait that lasts is told */
-	const char *why;  /* it waits for this; NULL: it does not */
-	unsigned waits;	  /* in this state, for growing intervals */
+	struct timer say;      /* a wait that lasts is told */
+	struct timer call_due; /* the call's beginning is to be written (ask.c) */
+	const char *why;       /* it waits for this; NULL: it does not */
+	unsigned waits;	       /* in this state, for growing intervals */
 
 	/* the call */
 	struct heap_node slot_node; /* in its lane's waiting works */
@@ -191,8 +192,11 @@ void past_calls(struct work *w, struct str calls, int64_t bytes);
 void past_estimate(struct work *w);
 /* Tokens that the job's body may be, by its length: where a provider that was asked did not say. */
 int64_t past_input(const struct work *w);
-/* ask.c: the next call */
+/* ask.c: the call's beginning goes into the state */
 void ask_say_call(struct work *w);
+/* Where that was put off and is still to come: now. The scribe's word. */
+void ask_call_due(void *ctx);
+void ask_on_call_due(struct timer *t);
 /* The present call is over, @as this: goes into the ledger, and is freed. */
 void ask_note_end(struct work *w, enum fault as);
 /* finish.c: the order that makes redelivery safe */

@@ -119,7 +119,9 @@ static int consumer_open(struct lane_follower *f, const struct lane_options *kaf
 	static const struct lane_setting ours[] = {
 	    {"auto.offset.reset", "error"},
 	    {"isolation.level", "read_uncommitted"},
-	    {"fetch.wait.max.ms", "50"},
+	    /* Its reader keeps a record, nobody waits for it: many at a time. */
+	    {"fetch.wait.max.ms", "25"},
+	    {"fetch.min.bytes", "65536"},
 	    {"fetch.error.backoff.ms", "50"},
 	    {"queued.max.messages.kbytes", "8192"},
 	    {"fetch.message.max.bytes", "1048576"},
