@@ -238,7 +238,11 @@ void scribe_text(struct scribe *s, struct str text)
 	if (!s->first_wall_ms)
 		s->first_wall_ms = loop_wall_ms(s->loop);
 	buf_add_str(&s->text, text);
-	if (!timer_is_set(&s->timer))
+	if (timer_is_set(&s->timer))
+		return;
+	if (s->patient && !s->last_us)
+		timer_set(&s->timer, s->roll_us);
+	else
 		task_post(&s->soon);
 }
 

@@ -1,4 +1,4 @@
-/* The scribe: one answer in memory, on its way to Redis. The first bytes go at once, later ones are rolled up; every write names its
+/* The scribe: one answer in memory, on its way to Redis. The first bytes go at once (unless it is patient), later ones are rolled up; every write names its
  * place and the claim's fence, and where Redis holds another length the whole text is written anew. While Redis is away the text stays
  * here. It refuses to decide: a lost claim is its owner's to handle. */
 #ifndef SLUICE_POOL_SCRIBE_H
@@ -45,6 +45,7 @@ struct scribe {
 	const char *fence; /* the owner's present one */
 	int64_t deadline_ms;
 	uint64_t roll_us;
+	bool patient; /* the first bytes are rolled up as well: nobody watches */
 	const struct scribe_ops *ops;
 	void *ctx;
 	struct series *rewrites;
