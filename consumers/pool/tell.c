@@ -8,8 +8,8 @@
 static const char in_line[] = "slots";
 
 /* @position: 0 where it is in no line. */
-static void tell(struct pool *pool, const struct pool_lane *lane, struct state_wait *wait,
-		 int64_t attempt, size_t position)
+static void tell(const struct pool_lane *lane, struct state_wait *wait, int64_t attempt,
+		 size_t position)
 {
 	struct buf event = {0};
 	struct json_out o = {.buf = &event};
@@ -28,7 +28,7 @@ static void tell(struct pool *pool, const struct pool_lane *lane, struct state_w
 		json_put_null(&o, "estimate_ms");
 	json_put_str(&o, "why", wait->why);
 	wait->event = buf_str(&event);
-	state_waits(pool->redis, wait, NULL, NULL);
+	state_waits(lane->redis, wait, NULL, NULL);
 	buf_fini(&event);
 }
 
@@ -42,12 +42,11 @@ void tell_wait(struct work *w)
 	};
 
 	if (!w->status)
-		tell(w->pool, w->lane, &wait, w->attempt,
-		     place_position(&w->lane->places, &w->place));
+		tell(w->lane, &wait, w->attempt, place_position(&w->lane->places, &w->place));
 }
 
 /* Nobody has claimed it: what is known of it stands in its record. */
-static void tell_head(struct pool *pool, const struct pool_lane *lane, struct head *head)
+static void tell_head(const struct pool_lane *lane, struct head *head)
 {
 	struct str job = lane_record_header(head->record, "job");
 	struct str session = lane_record_header(head->record, "session");
@@ -58,7 +57,7 @@ static void tell_head(struct pool *pool, const struct pool_lane *lane, struct he
 		return; /* its work will say what is wrong with it */
 	channel = key_channel(session.len ? session : job);
 	wait.channel = key_str(&channel);
-	tell(pool, lane, &wait, 0, place_position(&lane->places, &head->place));
+	tell(lane, &wait, 0, place_position(&lane->places, &head->place));
 }
 
 void tell_places(struct pool *pool)
@@ -76,6 +75,6 @@ void tell_places(struct pool *pool)
 			if (places[n]->begun)
 				tell_wait(container_of(places[n], struct work, place));
 			else
-				tell_head(pool, lane, container_of(places[n], struct head, place));
+				tell_head(lane, container_of(places[n], struct head, place));
 	}
 }
