@@ -11,6 +11,7 @@
 #include "lib/lane/lane.h"
 #include "lib/net/digest.h"
 #include "lib/net/http.h"
+#include "lib/net/ws.h"
 #include "lib/relay/follow.h"
 #include "lib/store/blob.h"
 #include "lib/store/pg.h"
@@ -38,6 +39,10 @@ static void on_gone(void *ctx, struct http_req *req)
 	(void)req;
 }
 
+/* zlib's fastest, and nothing below what it pays for (RFC 7692). */
+#define DEFLATE_LEVEL 1
+#define DEFLATE_MIN_BYTES 512
+
 static const struct http_server_ops server_ops = {.request = on_request,
 						  .gone = on_gone,
 						  .writable = on_gone,
@@ -57,6 +62,8 @@ static int open_server(struct push *push)
 		o.cert_file = push->options->cert_file;
 		o.key_file = push->options->key_file;
 	}
+	if (push->options->deflate)
+		push->deflate = ws_deflate_new(DEFLATE_LEVEL, DEFLATE_MIN_BYTES);
 	return http_server_open(push->loop, &o, &server_ops, push, &push->log, &push->server);
 }
 
@@ -223,6 +230,7 @@ void push_close(void *ctx)
 	while ((s = list_first(&push->sessions, struct session, link)))
 		session_free(s);
 	http_server_close(push->server);
+	ws_deflate_unref(push->deflate);
 	lane_writer_close(push->writer);
 	submitter_free(push->submitter);
 	relay_free(push->relay);

@@ -27,6 +27,7 @@ struct pg;
 struct redis;
 struct relay;
 struct submitter;
+struct ws_deflate;
 
 struct push_options {
 #define OPTION OPTION_MEMBER
@@ -48,6 +49,7 @@ struct push {
 	struct log log;
 	const struct push_options *options;
 	struct http_server *server;
+	struct ws_deflate *deflate; /* of all connections; NULL: not spoken */
 	struct redis *redis;
 	struct pg *pg;
 	struct lane_writer *writer;

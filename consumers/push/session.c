@@ -324,6 +324,19 @@ static struct str header_key(struct http_req *req)
 	return http_field(req, "x-api-key");
 }
 
+/* A web page's origin (RFC 6454) is in the list; other clients send none, or what they like. */
+static bool origin_ok(const struct push *push, struct http_req *req)
+{
+	struct str origin = http_field(req, "origin"), rest = str_of(push->options->origins), one;
+
+	if (!origin.ptr)
+		return true;
+	while (str_split(&rest, ' ', &one))
+		if (str_is(one, "*") || (one.len && str_eq(one, origin)))
+			return true;
+	return false;
+}
+
 static struct session *session_new(struct push *push, struct str key)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -363,20 +376,25 @@ static void take(struct push *push, struct http_req *req, const char *id, bool o
 	options.skip_binary = true;
 	options.max_binary_bytes = push->options->max_binary_bytes;
 	options.max_queued_bytes = push->options->max_queued_bytes;
+	options.max_messages_per_s = (unsigned)push->options->max_messages_per_s;
 	options.ping_us = push->options->ping_ms * US_PER_MS;
+	options.deflate = push->options->deflate ? push->deflate : NULL;
 	r = ws_accept(req, ours ? PROTOCOL : NULL, &options, &ops, s, &s->ws);
 	if (r) {
 		hello_quiet(s);
 		map_fini(&s->streams);
 		mem_free(s);
-		if (r != WS_BAD_KEY) {
+		bool malformed = r == WS_BAD_KEY || r == WS_BAD_EXTENSIONS;
+
+		if (!malformed) {
 			http_add_field(req, "upgrade", STR("websocket"));
 			http_add_field(req, "connection", STR("upgrade"));
 		}
 		if (r == WS_BAD_VERSION)
 			http_add_field(req, "sec-websocket-version", STR("13"));
-		reply_refuse(req, id, r == WS_BAD_KEY ? 400 : 426, FAULT_INVALID_REQUEST,
-			     "This route speaks WebSocket, version 13.");
+		reply_refuse(req, id, malformed ? 400 : 426, FAULT_INVALID_REQUEST,
+			     malformed ? "The WebSocket handshake is malformed."
+				       : "This route speaks WebSocket, version 13.");
 		return;
 	}
 	list_push_back(&push->sessions, &s->link);
@@ -396,6 +414,8 @@ void session_accept(struct push *push, struct http_req *req)
 		reply_refuse(req, id, 404, FAULT_NOT_FOUND, "There is no such route here.");
 	else if (push->draining)
 		reply_refuse(req, id, 503, FAULT_DRAINING, NULL);
+	else if (!origin_ok(push, req))
+		reply_refuse(req, id, 403, FAULT_FORBIDDEN, "Pages of this origin may not connect.");
 	else if (push->session_count >= (size_t)push->options->max_connections)
 		reply_refuse(req, id, 503, FAULT_UNAVAILABLE,
 			     "This node has as many connections as it takes.");

@@ -5,12 +5,16 @@
 
 #include "lib/base/clock.h"
 #include "lib/net/ws_conn.h"
+#include "lib/net/ws_deflate.h"
 #include "lib/net/ws_recv.h"
 
 #define READ_BYTES 32768
 #define MAX_WRITE_PIECES 64
 #define MAX_WRITES_PER_TURN 4
 #define FIRST_QUEUE 8
+/* Of one connection in one turn: what is left is looked at in the next. */
+#define MAX_MESSAGES_PER_TURN 256
+#define MAX_BYTES_PER_TURN (1 << 20)
 /* Missed pings in a row that end the connection. */
 #define MISSED_PINGS 2
 #define CODE_NONE 1006
@@ -33,10 +37,15 @@ struct ws {
 	size_t sent; /* of the first frame */
 	size_t queued_bytes;
 	struct timer timer;
+	struct timer slow; /* until the next second, for a peer that sends too many messages */
 	struct task task;
+	uint64_t second_us; /* when that second began */
+	unsigned messages;  /* that were read in it */
 	enum ws_state state;
 	uint16_t code; /* the peer's */
 	uint8_t missed;
+	uint8_t
+	    bits;   /* of the window that is packed with; 0: permessage-deflate was not agreed on */
 	bool heard; /* since the last ping */
 	bool full;
 	bool paused;
@@ -120,8 +129,10 @@ static void ws_free(struct ws *ws)
 {
 	task_cancel(&ws->task);
 	timer_stop(&ws->timer);
+	timer_stop(&ws->slow);
 	conn_close(ws->conn);
 	ws_recv_fini(&ws->recv);
+	ws_deflate_unref(ws->recv.deflate);
 	buf_fini(&ws->rest);
 	queue_fini(ws);
 	mem_free(ws);
@@ -134,6 +145,7 @@ static void ws_finish(struct ws *ws)
 		return;
 	ws->state = WS_OVER;
 	timer_stop(&ws->timer);
+	timer_stop(&ws->slow);
 	conn_close(ws->conn);
 	ws->conn = NULL;
 	ws->ops->closed(ws->ctx, ws, ws->code);
@@ -174,17 +186,52 @@ static void on_broken(struct ws *ws)
 	ws_end(ws);
 }
 
+/* A message or control frame was read. With as many as a second may have, reading stops until the next one. */
+static void count_message(struct ws *ws)
+{
+	uint64_t now = loop_now_us(ws->loop);
+
+	if (!ws->options.max_messages_per_s)
+		return;
+	if (now - ws->second_us >= US_PER_S) {
+		ws->second_us = now;
+		ws->messages = 0;
+	}
+	if (++ws->messages >= ws->options.max_messages_per_s)
+		timer_set(&ws->slow, ws->second_us + US_PER_S - now);
+}
+
+static void on_slow(struct timer *t)
+{
+	task_post(&container_of(t, struct ws, slow)->task);
+}
+
+static bool reading(const struct ws *ws)
+{
+	return (ws->state == WS_OPEN || ws->state == WS_CLOSING) && !ws->paused &&
+	       !timer_is_set(&ws->slow);
+}
+
 /* Cuts what was used off @in. */
 static void ws_process(struct ws *ws, struct str *in)
 {
+	size_t count = 0, bytes = 0;
 	struct str payload;
 
-	while ((ws->state == WS_OPEN || ws->state == WS_CLOSING) && !ws->paused) {
+	while (reading(ws)) {
+		if (count++ >= MAX_MESSAGES_PER_TURN || bytes >= MAX_BYTES_PER_TURN) {
+			task_post(&ws->task);
+			return;
+		}
 		enum ws_event event = ws_recv_next(&ws->recv, in, &payload);
 
+		if (event == WS_MORE)
+			return;
+		bytes += payload.len;
+		count_message(ws);
 		switch (event) {
 		case WS_MORE:
-			return;
+			break;
 		case WS_TEXT:
 		case WS_BINARY:
 			if (ws->state == WS_OPEN)
@@ -311,7 +358,8 @@ static void ws_settle(struct ws *ws)
 
 	if (ws->state == WS_OVER)
 		return;
-	if (!ws->eof && (!ws->paused || ws->state != WS_OPEN) && ws->rest.len < READ_BYTES)
+	if (!ws->eof && ((!ws->paused && !timer_is_set(&ws->slow)) || ws->state != WS_OPEN) &&
+	    ws->rest.len < READ_BYTES)
 		events |= CONN_READABLE;
 	if (ws->blocked)
 		events |= CONN_WRITABLE;
@@ -387,8 +435,8 @@ static const struct conn_ops conn_events = {on_open, on_ready, on_failed};
 /* ---- the face ---- */
 
 struct ws *ws_conn_new(struct loop *loop, struct conn *conn, struct buf *rest,
-		       struct ws_frame *first, const struct ws_options *options,
-		       const struct ws_ops *ops, void *ctx)
+		       struct ws_frame *first, const struct ws_terms *terms,
+		       const struct ws_options *options, const struct ws_ops *ops, void *ctx)
 {
 	struct ws *ws = mem_new(struct ws);
 
@@ -402,8 +450,12 @@ struct ws *ws_conn_new(struct loop *loop, struct conn *conn, struct buf *rest,
 	ws->heard = true;
 	ws_recv_init(&ws->recv, options->max_text_bytes, options->max_binary_bytes);
 	ws->recv.skip_binary = options->skip_binary;
+	ws->bits = terms->bits;
+	if (ws->bits)
+		ws->recv.deflate = ws_deflate_ref(options->deflate);
 	task_init(&ws->task, loop, on_task);
 	timer_init(&ws->timer, loop, on_timer);
+	timer_init(&ws->slow, loop, on_slow);
 	/* The first ping anywhere in the second half, so that thousands that came at once do not stay together. */
 	timer_set(&ws->timer,
 		  options->ping_us / 2 + rand_below(loop_rand(loop), options->ping_us / 2 + 1));
@@ -417,7 +469,8 @@ bool ws_send(struct ws *ws, struct ws_frame *frame)
 {
 	if (ws->state != WS_OPEN)
 		return true;
-	queue_push(ws, ws_frame_ref(frame));
+	queue_push(ws, ws->bits ? ws_frame_pack(frame, ws->recv.deflate, ws->bits)
+				: ws_frame_ref(frame));
 	if (ws->queued_bytes > ws->options.max_queued_bytes)
 		ws->full = true;
 	return !ws->full;
@@ -456,6 +509,7 @@ void ws_close(struct ws *ws, unsigned code, const char *reason)
 	queue_push(ws, ws_frame_close(code, str_of(reason)));
 	ws->state = WS_CLOSING;
 	ws->paused = false;
+	timer_stop(&ws->slow);
 	timer_set(&ws->timer, ws->options.close_us);
 }
 
@@ -465,6 +519,7 @@ void ws_abort(struct ws *ws)
 		return;
 	ws->state = WS_OVER;
 	timer_stop(&ws->timer);
+	timer_stop(&ws->slow);
 	conn_reset(ws->conn);
 	ws->conn = NULL;
 	if (ws->busy)

@@ -1,6 +1,8 @@
 /* WebSocket, server side (RFC 6455): takes over an HTTP/1.1 request that asks for the upgrade and carries messages.
  * Frames to send are queued by reference and written with writev; a receiving context is attached only while a frame
- * arrives. Refuses unmasked frames, reserved bits, bad UTF-8, messages over the limit: closed with the RFC's code. */
+ * arrives. Refuses unmasked frames, reserved bits, bad UTF-8, messages over the limit: closed with the RFC's code.
+ * permessage-deflate (RFC 7692) where the owner gives a struct ws_deflate: no context is kept between messages, so a frame
+ * that goes to many is packed once. */
 #ifndef SLUICE_NET_WS_H
 #define SLUICE_NET_WS_H
 
@@ -13,6 +15,7 @@
 
 struct http_req;
 struct ws;
+struct ws_deflate;
 
 struct ws_ops {
 	/* A whole message. @text: UTF-8 checked. The bytes live until the callback returns. With skip_binary a binary
@@ -29,12 +32,30 @@ struct ws_options {
 	size_t max_binary_bytes; /* 25 MiB */
 	bool skip_binary;	 /* binary messages are not kept */
 	size_t max_queued_bytes; /* 256 KiB: ws_send says "full" above it */
+	/* 0: any number. Messages, pings and pongs that are read within a second; what comes above it stays in the socket
+	 * for the next one, so that the peer is slowed and nothing is lost. */
+	unsigned max_messages_per_s;
 	uint64_t ping_us;  /* 25 s; any frame counts as life; two missed pings close with 3004 */
 	uint64_t close_us; /* 5 s for the closing handshake */
+	/* NULL: the extension is not spoken. The connection keeps a reference. */
+	struct ws_deflate *deflate;
 };
 struct ws_options ws_defaults(void);
 
-enum ws_accept { WS_ACCEPTED = 0, WS_NOT_UPGRADE = 1, WS_BAD_KEY = 2, WS_BAD_VERSION = 3 };
+/* What permessage-deflate needs of memory, shared by all connections of a loop: 256 KiB to pack, 40 KiB for each message
+ * that is being unpacked. @level: zlib's (1 is fastest). Messages of less than @min_bytes, and those that do not get
+ * smaller, are sent as they are; with 0 every message is packed. References = 1; unref accepts NULL. */
+struct ws_deflate *ws_deflate_new(int level, size_t min_bytes);
+struct ws_deflate *ws_deflate_ref(struct ws_deflate *d);
+void ws_deflate_unref(struct ws_deflate *d);
+
+enum ws_accept {
+	WS_ACCEPTED = 0,
+	WS_NOT_UPGRADE = 1,
+	WS_BAD_KEY = 2,
+	WS_BAD_VERSION = 3,
+	WS_BAD_EXTENSIONS = 4, /* the field does not parse */
+};
 
 /* In ops.head or ops.request of the HTTP server: answers 101 and takes the connection; the request is invalid
  * afterwards (no ops.gone or ops.done comes). @protocol: the chosen subprotocol or NULL. On >0 nothing was

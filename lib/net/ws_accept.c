@@ -48,7 +48,25 @@ static void accept_value(struct str key, char out[static 32])
 	EVP_EncodeBlock((unsigned char *)out, digest, (int)len);
 }
 
-static struct ws_frame *answer(struct http_req *req, struct str key, const char *protocol)
+/* All of the client's offers as one list; then the terms, where one can be met. */
+static int read_offers(const struct http_req *req, struct ws_terms *ret_terms)
+{
+	struct buf all = {0};
+	int r;
+
+	for (size_t i = 0; i < req->field_count; i++) {
+		if (!str_is(req->fields[i].name, "sec-websocket-extensions"))
+			continue;
+		buf_add_str(&all, req->fields[i].value);
+		buf_add_char(&all, ',');
+	}
+	r = ws_offer_read(buf_str(&all), ret_terms);
+	buf_fini(&all);
+	return r;
+}
+
+static struct ws_frame *answer(struct http_req *req, struct str key, const char *protocol,
+			       const struct ws_terms *terms)
 {
 	struct buf text = {0};
 	char value[32];
@@ -58,6 +76,11 @@ static struct ws_frame *answer(struct http_req *req, struct str key, const char 
 		   "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n"
 		   "connection: Upgrade\r\nsec-websocket-accept: %s\r\n",
 		   value);
+	if (terms->bits) {
+		buf_add_text(&text, "sec-websocket-extensions: ");
+		ws_terms_write(terms, &text);
+		buf_add_text(&text, "\r\n");
+	}
 	if (protocol)
 		buf_printf(&text, "sec-websocket-protocol: %s\r\n", protocol);
 	for (size_t i = 0; i < req->extra_count; i++)
@@ -75,6 +98,7 @@ int ws_accept(struct http_req *req, const char *protocol, const struct ws_option
 {
 	struct loop *loop = req->server->loop;
 	struct str key = http_field(req, "sec-websocket-key");
+	struct ws_terms terms = {0};
 	struct conn *conn;
 	struct buf rest;
 
@@ -85,12 +109,16 @@ int ws_accept(struct http_req *req, const char *protocol, const struct ws_option
 		return WS_BAD_VERSION;
 	if (!key_ok(key))
 		return WS_BAD_KEY;
-	struct ws_frame *first = answer(req, key, protocol);
+	if (read_offers(req, &terms) == WS_OFFER_BROKEN)
+		return WS_BAD_EXTENSIONS;
+	if (!options->deflate)
+		terms.bits = 0;
+	struct ws_frame *first = answer(req, key, protocol, &terms);
 
 	if (!req->carrier->take || !req->carrier->take(req, &conn, &rest)) {
 		ws_frame_unref(first);
 		return WS_NOT_UPGRADE;
 	}
-	*ret_ws = ws_conn_new(loop, conn, &rest, first, options, ops, ctx);
+	*ret_ws = ws_conn_new(loop, conn, &rest, first, &terms, options, ops, ctx);
 	return WS_ACCEPTED;
 }

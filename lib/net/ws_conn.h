@@ -11,12 +11,13 @@
 #include "lib/net/conn.h"
 #include "lib/net/loop.h"
 #include "lib/net/ws.h"
+#include "lib/net/ws_deflate.h"
 #include "lib/net/ws_frame.h"
 
-/* Takes @conn, @rest (the bytes read behind the head) and @first (sent before any frame). Nothing is called from
- * inside. */
+/* Takes @conn, @rest (the bytes read behind the head) and @first (sent before any frame). @terms: bits 0 where
+ * permessage-deflate was not agreed on. Nothing is called from inside. */
 struct ws *ws_conn_new(struct loop *loop, struct conn *conn, struct buf *rest,
-		       struct ws_frame *first, const struct ws_options *options,
-		       const struct ws_ops *ops, void *ctx);
+		       struct ws_frame *first, const struct ws_terms *terms,
+		       const struct ws_options *options, const struct ws_ops *ops, void *ctx);
 
 #endif

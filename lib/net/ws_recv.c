@@ -4,10 +4,12 @@
 #include <wslay/wslay.h>
 
 #include "lib/base/mem.h"
+#include "lib/net/ws_deflate.h"
 
 #define MAX_CONTROL 125
 #define MAX_HEAD 14
 #define KEEP_BYTES 4096
+#define RSV1 4
 
 struct ws_arriving {
 	wslay_frame_context_ptr wslay;
@@ -37,9 +39,17 @@ static void detach(struct ws_recv *r)
 	r->arriving = NULL;
 }
 
+static void unpacked(struct ws_recv *r)
+{
+	ws_unpack_end(r->unpack);
+	r->unpack = NULL;
+	r->packed_bytes = 0;
+}
+
 void ws_recv_fini(struct ws_recv *r)
 {
 	detach(r);
+	unpacked(r);
 	buf_fini(&r->message);
 }
 
@@ -114,6 +124,7 @@ static void attach(struct ws_recv *r)
 static enum ws_event broken(struct ws_recv *r, uint16_t code, const char *reason)
 {
 	detach(r);
+	unpacked(r);
 	buf_fini(&r->message);
 	r->code = code;
 	r->reason = reason;
@@ -173,17 +184,41 @@ bool ws_code_ok(unsigned code)
 	       (code >= 3000 && code <= 4999);
 }
 
+static size_t limit_of(const struct ws_recv *r)
+{
+	return r->opcode == WSLAY_TEXT_FRAME ? r->max_text_bytes : r->max_binary_bytes;
+}
+
+/* Does the message stay within its limit with this frame? What does not get smaller may grow by a block's head each 64 KiB
+ * (zlib: 16 KiB) when it is packed; how far it unpacks is looked at when it does. */
+static bool size_ok(const struct ws_recv *r, uint64_t frame_bytes)
+{
+	uint64_t limit = limit_of(r), before = r->message.len + r->skipped;
+
+	if (r->packed) {
+		limit += limit / 1024 + 64;
+		before = r->packed_bytes + r->skipped;
+	}
+	return frame_bytes <= limit && before <= limit - frame_bytes;
+}
+
+/* RSV1 says that a message is packed (RFC 7692, 6): it stands in its first frame only. */
+static bool rsv_ok(const struct ws_recv *r, unsigned rsv, unsigned opcode)
+{
+	return !rsv || (rsv == RSV1 && r->deflate &&
+			(opcode == WSLAY_TEXT_FRAME || opcode == WSLAY_BINARY_FRAME));
+}
+
 /* A frame's header is known: may it come? Sets code and reason where not. */
 static bool frame_ok(struct ws_recv *r, const struct wslay_frame_iocb *f)
 {
-	size_t limit;
 
 	r->code = 1002;
 	r->reason = "a frame without mask";
 	if (!f->mask)
 		return false;
 	r->reason = "reserved bits are set";
-	if (f->rsv)
+	if (!rsv_ok(r, f->rsv, f->opcode))
 		return false;
 	r->reason = "an unknown opcode";
 	if ((f->opcode > WSLAY_BINARY_FRAME && f->opcode < WSLAY_CONNECTION_CLOSE) ||
@@ -196,13 +231,12 @@ static bool frame_ok(struct ws_recv *r, const struct wslay_frame_iocb *f)
 		return false;
 	if (f->opcode) {
 		r->opcode = f->opcode;
+		r->packed = f->rsv;
 		r->skipped = 0;
 	}
-	limit = r->opcode == WSLAY_TEXT_FRAME ? r->max_text_bytes : r->max_binary_bytes;
 	r->code = 1009;
 	r->reason = "the message is too big";
-	return f->payload_length <= limit &&
-	       r->message.len + r->skipped <= limit - f->payload_length;
+	return size_ok(r, f->payload_length);
 }
 
 static bool skipping(const struct ws_recv *r)
@@ -240,7 +274,7 @@ static bool first_bytes_ok(struct ws_recv *r, struct str in)
 
 	r->code = 1002;
 	r->reason = "reserved bits are set";
-	if (inside == 0 && in.len >= 1 && (in.ptr[0] & 0x70))
+	if (inside == 0 && in.len >= 1 && !rsv_ok(r, (uint8_t)in.ptr[0] >> 4 & 7, in.ptr[0] & 15))
 		return false;
 	r->reason = "a frame without mask";
 	return inside > 1 || in.len + inside < 2 || (in.ptr[1 - inside] & 0x80);
@@ -265,6 +299,45 @@ static enum ws_event end_close(struct ws_recv *r, struct ws_arriving *a, struct 
 	return WS_CLOSE;
 }
 
+/* Unpacks a piece of the message; false with code and reason where it is none, or too much. */
+static bool keep_packed(struct ws_recv *r, struct str piece, bool last)
+{
+	if (!r->unpack)
+		r->unpack = ws_unpack_begin(r->deflate);
+	r->packed_bytes += piece.len;
+	switch (ws_unpack_feed(r->unpack, piece, last, limit_of(r), &r->message)) {
+	case WS_UNPACK_OK:
+		if (last)
+			unpacked(r);
+		return true;
+	case WS_UNPACK_LARGE:
+		r->code = 1009;
+		r->reason = "the message is too big";
+		return false;
+	default:
+		r->code = 1007;
+		r->reason = "the packed message is malformed";
+		return false;
+	}
+}
+
+/* Adds a piece of the message. */
+static bool keep(struct ws_recv *r, struct str piece, bool last)
+{
+	size_t before = r->message.len;
+
+	if (!r->packed)
+		buf_add_str(&r->message, piece);
+	else if (!keep_packed(r, piece, last))
+		return false;
+	if (r->opcode != WSLAY_TEXT_FRAME || r->message.len == before)
+		return true;
+	r->code = 1007;
+	r->reason = "the text is not UTF-8";
+	return utf8_feed(r, (const uint8_t *)buf_str(&r->message).ptr + before,
+			 r->message.len - before);
+}
+
 static enum ws_event end_frame(struct ws_recv *r, const struct wslay_frame_iocb *f,
 			       struct str *ret_payload)
 {
@@ -285,6 +358,8 @@ static enum ws_event end_frame(struct ws_recv *r, const struct wslay_frame_iocb 
 		r->opcode = 0;
 		return WS_MORE;
 	}
+	if (r->packed && !keep(r, STR(""), true))
+		return broken(r, r->code, r->reason);
 	if (r->opcode == WSLAY_TEXT_FRAME && r->utf8_need)
 		return broken(r, 1007, "the text is not UTF-8");
 	*ret_payload = buf_str(&r->message);
@@ -310,10 +385,8 @@ static enum ws_event take_piece(struct ws_recv *r, const struct wslay_frame_iocb
 		a->control_len = (uint8_t)(a->control_len + count);
 	} else if (skipping(r)) {
 		r->skipped += count;
-	} else {
-		if (r->opcode == WSLAY_TEXT_FRAME && !utf8_feed(r, f->data, count))
-			return broken(r, 1007, "the text is not UTF-8");
-		buf_add(&r->message, f->data, count);
+	} else if (!keep(r, (struct str){(const char *)f->data, count}, false)) {
+		return broken(r, r->code, r->reason);
 	}
 	event = a->got == f->payload_length ? end_frame(r, f, ret_payload) : WS_MORE;
 	return event == WS_MORE ? first : event;

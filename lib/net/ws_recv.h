@@ -2,8 +2,9 @@
  * does no I/O and answers nothing. Refuses unmasked frames, reserved bits and opcodes, bad UTF-8 at its first bad
  * byte, messages over the limit, close codes that may not be sent.
  *
- * Between frames it holds no memory: wslay's context (4 KiB) is attached only while a frame is arriving. What a frame's
- * header forbids is refused before a byte of its payload is kept. */
+ * Between frames it holds no memory: wslay's context (4 KiB) is attached only while a frame is arriving, an unpacker (40
+ * KiB) while a packed message is. What a frame's header forbids is refused before a byte of its payload is kept; a packed
+ * message ends with the first byte that it unpacks to above the limit. */
 #ifndef SLUICE_NET_WS_RECV_H
 #define SLUICE_NET_WS_RECV_H
 
@@ -26,16 +27,22 @@ enum ws_event {
 };
 
 struct ws_arriving;
+struct ws_deflate;
+struct ws_unpack;
 
 /* Zeroed + ws_recv_init. */
 struct ws_recv {
 	size_t max_text_bytes;
 	size_t max_binary_bytes;
 	bool skip_binary;
+	struct ws_deflate *deflate; /* the owner's; NULL: packed messages were not agreed on */
 	struct ws_arriving *arriving;
+	struct ws_unpack *unpack; /* while a packed message is arriving */
+	uint64_t packed_bytes;	  /* of it, so far */
 	struct buf message; /* of the message that is being put together, or was delivered last */
 	uint64_t skipped;   /* bytes of the message that is being skipped */
 	uint8_t opcode;	    /* of that message, 0 between messages */
+	bool packed;	    /* is it */
 	bool delivered;
 	/* The state of the UTF-8 check: continuation bytes to come, and the range of the next one. */
 	uint8_t utf8_need;

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
+import { deflateRawSync } from 'node:zlib'
 import { answer } from '../support/answer.mjs'
 import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
@@ -641,13 +642,17 @@ function refused(r, code) {
 	for (const field of ['type', 'message', 'param', 'offset']) assert.ok(field in error, field)
 }
 
-test('above max_connections an upgrade is a 503 that says when to come again', async () => {
-	const port = await new Promise((resolve) => {
+async function freePort() {
+	return new Promise((resolve) => {
 		const s = net.createServer().listen(0, '127.0.0.1', () => {
 			const { port } = s.address()
 			s.close(() => resolve(port))
 		})
 	})
+}
+
+test('above max_connections an upgrade is a 503 that says when to come again', async () => {
+	const port = await freePort()
 	const small = await stack.more('sluice-push', 'sluice-push-small', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', 'push.max_connections=1')
 	try {
 		const url = `ws://127.0.0.1:${port}/v1/ws`
@@ -665,6 +670,49 @@ test('above max_connections an upgrade is a 503 that says when to come again', a
 		})
 	} finally {
 		await small.end()
+	}
+})
+
+test('a page of an origin that is not in the list is a 403; a client without one is no page', async () => {
+	const port = await freePort()
+	const url = `ws://127.0.0.1:${port}/v1/ws`
+	const strict = await stack.more('sluice-push', 'sluice-push-strict', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', 'push.origins=https://a.example https://b.example')
+	try {
+		for (const [origin, status] of [['https://b.example', 101], ['https://c.example', 403], ['null', 403], ['', 403]]) {
+			const { raw, head: r } = await upgraded(`origin: ${origin}\r\n`, `http://127.0.0.1:${port}`)
+			assert.equal(r.status, status, origin)
+			if (status === 403) refused(r, 'forbidden')
+			raw.close()
+		}
+		await hello({}, { url })
+	} finally {
+		await strict.end()
+	}
+})
+
+test('permessage-deflate: long messages are packed in both directions, short ones are not', async () => {
+	const { client } = await hello({}, { packed: true })
+	assert.match(client.ws.extensions, /permessage-deflate; server_no_context_takeover; client_no_context_takeover/)
+	const job = chat('x'.repeat(20000), 'ttft=0 rate=0 tokens=2000', { max_tokens: 4000 })
+	const id = await client.submit('packed', job)
+	await client.end(id)
+	whole(client, id, said(job, 2000))
+	const bytes = client.ws._socket.bytesRead
+	client.send({ op: 'attach', jobs: [{ id }] })
+	const e = await client.next((e) => e.ev === 'snapshot')
+	assert.ok(Buffer.byteLength(e.text) > 4000)
+	assert.ok(client.ws._socket.bytesRead - bytes < Buffer.byteLength(e.text) / 2, 'the snapshot was packed')
+})
+
+test('a packed message that unpacks to more than the limit closes with 1009; packed nonsense with 1007', async () => {
+	const offer = 'sec-websocket-extensions: permessage-deflate\r\n'
+	const bomb = deflateRawSync(Buffer.alloc(1 << 20, 0x20))
+	for (const [payload, code] of [[bomb, 1009], [Buffer.from('ffffff', 'hex'), 1007]]) {
+		const { raw, head } = await upgraded(offer)
+		assert.match(head.headers['sec-websocket-extensions'], /^permessage-deflate/)
+		raw.write(payload.length > 125 ? Buffer.concat([header(0xc1, payload.length), payload]) : frame(0xc1, payload))
+		assert.equal(await closeCode(raw), code)
+		raw.close()
 	}
 })
 

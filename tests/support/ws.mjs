@@ -6,7 +6,7 @@ import { until } from './test.mjs'
 
 export class Client {
 	/** Connects; `key` goes into the header unless it is null. Throws {status} where the upgrade is refused. */
-	static async open(stack, { key = stack.key, protocols = [], headers = {}, url = stack.push } = {}) {
+	static async open(stack, { key = stack.key, protocols = [], headers = {}, url = stack.push, packed = false } = {}) {
 		const c = new Client()
 		c.events = []
 		c.answers = new Map()
@@ -15,7 +15,7 @@ export class Client {
 		c.gapless = true // attach again after a gap
 		const h = { ...headers }
 		if (key) h.authorization = `Bearer ${key}`
-		c.ws = new WebSocket(url, protocols, { headers: h, perMessageDeflate: false })
+		c.ws = new WebSocket(url, protocols, { headers: h, perMessageDeflate: packed })
 		c.closed = new Promise((resolve) => c.ws.on('close', (code, reason) => resolve({ code, reason: reason.toString() })))
 		c.closed.then((how) => {
 			c.over = how

@@ -1,3 +1,4 @@
+#include "lib/net/ws_deflate.h"
 #include "lib/net/ws_frame.h"
 #include "lib/net/ws_recv.h"
 #include "tests/unit/test.h"
@@ -23,6 +24,7 @@ static void put(struct buf *to, int first, struct str payload)
 }
 
 static bool skip_binary;
+static struct ws_deflate *deflate;
 
 static void read_in_pieces(struct str bytes, size_t piece, struct buf *log)
 {
@@ -32,6 +34,7 @@ static void read_in_pieces(struct str bytes, size_t piece, struct buf *log)
 
 	ws_recv_init(&r, 300, 400);
 	r.skip_binary = skip_binary;
+	r.deflate = deflate;
 	for (size_t at = 0; at < bytes.len && event != WS_BROKEN; at += piece) {
 		struct str in = {bytes.ptr + at, bytes.len - at < piece ? bytes.len - at : piece};
 		struct str payload;
@@ -149,6 +152,65 @@ TEST(skipped_binary_is_told_at_its_header_and_not_kept)
 	put(&bytes, 0x02, (struct str){zeros, 400});
 	put(&bytes, 0x80, STR("x"));
 	expect(&bytes, "b;!1009");
+}
+
+#define PACKED_HELLO "\xf2\x48\xcd\xc9\xc9\x07\x00"
+
+TEST(packed_messages_come_whole_or_in_fragments)
+{
+	struct buf bytes = {0};
+
+	deflate = ws_deflate_new(1, 512);
+	put(&bytes, 0xc1, STR(PACKED_HELLO));
+	put(&bytes, 0x41, STR("\xf2\x48"));
+	put(&bytes, 0x89, STR("ping"));
+	put(&bytes, 0x00, STR(""));
+	put(&bytes, 0x80, STR("\xcd\xc9\xc9\x07\x00"));
+	put(&bytes, 0x81, STR("plain"));
+	put(&bytes, 0xc2, STR("\x00"));
+	expect(&bytes, "tHello;pping;tHello;tplain;b;");
+	ws_deflate_unref(deflate);
+}
+
+TEST(a_packed_message_that_unpacks_to_more_than_the_limit_is_1009)
+{
+	char zeros[5000] = {0};
+	struct buf bytes = {0}, packed = {0};
+
+	deflate = ws_deflate_new(1, 512);
+	ck_assert(ws_deflate_pack(deflate, 15, (struct str){zeros, sizeof(zeros)}, &packed));
+	ck_assert_uint_lt(packed.len, 100);
+	put(&bytes, 0xc2, buf_str(&packed));
+	expect(&bytes, "!1009");
+	ws_deflate_unref(deflate);
+	buf_fini(&packed);
+}
+
+TEST(packed_nonsense_is_1007_and_so_is_packed_text_that_is_not_utf8)
+{
+	struct buf packed = {0};
+
+	deflate = ws_deflate_new(1, 0);
+	expect_one(0xc1, STR("\xff\xff\xff"), "!1007");
+	expect_one(0xc1, STR("\xf2\x48\xcd"), "!1007");
+	ck_assert(ws_deflate_pack(deflate, 15, STR("a\xff"), &packed));
+	expect_one(0xc1, buf_str(&packed), "!1007");
+	ws_deflate_unref(deflate);
+	buf_fini(&packed);
+}
+
+TEST(the_packed_bit_stands_in_first_frames_of_messages_only)
+{
+	struct buf bytes = {0};
+
+	deflate = ws_deflate_new(1, 512);
+	put(&bytes, 0x01, STR("a"));
+	put(&bytes, 0xc0, STR("b"));
+	expect(&bytes, "!1002");
+	expect_one(0xc9, STR("x"), "!1002");
+	expect_one(0xa1, STR("x"), "!1002");
+	expect_one(0xf1, STR("x"), "!1002");
+	ws_deflate_unref(deflate);
 }
 
 TEST(a_frame_without_mask_is_refused_with_its_second_byte)
