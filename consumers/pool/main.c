@@ -63,11 +63,12 @@ static void drained(void *ctx)
 static void drain(void *ctx)
 {
 	struct program *p = ctx;
+	const struct pool_options *o = p->svc->options;
 	uint64_t limit_us = p->svc->config->common.drain_ms * US_PER_MS;
 
 	/* what does not end in time is handed back before the skeleton ends the program */
 	pool_drain(p->pool, limit_us > 4 * US_PER_S ? limit_us - 3 * US_PER_S : limit_us / 4,
-		   drained, p);
+		   p->svc->leaving || o->leave, drained, p);
 }
 
 static int reload(void *ctx, const struct config *old)

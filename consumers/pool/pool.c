@@ -506,28 +506,37 @@ void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), v
 
 /* ── the end ── */
 
+static void on_reader_closed(void *ctx);
+
+/* The lanes are given back when no work is left, before that where it leaves; then it is over. */
+static void drain_on(struct pool *pool)
+{
+	if (!pool->work_count)
+		timer_stop(&pool->hand_back);
+	if (pool->reader && !pool->closing && (pool->leave || !pool->work_count)) {
+		pool->closing = true;
+		lane_reader_close(pool->reader, pool->leave, on_reader_closed, pool);
+	} else if (!pool->reader && !pool->work_count && pool->drained) {
+		pool->drained(pool->drained_ctx);
+	}
+}
+
 static void on_reader_closed(void *ctx)
 {
 	struct pool *pool = ctx;
 
 	pool->reader = NULL;
-	if (pool->drained)
-		pool->drained(pool->drained_ctx);
-}
-
-static void drained(struct pool *pool)
-{
-	timer_stop(&pool->hand_back);
-	if (pool->reader)
-		lane_reader_close(pool->reader, false, on_reader_closed, pool);
+	log_info(pool->log, pool->leave ? "left the group" : "lanes are closed",
+		 F_UINT("works", pool->work_count));
+	drain_on(pool);
 }
 
 void pool_work_over(struct pool *pool)
 {
-	if (pool->draining && !pool->work_count)
-		drained(pool);
-	else
+	if (!pool->draining)
 		pool_look(pool);
+	else if (!pool->handing_back)
+		drain_on(pool);
 }
 
 static void on_hand_back(struct timer *t)
@@ -540,21 +549,28 @@ static void on_hand_back(struct timer *t)
 		work_hand_back(container_of(at, struct work, link), true);
 }
 
-void pool_drain(struct pool *pool, uint64_t limit_us, void (*done)(void *ctx), void *ctx)
+/* What does not run is handed back before the lanes are, so that who gets them finds it free. */
+static void hand_back_idle(struct pool *pool)
+{
+	pool->handing_back = true;
+	list_each (&pool->all, at)
+		work_hand_back(container_of(at, struct work, link), false);
+	pool->handing_back = false;
+}
+
+void pool_drain(struct pool *pool, uint64_t limit_us, bool leave, void (*done)(void *ctx),
+		void *ctx)
 {
 	pool->draining = true;
+	pool->leave = leave;
 	for (size_t i = 0; i < pool->lane_count; i++)
 		drop_heads(&pool->lanes[i]);
 	pool->drained = done;
 	pool->drained_ctx = ctx;
 	log_info(pool->log, "drain begins", F_UINT("works", pool->work_count));
-	if (!pool->work_count) {
-		drained(pool);
-		return;
-	}
 	timer_set(&pool->hand_back, limit_us);
-	list_each (&pool->all, at)
-		work_hand_back(container_of(at, struct work, link), false);
+	hand_back_idle(pool);
+	drain_on(pool);
 }
 
 void pool_close(struct pool *pool)

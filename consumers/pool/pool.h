@@ -87,6 +87,9 @@ struct pool {
 	struct timer line; /* positions are told */
 	struct timer hand_back;
 	bool draining;
+	bool leave;   /* the group, for good */
+	bool closing; /* the reader */
+	bool handing_back;
 	void (*drained)(void *ctx);
 	void *drained_ctx;
 	void (*failed)(void *ctx);
@@ -110,8 +113,11 @@ must_check int pool_reload(struct pool *pool, const struct config *config,
 			   const struct pool_options *options);
 /* Calls @waits with a word for each thing that is not there yet. */
 void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), void *ctx);
-/* Takes nothing new, ends what runs within @limit_us, hands back the rest, commits, then calls @drained. */
-void pool_drain(struct pool *pool, uint64_t limit_us, void (*drained)(void *ctx), void *ctx);
+/* Takes nothing new, ends what runs within @limit_us, hands back the rest, commits, then calls @drained. With @leave (a scale-down) it
+ * leaves the group first, so that other pools have its lanes while it ends what it runs: they find those jobs held, and then
+ * ended. Else it stays a member until a session time-out: whoever is started under its id goes on. */
+void pool_drain(struct pool *pool, uint64_t limit_us, bool leave, void (*drained)(void *ctx),
+		void *ctx);
 void pool_close(struct pool *pool); /* accepts NULL */
 
 /* measure.c: the gauges, once a second. */

@@ -128,7 +128,9 @@ void args_help(const struct svc_program *program, struct buf *out)
 	option_help(common_options, countof(common_options), "--", out);
 	buf_add_text(
 	    out,
-	    "\nSIGTERM drains and ends, again ends at once; SIGHUP reads the configuration again.\n"
+	    "\nSIGTERM drains and ends, again ends at once; SIGUSR1 drains for good: a member of "
+	    "a\n"
+	    "group leaves it. SIGHUP reads the configuration again.\n"
 	    "Exit codes: 0 done, 1 failed while running, 2 wrong command line or configuration.\n");
 }
 

@@ -159,10 +159,12 @@ static void on_signal(void *ctx, int signum)
 {
 	struct process *p = ctx;
 
-	if (signum == SIGHUP)
+	if (signum == SIGHUP) {
 		on_hup(p);
-	else
-		on_term(p);
+		return;
+	}
+	p->svc.leaving = p->svc.leaving || signum == SIGUSR1;
+	on_term(p);
 }
 
 static void process_init(struct process *p, struct config *config, unsigned worker)
@@ -216,11 +218,13 @@ static void catch_signals(struct process *p)
 	loop_on_signal(p->svc.loop, SIGTERM, on_signal, p);
 	loop_on_signal(p->svc.loop, SIGINT, on_signal, p);
 	loop_on_signal(p->svc.loop, SIGHUP, on_signal, p);
+	loop_on_signal(p->svc.loop, SIGUSR1, on_signal, p);
 	/* A parent blocked them before it forked, so that none was lost meanwhile. */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGUSR1);
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_UNBLOCK, &signals, NULL);
 }

@@ -41,6 +41,7 @@ struct svc {
 	unsigned worker;     /* 0 … workers - 1 */
 	unsigned workers;
 	bool draining;
+	bool leaving; /* it drains for good (SIGUSR1): nobody will start it again under this id */
 	const char *const *args; /* words of the command line that are no options */
 	size_t arg_count;
 };

@@ -78,13 +78,14 @@ static void signal_all(struct workers *w, int signum)
 	}
 }
 
-static void stop(struct workers *w)
+/* @signum: SIGTERM, or SIGUSR1 for good. */
+static void stop(struct workers *w, int signum)
 {
 	w->stopping = true;
 	w->kill_ms = now_ms() + w->config->common.drain_ms + KILL_AFTER_MS;
 	for (unsigned i = 0; i < w->count; i++)
 		w->all[i].due_ms = 0;
-	signal_all(w, SIGTERM);
+	signal_all(w, signum);
 }
 
 static void on_end(struct workers *w, struct worker *one, int status)
@@ -96,7 +97,7 @@ static void on_end(struct workers *w, struct worker *one, int status)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_USAGE) {
 		w->exit_code = SVC_EXIT_USAGE;
 		if (!w->stopping)
-			stop(w);
+			stop(w, SIGTERM);
 	}
 	if (w->stopping || !wrong) {
 		if (wrong && !w->exit_code)
@@ -189,8 +190,8 @@ static void watch_over(struct workers *w)
 		struct timespec limit = {(time_t)(wait / 1000), (long)(wait % 1000) * 1000000};
 		int signum = sigtimedwait(&w->signals, NULL, &limit);
 
-		if (signum == SIGTERM || signum == SIGINT)
-			stop(w);
+		if (signum == SIGTERM || signum == SIGINT || signum == SIGUSR1)
+			stop(w, signum == SIGUSR1 ? SIGUSR1 : SIGTERM);
 		else if (signum == SIGHUP)
 			on_hup(w);
 		reap(w);
@@ -212,6 +213,7 @@ int workers_run(const struct svc_program *program, const struct args *args, stru
 	sigaddset(&w.signals, SIGTERM);
 	sigaddset(&w.signals, SIGINT);
 	sigaddset(&w.signals, SIGHUP);
+	sigaddset(&w.signals, SIGUSR1);
 	sigaddset(&w.signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &w.signals, NULL);
 	log_info(&w.log, "starting workers", F_UINT("workers", w.count), F_INT("pid", getpid()));

@@ -195,8 +195,10 @@ static void on_drain(void *ctx)
 {
 	struct node *n = ctx;
 
-	world_tell(n->id, "drains");
-	pool_drain(n->pool, world_between(0, 10) * US_PER_S, on_drained, n);
+	bool leave = world_between(0, 2) == 0;
+
+	world_tell(n->id, leave ? "drains and leaves" : "drains");
+	pool_drain(n->pool, world_between(0, 10) * US_PER_S, leave, on_drained, n);
 }
 
 /* Looks after the dead: starts them again after a while. */

@@ -672,11 +672,20 @@ static void on_closed(void *ctx)
 	r->on_closed(r->closed_ctx);
 }
 
+/* LeaveGroup. */
+static void on_leave(void *ctx)
+{
+	struct lane_reader *r = ctx;
+	struct member *m = member_of(r->instance);
+
+	if (m && m->reader == r && !broker_is_away())
+		expire(m);
+}
+
 void lane_reader_close(struct lane_reader *reader, bool leave, void (*closed)(void *ctx), void *ctx)
 {
 	struct member *m = member_of(reader->instance);
 
-	(void)leave;
 	for (size_t l = 0; l < reader->topic_count; l++)
 		list_each (&reader->parts[l], at) {
 			struct part *p = container_of(at, struct part, link);
@@ -691,6 +700,8 @@ void lane_reader_close(struct lane_reader *reader, bool leave, void (*closed)(vo
 	reader->closed_ctx = ctx;
 	if (m && m->reader == reader)
 		m->seen_us = world->now_us;
+	if (leave)
+		world_at(wire_at(&reader->wire), NULL, on_leave, reader);
 	world_at(wire_at(&reader->wire) + 1000, reader->loop, on_closed, reader);
 }
 
