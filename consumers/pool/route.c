@@ -43,6 +43,9 @@ static int account_open(struct account *a, const struct config_account *config, 
 		return 0;
 	options.base_url = config->base_url;
 	options.ca_file = config->ca_file[0] ? config->ca_file : NULL;
+	options.http = strcmp(config->http, "2") == 0	  ? CLIENT_HTTP_2
+		       : strcmp(config->http, "1.1") == 0 ? CLIENT_HTTP_1
+							  : CLIENT_HTTP_AUTO;
 	options.connect_us = config->connect_ms * US_PER_MS;
 	options.max_connections = (uint32_t)config->connections;
 	options.streams_per_connection = (uint32_t)config->streams;

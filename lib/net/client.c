@@ -59,6 +59,7 @@ static void client_free(struct client *client)
 {
 	timer_stop(&client->retry);
 	task_cancel(&client->pump);
+	h1_close(client->h1);
 	nghttp2_session_callbacks_del(client->callbacks);
 	tls_unref(client->tls);
 	mem_free(client->host);
@@ -231,10 +232,24 @@ static void client_prove(struct client *client, const struct h2_link *last)
 	}
 }
 
+static void h1_pump(struct client *client)
+{
+	while (!list_empty(&client->waiting) && h1_has_room(client)) {
+		struct client_call *call =
+		    list_pop_front(&client->waiting, struct client_call, link);
+		client->waiting_count--;
+		h1_send(client, call);
+	}
+}
+
 static void on_pump(struct task *t)
 {
 	struct client *client = container_of(t, struct client, pump);
 	struct h2_link *l, *last = NULL;
+	if (client->h1) {
+		h1_pump(client);
+		return;
+	}
 	client_enter(client);
 	while (!list_empty(&client->waiting) && (l = link_choose(client))) {
 		struct client_call *call =
@@ -261,15 +276,32 @@ void client_pump(struct client *client)
 		task_post(&client->pump);
 }
 
-void client_link_opened(struct client *client, uint64_t set_up_us)
+void client_connected(struct client *client, uint64_t set_up_us)
 {
 	client->warm = true;
-	client->failed_us = 0;
-	client->not_before_us = 0;
 	client->connections_opened++;
 	client->set_up_us = set_up_us;
 	if (client->histogram)
 		series_observe_us(client->histogram, set_up_us);
+}
+
+bool client_fall_back(struct client *client)
+{
+	if (client->options.http != CLIENT_HTTP_AUTO)
+		return false;
+	log_debug(client->log, "the peer speaks HTTP/1.1", F_STR("peer", client->authority));
+	if (!client->h1)
+		client->h1 = h1_open(client);
+	client->warm = true;
+	client_pump(client);
+	return true;
+}
+
+void client_link_opened(struct client *client, uint64_t set_up_us)
+{
+	client_connected(client, set_up_us);
+	client->failed_us = 0;
+	client->not_before_us = 0;
 	list_each (&client->links, at) {
 		struct h2_link *l = container_of(at, struct h2_link, link);
 		if (l->state != LINK_LEAVING)
@@ -370,12 +402,17 @@ int client_open(struct loop *loop, const struct client_options *options, const s
 	timer_init(&client->retry, loop, on_retry);
 	client->callbacks = link_callbacks();
 	int r = options->base_url ? url_parse(client, options->base_url) : -EINVAL;
+	bool h1 = options->http == CLIENT_HTTP_1 || (r == 0 && options->http == CLIENT_HTTP_AUTO);
 	if (r == 1)
-		r = tls_client_new(options->ca_file, "h2", log, &client->tls);
+		r = tls_client_new(options->ca_file,
+				   options->http == CLIENT_HTTP_AUTO ? "h2,http/1.1" : "h2", log,
+				   &client->tls);
 	if (r < 0) {
 		client_free(client);
 		return err_trace(r);
 	}
+	if (h1)
+		client->h1 = h1_open(client);
 	client_pump(client);
 	*ret_client = client;
 	return 0;
@@ -391,6 +428,8 @@ void client_close(struct client *client)
 	timer_stop(&client->retry);
 	while (!list_empty(&client->waiting))
 		client_cancel(list_first(&client->waiting, struct client_call, link));
+	while (client->h1 && h1_first(client))
+		client_cancel(h1_first(client));
 	list_each (&client->links, at) {
 		struct h2_link *l = container_of(at, struct h2_link, link);
 		while (!list_empty(&l->calls))
@@ -403,7 +442,9 @@ void client_close(struct client *client)
 
 struct client_stats client_stats(const struct client *client)
 {
-	return (struct client_stats){.connections = links_in(client, LINK_PROVING, LINK_RETIRED),
+	uint32_t connections = links_in(client, LINK_PROVING, LINK_RETIRED);
+	return (struct client_stats){.connections =
+					 client->h1 ? h1_connections(client) : connections,
 				     .calls = client->call_count,
 				     .waiting = client->waiting_count,
 				     .connections_opened = client->connections_opened,
@@ -498,6 +539,8 @@ void client_cancel(struct client_call *call)
 		return;
 	if (call->on)
 		link_drop(call->on, call);
+	else if (call->h1)
+		h1_drop(call);
 	else
 		call->client->waiting_count -= call->stream == CALL_WAITING;
 	list_remove(&call->link);
@@ -511,9 +554,11 @@ void client_pause(struct client_call *call, bool pause)
 	call->paused = pause;
 	if (call->on)
 		link_pause(call->on, call, pause);
+	else if (call->h1)
+		h1_pause(call, pause);
 }
 
 const char *client_call_peer(const struct client_call *call)
 {
-	return call->on ? call->on->name : "";
+	return call->on ? call->on->name : call->h1 ? h1_peer(call) : "";
 }

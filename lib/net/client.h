@@ -1,18 +1,20 @@
-/* The HTTP client for providers: one pool of connections per origin, HTTP/2 over TLS (certificate and name verified,
- * ALPN h2) with many calls on one connection. It sends a request, hands over head and body pieces as they come, and
+/* The HTTP client for providers: one pool of connections per origin. HTTP/2 over TLS (certificate and name verified)
+ * with many calls on one connection, or HTTP/1.1 with one call on each, where the peer speaks nothing else. It sends a request, hands over head and body pieces as they come, and
  * says how the exchange ended in the transport's terms. It knows no provider, retries nothing, and refuses to call an
  * end of bytes a success of the application: whoever reads the body decides that by its terminator.
  *
  *   client_call ──▶ waiting (no stream free) ──▶ ops.sent ──▶ ops.head ──▶ ops.data* ──▶ ops.end
  *                        └── client_cancel at any time: no callback comes afterwards, RST_STREAM(CANCEL) is sent
  *
- * The pool's rules. A connection carries calls up to the peer's SETTINGS_MAX_CONCURRENT_STREAMS and ours; half full ones
+ * The pool's rules, for HTTP/2. A connection carries calls up to the peer's SETTINGS_MAX_CONCURRENT_STREAMS and ours; half full ones
  * are filled first, so that the pool shrinks when less is asked. Opened ahead: for the line, for a sixteenth of the calls
  * in reserve, and a successor before a connection retires by age or by count, so that no call waits for a handshake in the
  * steady state. One that was silent and unused for ping_us answers a PING before it carries a call. A call whose request
  * had not left when its connection ended goes to another one. A peer that cannot be reached, or ends connections as soon
  * as they are open, is left alone for a growing time (100 ms to 2 s) where nobody calls; calls within 100 ms of a failure
  * end like it at once, later ones try again.
+ * For HTTP/1.1: as many calls at once as HTTP/2 could carry, a connection each, kept for idle_us and at most max_age_us;
+ * nothing is opened ahead, and chunks that break HTTP end as CLIENT_CUT.
  */
 #ifndef SLUICE_NET_CLIENT_H
 #define SLUICE_NET_CLIENT_H
@@ -33,7 +35,7 @@ struct series;
 
 enum client_end {
 	CLIENT_DONE, /* END_STREAM: the body is whole for the transport */
-	CLIENT_CONNECT, /* no connection: refused, unreachable, TLS or name verification failed, ALPN without h2 */
+	CLIENT_CONNECT, /* no connection: refused, unreachable, TLS or name verification failed, not the HTTP asked for */
 	CLIENT_TIMEOUT,	 /* the connect clock ran out before the request was sent */
 	CLIENT_REFUSED,	 /* REFUSED_STREAM, or above the GOAWAY id: provably not processed */
 	CLIENT_RESET,	 /* RST_STREAM with another code (also NO_ERROR before END_STREAM) */
@@ -55,10 +57,15 @@ struct client_ops {
 	void (*sent)(void *ctx);
 };
 
+enum client_http {
+	CLIENT_HTTP_AUTO, /* https: as ALPN decides on the first connection; http: HTTP/1.1 */
+	CLIENT_HTTP_2,	  /* nothing else; over http with prior knowledge */
+	CLIENT_HTTP_1,	  /* HTTP/1.1 */
+};
+
 struct client_options {
-	const char *
-	    base_url; /* "https://api.anthropic.com", with an optional path prefix; "http://…" is h2c with
-	                              prior knowledge, for tests */
+	const char *base_url; /* "https://api.anthropic.com", with an optional path prefix */
+	enum client_http http;
 	const char *ca_file;		 /* NULL: the system's */
 	uint64_t connect_us;		 /* 5 s: name, TCP, TLS and the peer's SETTINGS */
 	uint32_t streams_per_connection; /* 80, and never more than the peer allows */

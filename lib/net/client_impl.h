@@ -1,5 +1,6 @@
 /* The inside of the HTTP client: calls, and the one connection that carries many of them (link). The pool
- * (client.c) decides which link carries a call; the link (h2_link.c) speaks HTTP/2 and refuses to decide that.
+ * (client.c) decides which link carries a call; the link (h2_link.c) speaks HTTP/2 and refuses to decide that. Where
+ * the peer speaks HTTP/1.1 there are no links: client_h1.c carries the calls.
  *
  *   LINK_DIALING ──▶ LINK_SETTLING (SETTINGS awaited) ──▶ LINK_OPEN ──▶ LINK_LEAVING (a successor is awaited)
  *                                   LINK_PROVING (PING) ◀──┴──▶            └──▶ LINK_RETIRED (no new calls) ──▶ gone
@@ -34,7 +35,8 @@ enum { CALL_WAITING = -1, CALL_IN_NO_LINE = -2 };
 struct client_call {
 	struct list link; /* in its link's calls or in the client's waiting line */
 	struct client *client;
-	struct h2_link *on; /* NULL while waiting */
+	struct h2_link *on;	/* NULL while waiting */
+	struct h1_exchange *h1; /* or this one carries it */
 	int32_t stream;
 	uint64_t framed_at; /* bytes framed on its link before its request */
 	bool framed;
@@ -97,6 +99,7 @@ struct client {
 	char *authority;
 	char *prefix; /* of every path, without a slash at its end */
 	uint16_t port;
+	struct h1_pool *h1; /* NULL: HTTP/2 */
 	struct list links;
 	uint32_t link_count;
 	struct list waiting;
@@ -133,12 +136,30 @@ void call_requeue(struct client_call *call);
 /* The link could not be made; its memory is going. */
 void client_link_failed(struct client *client, enum client_end end, const char *detail);
 void client_link_opened(struct client *client, uint64_t set_up_us);
+/* Counts and measures a new connection. */
+void client_connected(struct client *client, uint64_t set_up_us);
+/* The peer does not offer HTTP/2; its link is going. False where nothing else will do. */
+bool client_fall_back(struct client *client);
 /* It was open and ended before it was of any use. */
 void client_link_short(struct client *client, const char *detail);
 /* The peer is well: a call ended on a link, or it stands for a while. */
 void client_link_useful(struct client *client);
 /* Looks at the line and the links again, in this turn. */
 void client_pump(struct client *client);
+
+/* client_h1.c */
+struct h1_pool *h1_open(struct client *client);
+/* Its calls are gone already. Accepts NULL. */
+void h1_close(struct h1_pool *pool);
+bool h1_has_room(const struct client *client);
+void h1_send(struct client *client, struct client_call *call);
+/* Takes the call off; its connection is closed. */
+void h1_drop(struct client_call *call);
+void h1_pause(struct client_call *call, bool pause);
+const char *h1_peer(const struct client_call *call);
+uint32_t h1_connections(const struct client *client);
+/* Any call that is being carried; NULL for none. */
+struct client_call *h1_first(const struct client *client);
 
 /* h2_link.c */
 nghttp2_session_callbacks *link_callbacks(void);

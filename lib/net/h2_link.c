@@ -246,7 +246,7 @@ void link_kill(struct h2_link *l, enum client_end end, const char *detail)
 	calls_end(client, &calls, end, text);
 	if (client->closed)
 		return;
-	if (young)
+	if (young && end != CLIENT_DONE)
 		client_link_failed(client, end, text);
 	else if (brief)
 		client_link_short(client, text);
@@ -651,7 +651,8 @@ static void on_open(void *ctx, struct conn *conn)
 	    {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, client->options.window_bytes}};
 	client_enter(client);
 	if (client->tls && !str_is(conn_alpn(conn), "h2")) {
-		link_kill(l, CLIENT_CONNECT, "the peer does not offer HTTP/2");
+		link_kill(l, client_fall_back(client) ? CLIENT_DONE : CLIENT_CONNECT,
+			  "the peer does not offer HTTP/2");
 		client_leave(client);
 		return;
 	}

@@ -72,6 +72,7 @@ struct config_account {
 	const char *key_env;  /* where the secret comes from: a variable, */
 	const char *key_file; /* or the first line of a file */
 	const char *key;     /* the secret itself; "" unless config_request.secrets. Never log it */
+	const char *http;    /* "auto", "2", "1.1" */
 	int64_t connections; /* at most so many to this account */
 	int64_t
 	    streams;  /* at most so many at once on one connection (the peer's setting lowers it) */

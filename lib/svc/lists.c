@@ -227,6 +227,10 @@ static void read_account(struct record_reader *r, const struct tree *t, struct c
 		    r, record_line(t, "base_url"),
 		    "account '%s': '%s' is not a URL of the form https://host[:port][/path]",
 		    a->name, a->base_url);
+	if (strcmp(a->http, "auto") != 0 && strcmp(a->http, "2") != 0 &&
+	    strcmp(a->http, "1.1") != 0)
+		record_refuse(r, record_line(t, "http"),
+			      "account '%s': http '%s' is none of auto, 2, 1.1", a->name, a->http);
 	url = arena_strdup(r->arena, a->base_url);
 	for (size_t n = strlen(url); n && url[n - 1] == '/'; n--)
 		url[n - 1] = '\0';

@@ -1,5 +1,5 @@
-/* The HTTP/2 client against the provider simulator, both on one loop, over TLS: how many connections carry how many
- * calls, what arrives byte for byte, and in which word each end is told. */
+/* The client for providers against the simulator, both on one loop, over TLS with HTTP/2 and in the clear with HTTP/1.1:
+ * how many connections carry how many calls, what arrives byte for byte, and in which word each end is told. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +29,7 @@ struct test {
 	char cert[96];
 	char key[96];
 	char url[64];
+	enum client_http http;
 	int passed;
 	int failed;
 	int open;
@@ -46,7 +47,8 @@ struct asked {
 
 static void claim(struct test *t, bool holds, const char *sentence)
 {
-	printf("%s %s\n", holds ? "ok  " : "FAIL", sentence);
+	printf("%s %s%s\n", holds ? "ok  " : "FAIL", t->http == CLIENT_HTTP_1 ? "HTTP/1.1: " : "",
+	       sentence);
 	if (holds)
 		t->passed++;
 	else
@@ -129,6 +131,7 @@ static struct client *open_client(struct test *t, const char *url, const char *c
 	struct client *client;
 	o.base_url = url;
 	o.ca_file = ca;
+	o.http = t->http;
 	o.connect_us = 2 * US_PER_S;
 	if (client_open(t->loop, &o, &t->log, &client) < 0)
 		exit(2);
@@ -180,6 +183,7 @@ static void many(struct test *t)
 	for (int i = 0; i < MANY; i++) {
 		snprintf(prompt[i], sizeof(prompt[i]),
 			 "essay %d [sim ttft=300 rate=200 tokens=100]", i);
+		asked[i] = (struct asked){0};
 		ask(t, client, &asked[i], prompt[i], true);
 	}
 	claim(t, turn_until(t, &t->open, 0), "500 streams at once all end");
@@ -191,8 +195,11 @@ static void many(struct test *t)
 	claim(t, good == MANY, "each holds byte for byte what was answered");
 	struct client_stats stats = client_stats(client);
 	printf("     %u connections\n", stats.connections);
-	claim(t, stats.connections_opened >= 5 && stats.connections_opened <= 7,
-	      "they took 5 to 7 connections");
+	if (t->http == CLIENT_HTTP_1)
+		claim(t, stats.connections_opened == MANY, "each had a connection");
+	else
+		claim(t, stats.connections_opened >= 5 && stats.connections_opened <= 7,
+		      "they took 5 to 7 connections");
 	claim(t, stats.calls == 0 && stats.waiting == 0, "nothing is left over");
 	client_close(client);
 }
@@ -207,7 +214,10 @@ static void ends(struct test *t)
 	ask(t, client, &status, "[sim status=529]", true);
 	ask(t, client, &whole, "[sim ttft=10 rate=0 tokens=9]", false);
 	claim(t, turn_until(t, &t->open, 0), "calls that fail end");
-	claim(t, cut.end == CLIENT_RESET && cut.status == 200, "a stream that is reset says so");
+	claim(t,
+	      cut.end == (t->http == CLIENT_HTTP_1 ? CLIENT_CUT : CLIENT_RESET) &&
+		  cut.status == 200,
+	      "a stream that is reset says so");
 	claim(t, answer_is(&cut, "[sim ttft=10 rate=0 tokens=9 cut=3]", 3),
 	      "what came before the cut was handed over");
 	claim(t, status.end == CLIENT_DONE && status.status == 529,
@@ -241,6 +251,22 @@ static void cancelled(struct test *t)
 	t->open = 0;
 	buf_fini(&inside.body);
 	buf_fini(&outside.body);
+	client_close(client);
+}
+
+static void kept(struct test *t)
+{
+	struct client *client = open_client(t, t->url, t->cert);
+	struct asked asked[20] = {0};
+	int good = 0;
+	for (int i = 0; i < 20; i++) {
+		ask(t, client, &asked[i], "[sim ttft=0 rate=0 tokens=3]", i % 2);
+		turn_until(t, &t->open, 0);
+		good += asked[i].end == CLIENT_DONE && asked[i].status == 200;
+		buf_fini(&asked[i].body);
+	}
+	claim(t, good == 20 && client_stats(client).connections_opened == 1,
+	      "calls one after the other share a connection");
 	client_close(client);
 }
 
@@ -307,6 +333,8 @@ static void no_connection(struct test *t)
 	claim(t, turn_until(t, &again.ended, 1) && again.end == CLIENT_CONNECT,
 	      "and the next one, after the back-off");
 	client_close(client);
+	if (str_starts(str_of(t->url), "http:"))
+		return;
 	client = open_client(t, t->url, NULL);
 	ask(t, client, &unknown, "x", true);
 	claim(t, turn_until(t, &unknown.ended, 1) && unknown.end == CLIENT_CONNECT,
@@ -411,6 +439,28 @@ static bool certificate(struct test *t)
 	return system(command) == 0;
 }
 
+/* The same words for the same ends where the provider speaks HTTP/1.1. */
+static void over_http1(struct test *t)
+{
+	struct sim_options o = sim_defaults();
+	t->sim = (struct sim){0};
+	o.listen = "127.0.0.1:0";
+	o.plain = true;
+	if (sim_open(&t->sim, t->loop, &o) < 0)
+		exit(2);
+	snprintf(t->url, sizeof(t->url), "http://127.0.0.1:%u", http_server_port(t->sim.server));
+	t->http = CLIENT_HTTP_1;
+	many(t);
+	kept(t);
+	ends(t);
+	cancelled(t);
+	paused(t);
+	no_connection(t);
+	silent_peer(t);
+	provider_goes(t);
+	sim_close(&t->sim);
+}
+
 int main(void)
 {
 	static struct test t;
@@ -429,6 +479,7 @@ int main(void)
 		return 2;
 	snprintf(t.url, sizeof(t.url), "https://127.0.0.1:%u", http_server_port(t.sim.server));
 	many(&t);
+	kept(&t);
 	ends(&t);
 	cancelled(&t);
 	recycled(&t);
@@ -438,6 +489,8 @@ int main(void)
 	provider_goes(&t);
 	provider_comes_later(&t);
 	sim_close(&t.sim);
+	loop_turn(t.loop, 0);
+	over_http1(&t);
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
 	unlink(t.cert);

@@ -255,6 +255,13 @@ TEST(a_bad_url_is_refused)
 		"is expected\n");
 }
 
+TEST(an_unknown_http_is_refused_with_its_line)
+{
+	refuses("accounts:\n- name: a\n  kind: openai\n  base_url: \"http://h\"\n  http: 3\n"
+		"  key_env: TEST_KEY\n",
+		"s.yaml:5: account 'a': http '3' is none of auto, 2, 1.1\n");
+}
+
 TEST(a_route_to_an_unknown_account_is_refused_with_its_line)
 {
 	refuses(ACCOUNTS
