@@ -55,7 +55,7 @@ help:
 	@echo 'make            build every program into build/release/bin'
 	@echo 'make run        build, start the local stack, send one job and show its answer'
 	@echo 'make test       build, check, then every integration test; ends with "N passed, N failed"'
-	@echo 'make check      layers headers docs format unit replay corpus: what needs no service'
+	@echo 'make check      layers headers docs format unit js replay corpus: what needs no service'
 	@echo 'make unit       the unit tests alone (U="part of a suite name" to choose)'
 	@echo 'make asan tsan  make check under AddressSanitizer with UBSan, under ThreadSanitizer'
 	@echo 'make cov        unit tests with line coverage per file'
@@ -268,7 +268,7 @@ replay: $(SUITES)
 layers headers docs format:
 	@CC='$(CC)' CHECK_CFLAGS='$(subst ','\'',$(ALL_CFLAGS))' sh tests/checks/$@ $(B)
 
-PARTS := layers headers docs format unit replay world corpus
+PARTS := layers headers docs format unit js replay world corpus
 check: all $(SUITES) $(FUZZERS)
 	@CC='$(CC)' CHECK_CFLAGS='$(subst ','\'',$(ALL_CFLAGS))' sh tests/checks/run $(B) $(PARTS)
 

@@ -19,7 +19,7 @@ function limited(t) {
 	const over = new Promise((_, reject) => {
 		timer = setTimeout(() => reject(new Error(`not done after ${t.limit_ms} ms`)), t.limit_ms)
 	})
-	return Promise.race([t.fn(), over]).finally(() => clearTimeout(timer))
+	return Promise.race([Promise.resolve().then(t.fn), over]).finally(() => clearTimeout(timer))
 }
 
 function show(error) {
