@@ -26,7 +26,7 @@ ifndef SLUICE_READY
 GOALS := $(or $(MAKECMDGOALS),all)
 PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
-TOOLS := $(if $(filter test check asan tsan tidy cov fuzz bench bench-% chaos replay unit swarm plants format headers,$(GOALS)),test,build)
+TOOLS := $(if $(filter test check asan tsan tidy cov conformance fuzz bench bench-% chaos replay unit swarm plants format headers,$(GOALS)),test,build)
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
 
 .PHONY: $(GOALS) second
@@ -61,6 +61,7 @@ help:
 	@echo 'make cov        unit tests with line coverage per file'
 	@echo 'make tidy       clang-tidy over everything'
 	@echo 'make fuzz F=x   fuzz tests/fuzz/x.c for FUZZ_S=60 seconds (without F: lists the targets)'
+	@echo 'make conformance  every case of the Autobahn test suite against the WebSocket server (make test runs the short ones)'
 	@echo 'make swarm      N=1000 SEED=1: so many histories of the deterministic world; N=1 tells its story'
 	@echo 'make plants     each planted defect, and the first seed that finds it'
 	@echo 'make chaos      the long runs of tests/chaos with a ledger at their end (C=rounds ROUNDS=50 SEED=1: one of them)'
@@ -153,7 +154,7 @@ TEST_SOURCES := $(SUPPORT) $(UNIT) $(REPLAY) $(WORLD) $(SINGLE) $(wildcard tests
 
 objects = $(patsubst %.c,$(B)/o/%.o,$(1))
 
-.PHONY: all test check unit replay layers headers docs format asan tsan tidy cov fuzz bench chaos swarm plants run install FORCE
+.PHONY: all conformance test check unit replay layers headers docs format asan tsan tidy cov fuzz bench chaos swarm plants run install FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -314,6 +315,10 @@ chaos: all $(SINGLES)
 	@BUILD=$(B) DIR=$(CURDIR)/build/chaos-stack SCRIPTS='tests/chaos/long/*.mjs' STACK='--kafka-nodes 3 --scale sluice-pool=2 \
 		--scale sluice-front=2 --scale sluice-scheduler=2' $(if $(ROUNDS),ROUNDS='$(ROUNDS)') $(if $(filter command% env%,$(origin SEED)),SEED='$(SEED)') \
 		tests/run $(C)
+
+# The WebSocket server beside the whole Autobahn test suite; minutes.
+conformance: all $(SINGLES)
+	@BUILD=$(B) tests/conformance/run $(CASES)
 
 # A benchmark is a script tests/bench/NAME or a program tests/bench/NAME.c.
 bench:

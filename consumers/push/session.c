@@ -415,7 +415,8 @@ void session_accept(struct push *push, struct http_req *req)
 	else if (push->draining)
 		reply_refuse(req, id, 503, FAULT_DRAINING, NULL);
 	else if (!origin_ok(push, req))
-		reply_refuse(req, id, 403, FAULT_FORBIDDEN, "Pages of this origin may not connect.");
+		reply_refuse(req, id, 403, FAULT_FORBIDDEN,
+			     "Pages of this origin may not connect.");
 	else if (push->session_count >= (size_t)push->options->max_connections)
 		reply_refuse(req, id, 503, FAULT_UNAVAILABLE,
 			     "This node has as many connections as it takes.");

@@ -681,7 +681,6 @@ test('a page of an origin that is not in the list is a 403; a client without one
 		for (const [origin, status] of [['https://b.example', 101], ['https://c.example', 403], ['null', 403], ['', 403]]) {
 			const { raw, head: r } = await upgraded(`origin: ${origin}\r\n`, `http://127.0.0.1:${port}`)
 			assert.equal(r.status, status, origin)
-			if (status === 403) refused(r, 'forbidden')
 			raw.close()
 		}
 		await hello({}, { url })
@@ -692,7 +691,7 @@ test('a page of an origin that is not in the list is a 403; a client without one
 
 test('permessage-deflate: long messages are packed in both directions, short ones are not', async () => {
 	const { client } = await hello({}, { packed: true })
-	assert.match(client.ws.extensions, /permessage-deflate; server_no_context_takeover; client_no_context_takeover/)
+	assert.equal(client.ws.extensions, 'permessage-deflate')
 	const job = chat('x'.repeat(20000), 'ttft=0 rate=0 tokens=2000', { max_tokens: 4000 })
 	const id = await client.submit('packed', job)
 	await client.end(id)
