@@ -86,6 +86,12 @@ must_check int http_server_open(struct loop *loop, const struct http_server_opti
 uint16_t http_server_port(const struct http_server *server);
 /* Stops accepting; open connections are closed once their answers are complete (Connection: close). */
 void http_server_drain(struct http_server *server);
+/* Closes the listening socket (who connects is refused) and opens one again at @address ("127.0.0.1:8080"); connections
+ * stay. For the simulator's faults, as http_server_cut is. Returns as http_server_open does. */
+void http_server_deafen(struct http_server *server);
+must_check int http_server_listen(struct http_server *server, const char *address);
+/* Closes every connection in the middle of its answers (ops.gone). Not from inside this server's callbacks. */
+void http_server_cut(struct http_server *server);
 size_t http_server_connections(const struct http_server *server);
 /* Closes everything (ops.gone for requests in progress). Accepts NULL. */
 void http_server_close(struct http_server *server);
@@ -130,5 +136,18 @@ void http_stream_end(struct http_req *req);
 /* Cuts the connection (h2: resets the stream) without an orderly end; ops.gone does not come. For the simulator's
  * faults and for answers that broke. */
 void http_abort(struct http_req *req);
+
+/* How else an answer breaks, for the simulator's faults. What was written leaves first only where a turn of the loop lies
+ * between. ops.gone does not come for this request, but for all others that the connection carries, where that ends. */
+enum http_cut {
+	HTTP_CUT_FIN,	 /* the connection ends by FIN */
+	HTTP_CUT_RST,	 /* … by a TCP reset */
+	HTTP_CUT_STREAM, /* RST_STREAM with @code; HTTP/1.1: as FIN */
+	HTTP_CUT_UNDONE, /* GOAWAY with @code that names the stream before this one as the last; HTTP/1.1: as FIN */
+};
+void http_cut(struct http_req *req, enum http_cut how, uint32_t code);
+/* HTTP/2: GOAWAY with @code that names the newest stream as the last: what was asked is answered, then the connection is
+ * closed. HTTP/1.1: nothing. */
+void http_goaway(struct http_req *req, uint32_t code);
 
 #endif

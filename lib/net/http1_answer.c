@@ -137,6 +137,22 @@ static void h1_abort(struct http_req *req)
 	task_post(&c->task);
 }
 
+static void h1_cut(struct http_req *req, enum http_cut how, uint32_t code)
+{
+	struct h1 *c = h1_req_of(req)->h1;
+
+	(void)code;
+	c->by_fin = how != HTTP_CUT_RST;
+	c->aborted = true;
+	task_post(&c->task);
+}
+
+static void h1_goaway(struct http_req *req, uint32_t code)
+{
+	(void)req;
+	(void)code;
+}
+
 static bool h1_take(struct http_req *req, struct conn **ret_conn, struct buf *ret_rest)
 {
 	struct h1_req *r = h1_req_of(req);
@@ -163,6 +179,8 @@ const struct http_carrier h1_carrier = {
     .stream_queued = h1_stream_queued,
     .stream_end = h1_stream_end,
     .abort = h1_abort,
+    .cut = h1_cut,
+    .goaway = h1_goaway,
     .take = h1_take,
 };
 

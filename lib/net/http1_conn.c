@@ -452,7 +452,7 @@ static void on_task(struct task *t)
 	struct h1 *c = container_of(t, struct h1, task);
 
 	if (c->aborted && c->state != H1_DEAD)
-		h1_die(c, true);
+		h1_die(c, !c->by_fin);
 	if (c->state == H1_DEAD || c->state == H1_TAKEN) {
 		h1_free(c);
 		return;

@@ -44,6 +44,7 @@ struct h1 {
 	bool blocked;  /* bytes wait for the socket */
 	bool progress; /* the clock at hand begins anew */
 	bool aborted;
+	bool by_fin; /* … with FIN, not by a reset */
 };
 
 struct h1_req {

@@ -35,6 +35,8 @@ struct h2_conn {
 	bool goaway_sent;
 	bool busy; /* inside nghttp2 or the owner's callbacks: freed by the outermost function */
 	bool dead;
+	bool cut; /* at the next flush */
+	bool cut_resets;
 	char peer[64];
 };
 
@@ -104,6 +106,22 @@ static void h2_kill(struct h2_conn *c)
 	}
 	if (outermost)
 		conn_free_now(c);
+}
+
+/* The connection ends in the middle of what it carries. From the loop. */
+static void h2_cut_now(struct h2_conn *c)
+{
+	char *scratch = c->link.server->scratch;
+	ssize_t n = 1;
+	/* Unread bytes would make a reset of the FIN. */
+	while (!c->cut_resets && n > 0)
+		n = conn_read(c->conn, scratch, HTTP_SCRATCH_BYTES);
+	if (c->cut_resets)
+		conn_reset(c->conn);
+	else
+		conn_close(c->conn);
+	c->conn = NULL;
+	h2_kill(c);
 }
 
 /* ---- answers ---- */
@@ -230,6 +248,36 @@ static void h2_abort(struct http_req *req)
 	task_post(&s->conn->flush);
 }
 
+static void h2_cut(struct http_req *req, enum http_cut how, uint32_t code)
+{
+	struct h2_stream *s = stream_of_req(req);
+	struct h2_conn *c = s->conn;
+	buf_fini(&s->out);
+	switch (how) {
+	case HTTP_CUT_FIN:
+	case HTTP_CUT_RST:
+		c->cut = true;
+		c->cut_resets = how == HTTP_CUT_RST;
+		break;
+	case HTTP_CUT_STREAM:
+		nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, s->id, code);
+		break;
+	case HTTP_CUT_UNDONE:
+		nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE, s->id > 2 ? s->id - 2 : 0,
+				      code, NULL, 0);
+		break;
+	}
+	task_post(&c->flush);
+}
+
+static void h2_goaway(struct http_req *req, uint32_t code)
+{
+	struct h2_conn *c = stream_of_req(req)->conn;
+	nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE,
+			      nghttp2_session_get_last_proc_stream_id(c->session), code, NULL, 0);
+	task_post(&c->flush);
+}
+
 static bool h2_take(struct http_req *req, struct conn **ret_conn, struct buf *ret_rest)
 {
 	(void)req;
@@ -245,6 +293,8 @@ static const struct http_carrier h2_carrier = {
     .stream_queued = h2_stream_queued,
     .stream_end = h2_stream_end,
     .abort = h2_abort,
+    .cut = h2_cut,
+    .goaway = h2_goaway,
     .take = h2_take,
 };
 
@@ -494,6 +544,10 @@ static void conn_flush(struct h2_conn *c)
 {
 	bool alive = true;
 	ssize_t n = 0;
+	if (c->cut) {
+		h2_cut_now(c);
+		return;
+	}
 	c->busy = true;
 	while (alive && !c->dead && (alive = conn_frame(c)) && c->out.len && !c->dead) {
 		n = conn_write(c->conn, c->out.data + c->out.head, c->out.len);

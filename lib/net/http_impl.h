@@ -34,6 +34,8 @@ struct http_carrier {
 	void (*stream_end)(struct http_req *req);
 	/* The owner forgets the request with this call; the carrier frees it from the loop. */
 	void (*abort)(struct http_req *req);
+	void (*cut)(struct http_req *req, enum http_cut how, uint32_t code);
+	void (*goaway)(struct http_req *req, uint32_t code);
 	/* Gives the socket away for an upgrade (ws_accept). On success the socket, the bytes read
 	 * behind the head
 	 * (@ret_rest is the caller's now) and the duty to answer 101 are the caller's, and the

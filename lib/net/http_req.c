@@ -314,3 +314,15 @@ void http_abort(struct http_req *req)
 	req->answer = HTTP_ANSWER_WHOLE;
 	req->carrier->abort(req);
 }
+
+void http_cut(struct http_req *req, enum http_cut how, uint32_t code)
+{
+	req->told = false;
+	req->answer = HTTP_ANSWER_WHOLE;
+	req->carrier->cut(req, how, code);
+}
+
+void http_goaway(struct http_req *req, uint32_t code)
+{
+	req->carrier->goaway(req, code);
+}

@@ -185,6 +185,30 @@ void http_server_drain(struct http_server *server)
 	}
 }
 
+void http_server_deafen(struct http_server *server)
+{
+	listener_close(server->listener);
+	server->listener = NULL;
+}
+
+int http_server_listen(struct http_server *server, const char *address)
+{
+	int r;
+
+	must(!server->listener && !server->draining);
+	r = listener_open(server->loop, address, server->options.reuse_port, on_accepted, server,
+			  &server->listener);
+	return err_trace(r);
+}
+
+void http_server_cut(struct http_server *server)
+{
+	struct http_link *link;
+
+	while ((link = list_first(&server->links, struct http_link, link)))
+		link->ops->close(link);
+}
+
 size_t http_server_connections(const struct http_server *server)
 {
 	return server->link_count;
@@ -192,14 +216,11 @@ size_t http_server_connections(const struct http_server *server)
 
 void http_server_close(struct http_server *server)
 {
-	struct http_link *link;
-
 	if (!server)
 		return;
 	server->closing = true;
 	listener_close(server->listener);
-	while ((link = list_first(&server->links, struct http_link, link)))
-		link->ops->close(link);
+	http_server_cut(server);
 	tls_unref(server->tls);
 	mem_free(server->scratch);
 	mem_free(server);

@@ -18,8 +18,9 @@ enum sim_dialect { SIM_ANTHROPIC, SIM_OPENAI };
 struct sim_error {
 	unsigned status;
 	const char *type;
-	const char *code;  /* OpenAI; NULL: null */
-	const char *param; /* OpenAI; NULL: null */
+	const char *code;   /* OpenAI; NULL: null */
+	const char *param;  /* OpenAI; NULL: null */
+	const char *detail; /* Anthropic's details.error_code; NULL: none */
 	char message[256];
 };
 

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
@@ -8,6 +9,9 @@
 /* What one step of one call writes at most, over all choices; the rest follows at the next tick. */
 #define TOKENS_PER_STEP 256
 #define JOURNAL_TEXT 80
+/* RFC 9113, 7 */
+#define H2_NO_ERROR 0
+#define H2_REFUSED_STREAM 7
 
 static void call_step(struct sim_call *call);
 
@@ -101,12 +105,21 @@ static void journal_write(const struct sim_call *call, const char *what)
 		(unsigned long long)call->sent, text);
 }
 
+static void call_charge(struct sim_call *call)
+{
+	sim_limit_made(call->sim, call->limit, (call->sent - call->charged) * call->ask.choices);
+	call->charged = call->sent;
+}
+
 static void call_over(struct sim_call *call, uint64_t *count, const char *what)
 {
 	struct sim *sim = call->sim;
+	call_charge(call);
 	call->state = SIM_CALL_OVER;
 	wheel_remove(call);
 	timer_stop(&call->timer);
+	timer_stop(&call->piece);
+	buf_fini(&call->waiting);
 	(*count)++;
 	sim->open_calls--;
 	call->model->tokens += call->sent * call->ask.choices;
@@ -119,6 +132,11 @@ static void call_over(struct sim_call *call, uint64_t *count, const char *what)
 	http_set_ctx(call->req, NULL);
 }
 
+static void call_failed(struct sim_call *call)
+{
+	call_over(call, &call->model->failed, "failed");
+}
+
 void sim_call_gone(struct sim_call *call)
 {
 	call_over(call, &call->model->cancelled, "cancelled");
@@ -128,49 +146,163 @@ static void call_fail_status(struct sim_call *call, unsigned status)
 {
 	struct sim_error error;
 	struct http_req *req = call->req;
+	const char *code = call->how.code;
 	sim_wire_status(call->dialect, status, &error);
+	if (code[0] && call->dialect == SIM_ANTHROPIC)
+		error.detail = code;
+	else if (code[0])
+		error.code = code;
+	if (str_is(str_of(code), "insufficient_quota"))
+		error.type = code;
+	else if (str_is(str_of(code), "slow_down"))
+		error.type = "rate_limit_error";
 	if (call->how.retry_ms)
 		sim_retry_fields(req, call->dialect, call->how.retry_ms * US_PER_MS);
-	call_over(call, &call->model->failed, "failed");
+	call_failed(call);
 	sim_answer_error_as(call->sim, req, call->dialect, &error, call->request_id);
 }
 
+static unsigned overloaded(const struct sim_call *call)
+{
+	return call->dialect == SIM_ANTHROPIC ? 529 : 500;
+}
+
+/* The end that no client can take for one. */
 static void call_cut(struct sim_call *call)
 {
 	struct http_req *req = call->req;
-	call_over(call, &call->model->failed, "failed");
-	http_abort(req);
+	enum sim_fault fault = call->last->fault;
+	if (sim_directive_undone(&call->how) && !call->begun)
+		call_over(call, &call->model->undone, "undone");
+	else
+		call_failed(call);
+	if (fault == SIM_FAULT_FIN)
+		http_cut(req, HTTP_CUT_FIN, 0);
+	else if (fault == SIM_FAULT_RST)
+		http_cut(req, HTTP_CUT_RST, 0);
+	else if (fault == SIM_FAULT_NO_ERROR)
+		http_cut(req, HTTP_CUT_STREAM, H2_NO_ERROR);
+	else if (fault == SIM_FAULT_REFUSED)
+		http_cut(req, HTTP_CUT_STREAM, H2_REFUSED_STREAM);
+	else if (fault == SIM_FAULT_UNDONE)
+		http_cut(req, HTTP_CUT_UNDONE, H2_NO_ERROR);
+	else
+		http_abort(req);
+}
+
+static void call_end(struct sim_call *call)
+{
+	struct http_req *req = call->req;
+	if (call->good)
+		call_over(call, &call->model->completed, "completed");
+	else
+		call_failed(call);
+	http_stream_end(req);
+}
+
+void sim_call_drained(struct sim_call *call)
+{
+	if (call->state == SIM_CALL_BREAKING)
+		timer_set(&call->timer, SIM_TICK_US);
+	else if (call->state == SIM_CALL_ENDING)
+		call_end(call);
+}
+
+/* Ends once what waits has left: orderly, or as @last says. */
+static void call_finish(struct sim_call *call, enum sim_call_state state, struct sim_break *last)
+{
+	wheel_remove(call);
+	timer_stop(&call->timer);
+	call->state = state;
+	call->last = last;
+	if (!call->waiting.len)
+		sim_call_drained(call);
+}
+
+static void call_silence(struct sim_call *call, const struct sim_break *b)
+{
+	wheel_remove(call);
+	timer_stop(&call->timer);
+	call->state = SIM_CALL_SILENT;
+	if (b->arg) {
+		call->first_us += b->arg * US_PER_MS; /* as if the time stood still */
+		timer_set(&call->timer, b->arg * US_PER_MS);
+	}
+}
+
+/* Bytes between others, wherever those stand. */
+static void call_insert(struct sim_call *call, const struct sim_break *b, struct buf *out)
+{
+	if (b->fault == SIM_FAULT_MALFORMED)
+		sim_wire_malformed(call, out);
+	else if (b->fault == SIM_FAULT_HUGE)
+		sim_wire_huge(call, b->arg, out);
+	else if (b->fault == SIM_FAULT_FAIL)
+		sim_wire_fail(call, out);
+}
+
+bool sim_call_break(struct sim_call *call, struct sim_break *b)
+{
+	struct buf out = {0};
+	b->done = true;
+	if (b->fault == SIM_FAULT_STALL) {
+		call_silence(call, b);
+		return false;
+	}
+	if (b->fault == SIM_FAULT_GOAWAY) {
+		http_goaway(call->req, H2_NO_ERROR);
+		return true;
+	}
+	if (b->at)
+		buf_add_text(&out, "\n\n");
+	call_insert(call, b, &out);
+	if (b->fault == SIM_FAULT_FAIL || b->fault == SIM_FAULT_MALFORMED ||
+	    b->fault == SIM_FAULT_HUGE)
+		http_stream_write(call->req, buf_str(&out));
+	buf_fini(&out);
+	if (b->fault == SIM_FAULT_MALFORMED || b->fault == SIM_FAULT_HUGE)
+		return true;
+	buf_fini(&call->waiting);
+	bool ends = b->fault == SIM_FAULT_FAIL || b->fault == SIM_FAULT_END;
+	call_finish(call, ends ? SIM_CALL_ENDING : SIM_CALL_BREAKING, b);
+	return false;
 }
 
 /* ---- streaming ---- */
 
-/* True where a directive ends or halts the stream before the next token; what there is to write stands in out. */
-static bool call_halts(struct sim_call *call, struct buf *out)
+/* False where the bytes met something that halts the answer. */
+static bool call_write(struct sim_call *call, struct buf *out)
 {
-	struct http_req *req = call->req;
-	const struct sim_directive *how = &call->how;
-	if (call->sent == how->stall_at && !call->stalled) {
-		call->stalled = true;
-		call->state = SIM_CALL_SILENT;
-		http_stream_write(req, buf_str(out));
-		if (how->stall_ms)
-			timer_set(&call->timer, how->stall_ms * US_PER_MS);
-		return true;
-	}
-	if (call->sent != how->fail_at && call->sent != how->cut_at && call->sent != how->end_at)
+	enum sim_call_state before = call->state;
+	sim_way_write(call, buf_str(out));
+	buf_reset(out);
+	return call->state == before;
+}
+
+/* What goes wrong before the next token; what there is to write stands in @out. False: the answer is halted or over. */
+static bool call_token(struct sim_call *call, struct buf *out)
+{
+	for (unsigned i = 0; i < call->how.count; i++) {
+		struct sim_break *b = &call->how.breaks[i];
+		if (b->done || b->after != SIM_AFTER_TOKENS || b->at != call->sent)
+			continue;
+		b->done = true;
+		call_insert(call, b, out);
+		if (b->fault == SIM_FAULT_MALFORMED || b->fault == SIM_FAULT_HUGE)
+			continue;
+		if (b->fault == SIM_FAULT_GOAWAY) {
+			http_goaway(call->req, H2_NO_ERROR);
+			continue;
+		}
+		bool ends = b->fault == SIM_FAULT_FAIL || b->fault == SIM_FAULT_END;
+		if (!call_write(call, out))
+			return false;
+		if (b->fault == SIM_FAULT_STALL)
+			call_silence(call, b);
+		else
+			call_finish(call, ends ? SIM_CALL_ENDING : SIM_CALL_BREAKING, b);
 		return false;
-	if (call->sent == how->fail_at)
-		sim_wire_fail(call, out);
-	if (out->len)
-		http_stream_write(req, buf_str(out));
-	if (call->sent == how->cut_at) {
-		/* What was written leaves first. */
-		call->state = SIM_CALL_CUTTING;
-		timer_set(&call->timer, SIM_TICK_US);
-		return true;
 	}
-	call_over(call, &call->model->failed, "failed");
-	http_stream_end(req);
 	return true;
 }
 
@@ -178,30 +310,33 @@ static bool call_halts(struct sim_call *call, struct buf *out)
 static void call_step(struct sim_call *call)
 {
 	struct buf *out = &call->sim->out;
-	struct http_req *req = call->req;
 	uint64_t now = loop_now_us(call->sim->loop);
 	uint64_t begun = call->sent;
 	buf_reset(out);
+	call->state = SIM_CALL_PACED;
 	while (call->sent < call->total &&
 	       (call->sent - begun) * call->ask.choices < TOKENS_PER_STEP &&
 	       token_due_us(call, call->sent) <= now) {
-		if (call_halts(call, out))
+		if (!call_token(call, out))
 			return;
 		for (unsigned i = 0; i < call->ask.choices; i++)
 			sim_wire_token(call, i, sim_answer_next(&call->answers[i]), out);
 		call->sent++;
 	}
-	sim_limit_made(call->sim, call->limit, (call->sent - begun) * call->ask.choices);
+	call_charge(call);
 	if (call->sent == call->total) {
-		if (call_halts(call, out))
+		if (!call_token(call, out))
 			return;
 		sim_wire_end(call, out);
-		http_stream_write(req, buf_str(out));
-		call_over(call, &call->model->completed, "completed");
-		http_stream_end(req);
+		if (!call_write(call, out))
+			return;
+		call->good = true;
+		call_finish(call, SIM_CALL_ENDING, NULL);
 		return;
 	}
-	if (out->len && !http_stream_write(req, buf_str(out)))
+	if (out->len && !call_write(call, out))
+		return;
+	if (call->full)
 		call->state = SIM_CALL_FULL;
 	else
 		wheel_add(call);
@@ -209,45 +344,146 @@ static void call_step(struct sim_call *call)
 
 void sim_call_writable(struct sim_call *call)
 {
+	call->full = false;
 	if (call->state == SIM_CALL_FULL)
 		wheel_add(call);
+}
+
+/* ---- the whole answer at once ---- */
+
+/* What goes wrong with it; false: it is halted or over. *@ret_cut: its JSON breaks off in the middle. */
+static bool whole_breaks(struct sim_call *call, bool *ret_cut, uint64_t *ret_pad)
+{
+	for (unsigned i = 0; i < call->how.count; i++) {
+		struct sim_break *b = &call->how.breaks[i];
+		if (b->done || b->after != SIM_AFTER_TOKENS || b->at > call->total)
+			continue;
+		b->done = true;
+		if (b->fault == SIM_FAULT_STALL) {
+			call_silence(call, b);
+			return false;
+		}
+		if (b->fault == SIM_FAULT_FAIL) {
+			call_fail_status(call, overloaded(call));
+			return false;
+		}
+		if (b->fault == SIM_FAULT_GOAWAY) {
+			http_goaway(call->req, H2_NO_ERROR);
+		} else if (b->fault == SIM_FAULT_MALFORMED || b->fault == SIM_FAULT_END) {
+			*ret_cut = true;
+		} else if (b->fault == SIM_FAULT_HUGE) {
+			*ret_pad = b->arg;
+		} else {
+			call->last = b;
+			call_cut(call);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool has_byte_breaks(const struct sim_call *call)
+{
+	for (unsigned i = 0; i < call->how.count; i++)
+		if (call->how.breaks[i].after == SIM_AFTER_BYTES)
+			return true;
+	return false;
 }
 
 static void call_whole(struct sim_call *call)
 {
 	struct http_req *req = call->req;
-	const struct sim_directive *how = &call->how;
 	struct buf *out = &call->sim->out;
-	uint64_t total = call->total;
-	if (how->stall_at <= total && !call->stalled) {
-		call->stalled = true;
-		call->state = SIM_CALL_SILENT;
-		if (how->stall_ms)
-			timer_set(&call->timer, how->stall_ms * US_PER_MS);
+	bool cut = false;
+	uint64_t pad = 0;
+	if (!whole_breaks(call, &cut, &pad))
 		return;
-	}
-	if (how->cut_at <= total || how->end_at <= total) {
-		call_cut(call);
-		return;
-	}
-	if (how->fail_at <= total) {
-		call_fail_status(call, call->dialect == SIM_ANTHROPIC ? 529 : 500);
-		return;
-	}
-	call->sent = total;
-	sim_limit_made(call->sim, call->limit, total * call->ask.choices);
+	call->sent = call->total;
 	buf_reset(out);
+	if (pad) {
+		memset(buf_room(out, pad), ' ', pad);
+		buf_added(out, pad);
+	}
 	sim_wire_whole(call, out);
+	struct str body = buf_str(out);
+	if (cut)
+		body.len = pad + (body.len - pad) / 2;
 	sim_count_status(call->sim, 200);
-	call_over(call, &call->model->completed, "completed");
-	http_reply(req, 200, "application/json", buf_str(out));
+	call->good = !cut;
+	if (call->how.bytes || has_byte_breaks(call)) {
+		http_stream_begin(req, 200, "application/json");
+		call->begun = true;
+		call->state = SIM_CALL_FULL; /* nothing of the wheel */
+		sim_way_write(call, body);
+		if (call->state == SIM_CALL_FULL)
+			call_finish(call, SIM_CALL_ENDING, NULL);
+		return;
+	}
+	if (cut)
+		call_failed(call);
+	else
+		call_over(call, &call->model->completed, "completed");
+	http_reply(req, 200, "application/json", body);
+}
+
+/* ---- the head ---- */
+
+/* What goes wrong as soon as it was asked. False: no head comes, or not yet. */
+static bool call_at_once(struct sim_call *call)
+{
+	struct http_req *req = call->req;
+	struct sim_break *b;
+	while ((b = sim_directive_at_once(&call->how))) {
+		if (b->fault == SIM_FAULT_MALFORMED || b->fault == SIM_FAULT_HUGE) {
+			b->after = SIM_AFTER_TOKENS;
+			continue;
+		}
+		if (b->fault == SIM_FAULT_GOAWAY) {
+			b->done = true;
+			http_goaway(req, H2_NO_ERROR);
+			continue;
+		}
+		if (b->fault == SIM_FAULT_STALL) {
+			b->done = true;
+			call_silence(call, b);
+		} else if (b->fault == SIM_FAULT_FAIL) {
+			call_fail_status(call, overloaded(call));
+		} else if (b->fault == SIM_FAULT_END) {
+			call_failed(call);
+			http_reply(req, 200,
+				   call->ask.stream ? "text/event-stream; charset=utf-8"
+						    : "application/json",
+				   STR(""));
+		} else {
+			call->last = b;
+			call_cut(call);
+		}
+		return false;
+	}
+	return true;
+}
+
+static void call_page(struct sim_call *call)
+{
+	struct http_req *req = call->req;
+	call_failed(call);
+	sim_count_status(call->sim, 200);
+	http_reply(req, 200, "text/html; charset=utf-8",
+		   STR("<!doctype html><html><head><title>Welcome</title></head>"
+		       "<body>It works.</body></html>"));
 }
 
 static void call_head(struct sim_call *call)
 {
 	struct buf *out = &call->sim->out;
+	if (!call_at_once(call))
+		return;
 	if (call->how.status != 200) {
 		call_fail_status(call, call->how.status);
+		return;
+	}
+	if (call->how.page) {
+		call_page(call);
 		return;
 	}
 	call->state = SIM_CALL_FIRST;
@@ -255,15 +491,36 @@ static void call_head(struct sim_call *call)
 	if (call->ask.stream) {
 		http_add_field(call->req, "cache-control", STR("no-cache"));
 		http_stream_begin(call->req, 200, "text/event-stream; charset=utf-8");
+		call->begun = true;
 		sim_count_status(call->sim, 200);
 		buf_reset(out);
 		sim_wire_begin(call, out);
-		http_stream_write(call->req, buf_str(out));
+		if (!call_write(call, out))
+			return;
 	} else {
 		due = token_due_us(call, call->total);
 	}
 	uint64_t now = loop_now_us(call->sim->loop);
 	timer_set(&call->timer, due > now ? due - now : 0);
+}
+
+/* A silence is over. */
+static void call_resume(struct sim_call *call)
+{
+	if (!call->begun && call->ask.stream) {
+		call_head(call);
+		return;
+	}
+	call->state = SIM_CALL_FIRST;
+	sim_way_resume(call);
+	if (call->state != SIM_CALL_FIRST)
+		return;
+	if (call->ask.stream)
+		call_step(call);
+	else if (call->begun)
+		call_finish(call, SIM_CALL_ENDING, NULL);
+	else
+		call_whole(call);
 }
 
 static void on_timer(struct timer *t)
@@ -273,12 +530,8 @@ static void on_timer(struct timer *t)
 	case SIM_CALL_HEAD:
 		call_head(call);
 		break;
-	case SIM_CALL_SILENT: /* goes on as if the time had stood still */
-		call->first_us += call->how.stall_ms * US_PER_MS;
-		if (call->ask.stream)
-			call_step(call);
-		else
-			call_whole(call);
+	case SIM_CALL_SILENT:
+		call_resume(call);
 		break;
 	case SIM_CALL_FIRST:
 		if (call->ask.stream)
@@ -286,11 +539,12 @@ static void on_timer(struct timer *t)
 		else
 			call_whole(call);
 		break;
-	case SIM_CALL_CUTTING:
+	case SIM_CALL_BREAKING:
 		call_cut(call);
 		break;
 	case SIM_CALL_PACED:
 	case SIM_CALL_FULL:
+	case SIM_CALL_ENDING:
 	case SIM_CALL_OVER:
 		break;
 	}
@@ -320,7 +574,9 @@ void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dial
 	call->how = *how;
 	call->limit = limit;
 	call->model = model_of(sim, ask->model);
-	call->model->begun++;
+	bool undone = sim_directive_undone(&call->how);
+	if (!undone)
+		call->model->begun++;
 	call->total = how->tokens;
 	if (call->total > ask->max_tokens) {
 		call->total = ask->max_tokens;
@@ -336,10 +592,14 @@ void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dial
 	sim_id(sim, call->id, dialect == SIM_ANTHROPIC ? "msg_01" : "chatcmpl-");
 	sim_wire_prepare(call);
 	timer_init(&call->timer, sim->loop, on_timer);
+	sim_way_init(call);
 	http_set_ctx(req, call);
 	sim->open_calls++;
 	series_set(metric_only(sim->active), (double)sim->open_calls);
-	series_add(metric_series(sim->calls, (const char *const[]){call->model->name, "begun"}), 1);
+	if (!undone)
+		series_add(
+		    metric_series(sim->calls, (const char *const[]){call->model->name, "begun"}),
+		    1);
 	call->state = SIM_CALL_HEAD;
 	if (how->head_ms)
 		timer_set(&call->timer, how->head_ms * US_PER_MS);

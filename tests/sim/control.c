@@ -10,6 +10,7 @@ static void calls_json(struct sim *sim, struct buf *out)
 	uint64_t completed = 0;
 	uint64_t cancelled = 0;
 	uint64_t failed = 0;
+	uint64_t undone = 0;
 	struct map_entry *e;
 	json_open(&o, '{');
 	json_key(&o, "models");
@@ -28,18 +29,21 @@ static void calls_json(struct sim *sim, struct buf *out)
 		json_put_int(&o, "completed", (int64_t)m->completed);
 		json_put_int(&o, "cancelled", (int64_t)m->cancelled);
 		json_put_int(&o, "failed", (int64_t)m->failed);
+		json_put_int(&o, "undone", (int64_t)m->undone);
 		json_put_int(&o, "tokens", (int64_t)m->tokens);
 		json_close(&o, '}');
 		begun += m->begun;
 		completed += m->completed;
 		cancelled += m->cancelled;
 		failed += m->failed;
+		undone += m->undone;
 	}
 	json_close(&o, '}');
 	json_put_int(&o, "begun", (int64_t)begun);
 	json_put_int(&o, "completed", (int64_t)completed);
 	json_put_int(&o, "cancelled", (int64_t)cancelled);
 	json_put_int(&o, "failed", (int64_t)failed);
+	json_put_int(&o, "undone", (int64_t)undone);
 	json_put_int(&o, "open", (int64_t)sim->open_calls);
 	json_put_int(&o, "connections", (int64_t)http_server_connections(sim->server));
 	json_close(&o, '}');
@@ -94,6 +98,29 @@ static bool set_clock(struct sim *sim, struct http_req *req, const char **ret_ba
 	return true;
 }
 
+static void say_faults(struct sim *sim, struct http_req *req, struct buf *out)
+{
+	(void)req;
+	sim_faults_json(sim, out);
+}
+
+static bool set_faults(struct sim *sim, struct http_req *req, const char **ret_bad)
+{
+	return sim_faults_add(sim, http_body(req), ret_bad);
+}
+
+static bool clear_faults(struct sim *sim, struct http_req *req, const char **ret_bad)
+{
+	struct str text = http_query_value(req, "id");
+	uint64_t id = 0;
+	if (text.ptr && (!str_u64(text, &id) || id == 0)) {
+		*ret_bad = "id: a fault's number";
+		return false;
+	}
+	sim_faults_clear(sim, id);
+	return true;
+}
+
 static const struct route {
 	const char *path;
 	void (*say)(struct sim *sim, struct http_req *req, struct buf *out);
@@ -101,6 +128,7 @@ static const struct route {
 	bool (*clear)(struct sim *sim, struct http_req *req, const char **ret_bad); /* DELETE */
 } routes[] = {
     {"/calls", say_calls, NULL, NULL},
+    {"/faults", say_faults, set_faults, clear_faults},
     {"/quotas", say_quotas, set_quotas, clear_quotas},
     {"/clock", say_clock, set_clock, NULL},
 };

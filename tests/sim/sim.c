@@ -135,14 +135,8 @@ static void add_fields(struct sim *sim, struct http_req *req, enum sim_dialect d
 
 static struct sim_directive directive_defaults(const struct sim_options *o)
 {
-	return (struct sim_directive){.ttft_ms = o->ttft_ms,
-				      .rate = o->rate,
-				      .tokens = o->tokens,
-				      .stall_at = SIM_NEVER,
-				      .fail_at = SIM_NEVER,
-				      .cut_at = SIM_NEVER,
-				      .end_at = SIM_NEVER,
-				      .status = 200};
+	return (struct sim_directive){
+	    .ttft_ms = o->ttft_ms, .rate = o->rate, .tokens = o->tokens, .status = 200};
 }
 
 static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect, struct str key)
@@ -162,12 +156,15 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 		r = sim_refuse(&error, 400, "invalid_request_error", NULL, NULL,
 			       "unknown directive for the simulator: \"%.*s\"",
 			       (int)(bad.len < 60 ? bad.len : 60), bad.ptr);
+	if (r == SIM_ASK_OK)
+		sim_faults_apply(sim, key, ask.model, dialect, &how);
 	/* A body whose model is not known says nothing of any model's limits. */
 	bool known = ask.model.len && !(r != SIM_ASK_OK && error.status == 404);
 	struct sim_limit *limit = known ? sim_limit_of(sim, key, ask.model, dialect) : NULL;
 	uint64_t output = ask.max_tokens == UINT64_MAX ? how.tokens : ask.max_tokens;
-	if (r == SIM_ASK_OK && !sim_limit_take(sim, limit, sim_estimate(ask.input_bytes),
-					       output * ask.choices, &error, &wait_us)) {
+	if (r == SIM_ASK_OK && !sim_directive_undone(&how) &&
+	    !sim_limit_take(sim, limit, sim_estimate(ask.input_bytes), output * ask.choices, &error,
+			    &wait_us)) {
 		if (wait_us != UINT64_MAX)
 			sim_retry_fields(req, dialect, wait_us);
 		r = SIM_ASK_REFUSED;
@@ -420,6 +417,7 @@ int sim_open(struct sim *sim, struct loop *loop, const struct sim_options *optio
 	map_init(&sim->models, rand_u64(loop_rand(loop)));
 	map_init(&sim->limits, rand_u64(loop_rand(loop)));
 	list_init(&sim->limit_rules);
+	list_init(&sim->rules);
 	metrics_open(sim);
 	sim_wheel_init(sim);
 	if (options->journal) {
@@ -441,6 +439,7 @@ int sim_open(struct sim *sim, struct loop *loop, const struct sim_options *optio
 		log_error(&sim->log, "cannot listen", F_STR("address", options->listen), F_ERR(r));
 		return err_trace(r);
 	}
+	sim_door_init(sim);
 	if (options->control) {
 		http = http_server_defaults();
 		http.listen = options->control;
@@ -468,6 +467,8 @@ void sim_close(struct sim *sim)
 		mem_free(e->value);
 	}
 	sim_quotas_clear(sim);
+	sim_door_fini(sim);
+	sim_faults_clear(sim, 0);
 	for (size_t at = 0; (e = map_next(&sim->limits, &at));) {
 		struct sim_limit *limit = e->value;
 		mem_free(limit->key);

@@ -43,7 +43,8 @@ struct sim_model {
 	uint64_t begun;	    /* valid and within the limits */
 	uint64_t completed; /* to the terminator */
 	uint64_t cancelled; /* the client went away */
-	uint64_t failed;    /* by a directive */
+	uint64_t failed;    /* by a fault */
+	uint64_t undone;    /* by one that says it was never processed; not begun */
 	uint64_t tokens;
 };
 
@@ -64,6 +65,42 @@ struct sim_limit_rule {
 	struct quota_limits limits;
 };
 
+/* Faults that were switched on at run time (faults.c), each with whom and when it meets. */
+struct sim_rule {
+	struct list link;
+	uint64_t id;
+	char *how; /* as between a directive's brackets; or a door's fault */
+	char *key; /* patterns; NULL: any */
+	char *model;
+	char *dialect;
+	enum sim_fault door; /* SIM_FAULTS: none */
+	bool keep;	     /* a door's: open connections stay */
+	uint64_t skip;	     /* so many that fit are spared first */
+	uint64_t count;	     /* then so many are met; 0: all */
+	double share;	     /* of those, by chance */
+	uint64_t seed;
+	struct rand chance;
+	uint64_t made_us;
+	uint64_t from_us; /* since then, or since each period began */
+	uint64_t to_us;	  /* 0: for ever */
+	uint64_t every_us;
+	uint64_t seen;
+	uint64_t hit;
+};
+
+enum sim_door_state { SIM_DOOR_OPEN, SIM_DOOR_REFUSES, SIM_DOOR_MUTE };
+
+/* The listening socket, and who stands before it (door.c). */
+struct sim_door {
+	enum sim_door_state state;
+	char address[64];
+	struct timer edge; /* a schedule's next change */
+	struct listener *mute;
+	int *held; /* descriptors that were accepted and hear nothing */
+	size_t held_count;
+	size_t held_cap;
+};
+
 struct sim {
 	struct loop *loop;
 	struct sim_options options;
@@ -74,6 +111,9 @@ struct sim {
 	struct map models; /* name -> struct sim_model */
 	struct map limits; /* key, zero byte, model -> struct sim_limit */
 	struct list limit_rules;
+	struct list rules;
+	uint64_t last_rule;
+	struct sim_door door;
 	uint64_t ahead_us; /* of quotas' and caches' clock before the loop's */
 	struct metrics metrics;
 	struct metric *calls;	 /* model, what */
@@ -91,12 +131,13 @@ struct sim {
 };
 
 enum sim_call_state {
-	SIM_CALL_HEAD,	 /* waits for its head's time */
-	SIM_CALL_FIRST,	 /* waits for the first token's time (not streaming: for the answer's) */
-	SIM_CALL_PACED,	 /* in the wheel */
-	SIM_CALL_FULL,	 /* the client does not read */
-	SIM_CALL_SILENT, /* stalls */
-	SIM_CALL_CUTTING,
+	SIM_CALL_HEAD,	   /* waits for its head's time */
+	SIM_CALL_FIRST,	   /* waits for the first token's time (not streaming: for the answer's) */
+	SIM_CALL_PACED,	   /* in the wheel */
+	SIM_CALL_FULL,	   /* the client does not read */
+	SIM_CALL_SILENT,   /* stalls */
+	SIM_CALL_BREAKING, /* what was written leaves first */
+	SIM_CALL_ENDING,   /* so it does before an orderly end */
 	SIM_CALL_OVER,
 };
 
@@ -115,9 +156,16 @@ struct sim_call {
 	uint64_t begun_ms; /* on the wall */
 	uint64_t first_us; /* when token 0 is due */
 	uint64_t total;
-	uint64_t sent; /* of each choice: they go step by step */
-	bool capped;   /* by max_tokens */
-	bool stalled;
+	uint64_t sent;		/* of each choice: they go step by step */
+	bool capped;		/* by max_tokens */
+	bool begun;		/* the head is out */
+	bool full;		/* the client does not read */
+	bool good;		/* ENDING: with the terminator */
+	uint64_t charged;	/* tokens */
+	struct sim_break *last; /* BREAKING: what breaks it */
+	struct buf waiting;	/* of the body: what has not left yet (way.c) */
+	uint64_t body_bytes;	/* what has */
+	struct timer piece;
 	uint32_t *answers; /* the generators of tokens, one for each choice */
 	int64_t created;
 	struct str chunk; /* OpenAI: how each chunk begins */
@@ -177,6 +225,35 @@ void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dial
 void sim_call_gone(struct sim_call *call);
 void sim_call_writable(struct sim_call *call);
 void sim_wheel_init(struct sim *sim);
+/* Something goes wrong behind so many bytes. False: the answer is halted or over. */
+bool sim_call_break(struct sim_call *call, struct sim_break *b);
+/* Nothing waits any more. */
+void sim_call_drained(struct sim_call *call);
+
+/* way.c: how the bytes of an answer's body leave: at once, in pieces, or up to the byte behind which something breaks */
+void sim_way_init(struct sim_call *call);
+/* The call's state may have changed behind it; call->full says that the client does not read. */
+void sim_way_write(struct sim_call *call, struct str bytes);
+/* Goes on after a silence. */
+void sim_way_resume(struct sim_call *call);
+
+/* faults.c */
+/* Changes *@how by every rule that meets this request. */
+void sim_faults_apply(struct sim *sim, struct str key, struct str model, enum sim_dialect dialect,
+		      struct sim_directive *how);
+void sim_faults_json(struct sim *sim, struct buf *out);
+/* Reads one rule, or a list of them. False: *@ret_bad says what is wrong. */
+bool sim_faults_add(struct sim *sim, struct str body, const char **ret_bad);
+/* The rule with this id; 0: all. */
+void sim_faults_clear(struct sim *sim, uint64_t id);
+/* True where the rule holds at this time; *@ret_edge_us is when that changes (UINT64_MAX: never). */
+bool sim_rule_holds(const struct sim_rule *rule, uint64_t now_us, uint64_t *ret_edge_us);
+
+/* door.c */
+void sim_door_init(struct sim *sim);
+/* Brings the door to what the rules say. */
+void sim_door_settle(struct sim *sim);
+void sim_door_fini(struct sim *sim);
 
 /* wire.c: bytes of an answer, added to @out */
 void sim_wire_prepare(struct sim_call *call);
@@ -186,6 +263,9 @@ void sim_wire_token(const struct sim_call *call, unsigned index, unsigned token,
 void sim_wire_end(const struct sim_call *call, struct buf *out);
 /* An error inside a stream. */
 void sim_wire_fail(const struct sim_call *call, struct buf *out);
+/* An event whose JSON is cut off; one of no meaning, @bytes long. */
+void sim_wire_malformed(const struct sim_call *call, struct buf *out);
+void sim_wire_huge(const struct sim_call *call, uint64_t bytes, struct buf *out);
 void sim_wire_whole(const struct sim_call *call, struct buf *out);
 void sim_wire_error(enum sim_dialect dialect, const struct sim_error *error, const char *request_id,
 		    struct buf *out);

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "tests/sim/answer.h"
@@ -276,6 +278,28 @@ void sim_wire_fail(const struct sim_call *call, struct buf *out)
 				  "\"param\":null,\"code\":null}}\n\n");
 }
 
+void sim_wire_malformed(const struct sim_call *call, struct buf *out)
+{
+	if (call->dialect == SIM_ANTHROPIC)
+		anthropic_event(
+		    out, "content_block_delta",
+		    "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"te");
+	else
+		buf_add_text(out,
+			     "data: {\"id\":\"chatcmpl-\",\"choices\":[{\"index\":0,\"del\n\n");
+}
+
+void sim_wire_huge(const struct sim_call *call, uint64_t bytes, struct buf *out)
+{
+	buf_add_text(out, call->dialect == SIM_ANTHROPIC
+			      ? "event: padding\ndata: {\"type\":\"padding\",\"pad\":\""
+			      : "data: {\"object\":\"chat.completion.chunk\",\"choices\":[],"
+				"\"obfuscation\":\"");
+	memset(buf_room(out, bytes), 'x', bytes);
+	buf_added(out, bytes);
+	buf_add_text(out, "\"}\n\n");
+}
+
 void sim_wire_whole(const struct sim_call *call, struct buf *out)
 {
 	struct json_out o = {.buf = out};
@@ -301,6 +325,12 @@ void sim_wire_error(enum sim_dialect dialect, const struct sim_error *error, con
 	if (dialect == SIM_ANTHROPIC) {
 		json_put_text(&o, "type", error->type);
 		json_put_text(&o, "message", error->message);
+		if (error->detail) {
+			json_key(&o, "details");
+			json_open(&o, '{');
+			json_put_text(&o, "error_code", error->detail);
+			json_close(&o, '}');
+		}
 		json_close(&o, '}');
 		json_put_text(&o, "request_id", request_id);
 	} else {
