@@ -415,25 +415,22 @@ static int open_server(struct front *front)
 	return http_server_open(front->loop, &o, &server_ops, front, &front->log, &front->server);
 }
 
+/* A background job's 202 waits so long for others to share its batch. */
+#define BULK_LINGER_US (3 * US_PER_MS)
+
 static int open_writer(struct front *front)
 {
-	const struct config_kafka *k = &front->svc->config->kafka;
-	struct lane_setting *settings = mem_alloc((k->setting_count + 1) * sizeof(*settings));
 	struct lane_writer_options o = {
-	    .kafka = {.brokers = k->brokers,
-		      .client_id = front->svc->id,
-		      .settings = settings,
-		      .setting_count = k->setting_count},
+	    .kafka = stores_kafka(front->svc->config, front->svc->id),
 	    .timeout_us = front->options->produce_ms * US_PER_MS,
 	    .max_pending = 100000,
 	};
-	int r;
+	int r = lane_writer_open(front->loop, &o, &front->log, &front->writer);
 
-	for (size_t i = 0; i < k->setting_count; i++)
-		settings[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
-	r = lane_writer_open(front->loop, &o, &front->log, &front->writer);
-	mem_free(settings);
-	return r;
+	if (r < 0)
+		return err_trace(r);
+	o.linger_us = BULK_LINGER_US;
+	return err_trace(lane_writer_open(front->loop, &o, &front->log, &front->bulk_writer));
 }
 
 static int open_stores(struct front *front)
@@ -459,6 +456,7 @@ static void make_submitter(struct front *front)
 				      .redis = front->redis,
 				      .pg = front->pg,
 				      .writer = front->writer,
+				      .bulk_writer = front->bulk_writer,
 				      .blob = front->blob,
 				      .config = front->svc->config,
 				      .topic_prefix = front->svc->config->kafka.topic_prefix,
@@ -509,7 +507,7 @@ void front_ready(void *ctx, struct svc_waits *waits)
 {
 	struct front *front = ctx;
 
-	if (!lane_writer_ready(front->writer))
+	if (!lane_writer_ready(front->writer) || !lane_writer_ready(front->bulk_writer))
 		svc_waits_for(waits, "kafka");
 	if (!redis_up(front->redis))
 		svc_waits_for(waits, "redis");
@@ -554,6 +552,7 @@ void front_close(void *ctx)
 	front->draining = false;
 	http_server_close(front->server);
 	lane_writer_close(front->writer);
+	lane_writer_close(front->bulk_writer);
 	submitter_free(front->submitter);
 	relay_free(front->relay);
 	keys_free(front->keys);

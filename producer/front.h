@@ -55,6 +55,7 @@ struct front {
 	struct redis *redis;
 	struct pg *pg;
 	struct lane_writer *writer;
+	struct lane_writer *bulk_writer; /* of the background lane: gathers records */
 	struct blob *blob;
 	struct keys *keys;
 	struct relay *relay;

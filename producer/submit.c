@@ -204,11 +204,20 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 
 #define SHARDS 2
 
+static struct lane_writer *writer_of(const struct submit *s)
+{
+	const struct submitter_options *o = &s->submitter->o;
+
+	bool bulk = o->bulk_writer && str_is(s->job.lane, lane_name(LANE_BACKGROUND));
+
+	return bulk ? o->bulk_writer : o->writer;
+}
+
 /* One of the organisation's partitions: the session's, so that readers see its turns in order as a courtesy, else any. */
 static int32_t shard(const struct submit *s)
 {
 	struct submitter_options *o = &s->submitter->o;
-	int32_t partitions = lane_partitions(o->writer, s->topic);
+	int32_t partitions = lane_partitions(writer_of(s), s->topic);
 	uint64_t shards = o->shards > 0 ? (uint64_t)o->shards : SHARDS;
 	uint64_t pick;
 
@@ -256,7 +265,7 @@ static void write_record(struct submit *s)
 	}
 	sm_move(&s->sm, SUBMIT_WRITE);
 	s->writing = true;
-	lane_write(s->submitter->o.writer, &what, on_written, s);
+	lane_write(writer_of(s), &what, on_written, s);
 }
 
 static void on_blob(void *ctx, enum blob_result result, const char *ref)
@@ -435,6 +444,8 @@ struct submitter *submitter_new(const struct submitter_options *options)
 	for (int lane = 0; lane < LANE_COUNT; lane++)
 		lane_partitions(options->writer,
 				s->topics[lane]); /* asked for before the first job comes */
+	if (options->bulk_writer)
+		lane_partitions(options->bulk_writer, s->topics[LANE_BACKGROUND]);
 	return s;
 }
 

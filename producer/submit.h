@@ -31,6 +31,7 @@ struct submitter_options {
 	struct redis *redis;
 	struct pg *pg; /* sessions that Redis lost */
 	struct lane_writer *writer;
+	struct lane_writer *bulk_writer; /* for the background lane; NULL: the other one */
 	struct blob *blob;
 	const struct config *config; /* routes; replaced by submitter_reload */
 	const char *topic_prefix;

@@ -4,6 +4,7 @@
 #include "lib/net/loop.h"
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
+#include "lib/svc/stores.h"
 #include "lib/svc/svc.h"
 #include "scheduler/later.h"
 #include "scheduler/lease.h"
@@ -46,38 +47,20 @@ static void register_metrics(struct scheduler *s, struct metrics *metrics)
 #undef METRIC
 }
 
-static void set_kafka(struct scheduler *s)
-{
-	const struct config_kafka *k = &s->config->kafka;
-
-	s->settings = mem_alloc((k->setting_count + 1) * sizeof(*s->settings));
-	for (size_t i = 0; i < k->setting_count; i++)
-		s->settings[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
-	s->kafka = (struct lane_options){.brokers = k->brokers,
-					 .client_id = s->id,
-					 .settings = s->settings,
-					 .setting_count = k->setting_count};
-}
-
 static int open_stores(struct scheduler *s)
 {
 	static const struct redis_ops redis_ops = {0};
-	struct redis_options redis = redis_defaults();
-	struct pg_options pg = pg_defaults();
+	struct redis_options redis = stores_redis(s->config);
+	struct pg_options pg = stores_pg(s->config);
 	struct lane_writer_options writer = {
 	    .kafka = s->kafka, .timeout_us = 10 * US_PER_S, .max_pending = 100000};
 	int r;
 
-	redis.url = s->config->redis.url;
-	redis.ca_file = s->config->redis.ca_file;
 	redis.connections = 1;
-	redis.timeout_us = s->config->redis.command_ms * US_PER_MS;
 	r = redis_open(s->loop, &redis, &redis_ops, s, s->log, &s->redis);
 	if (r < 0)
 		return err_trace(r);
-	pg.conninfo = s->config->postgres.conninfo;
 	pg.connections = 1;
-	pg.timeout_us = s->config->postgres.query_ms * US_PER_MS;
 	r = pg_open(s->loop, &pg, s->log, &s->pg);
 	if (r < 0)
 		return err_trace(r);
@@ -116,7 +99,7 @@ static int program_open(struct svc *svc, void **ret_ctx)
 	s->failed = on_failed;
 	s->failed_ctx = p;
 	register_metrics(s, &svc->metrics);
-	set_kafka(s);
+	s->kafka = stores_kafka(s->config, s->id);
 	timer_init(&p->tick, s->loop, on_tick);
 	r = open_stores(s);
 	if (r >= 0)
@@ -184,7 +167,6 @@ static void program_close(void *ctx)
 	sweep_close(p->sweep);
 	lease_close(p->lease);
 	later_close(p->later);
-	mem_free(p->s.settings);
 	mem_free(p);
 }
 

@@ -43,7 +43,6 @@ struct scheduler {
 	struct scheduler_metrics metric;
 	const char *id;
 	struct lane_options kafka;
-	struct lane_setting *settings;
 	struct lane_writer *writer;
 	struct pg *pg;
 	struct redis *redis;

@@ -13,6 +13,7 @@
 #include "lib/lane/lane.h"
 #include "lib/net/loop.h"
 #include "lib/store/pg.h"
+#include "lib/svc/stores.h"
 #include "lib/svc/svc.h"
 #include "schemas/lanes.h"
 
@@ -501,16 +502,8 @@ static int open_follower(struct archive *a)
 {
 	static const struct lane_follower_ops ops = {
 	    .partitions = on_partitions, .record = on_record, .trouble = on_trouble};
-	const struct config_kafka *c = &a->svc->config->kafka;
-	cleanup_free struct lane_setting *settings =
-	    mem_alloc((c->setting_count + 1) * sizeof(*settings));
-	struct lane_options kafka = {.brokers = c->brokers,
-				     .client_id = a->svc->id,
-				     .settings = settings,
-				     .setting_count = c->setting_count};
+	struct lane_options kafka = stores_kafka(a->svc->config, a->svc->id);
 
-	for (size_t i = 0; i < c->setting_count; i++)
-		settings[i] = (struct lane_setting){c->settings[i].name, c->settings[i].value};
 	return lane_follower_open(a->svc->loop, &kafka, a->topic, &ops, a, &a->svc->log,
 				  &a->follower);
 }

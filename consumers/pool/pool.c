@@ -363,26 +363,13 @@ static int read_lanes(struct pool *pool)
 	return 0;
 }
 
-static struct lane_options kafka_options(const struct pool *pool)
-{
-	const struct config_kafka *k = &pool->config->kafka;
-
-	return (struct lane_options){
-	    .brokers = k->brokers,
-	    .client_id = pool->worker,
-	    .setting_count = k->setting_count,
-	};
-}
-
 static int open_lanes(struct pool *pool)
 {
 	static const struct lane_reader_ops ops = {on_ready, on_revoked, on_trouble, on_fatal};
 	const struct config_kafka *k = &pool->config->kafka;
 	const char *topics[LANE_COUNT];
-	cleanup_free struct lane_setting *settings =
-	    mem_alloc((k->setting_count + 1) * sizeof(struct lane_setting));
 	cleanup_free char *group = mem_printf("%spool-%s", k->topic_prefix, pool->options->pool);
-	struct lane_options kafka = kafka_options(pool);
+	struct lane_options kafka = stores_kafka(pool->config, pool->worker);
 	struct lane_writer_options writer = {.timeout_us = 10 * US_PER_S, .max_pending = 100000};
 	struct lane_reader_options reader = {
 	    .group = group,
@@ -396,9 +383,6 @@ static int open_lanes(struct pool *pool)
 	};
 	int r;
 
-	for (size_t i = 0; i < k->setting_count; i++)
-		settings[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
-	kafka.settings = settings;
 	for (size_t i = 0; i < pool->lane_count; i++)
 		topics[i] = pool->lanes[i].topic;
 	pool->results_topic = topic_full(k->topic_prefix, TOPIC_RESULTS);

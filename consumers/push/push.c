@@ -71,18 +71,10 @@ static int open_server(struct push *push)
 
 static int open_writer(struct push *push)
 {
-	const struct config_kafka *k = &push->svc->config->kafka;
-	cleanup_free struct lane_setting *settings =
-	    mem_alloc((k->setting_count + 1) * sizeof(*settings));
-	struct lane_writer_options o = {.kafka = {.brokers = k->brokers,
-						  .client_id = push->svc->id,
-						  .settings = settings,
-						  .setting_count = k->setting_count},
+	struct lane_writer_options o = {.kafka = stores_kafka(push->svc->config, push->svc->id),
 					.timeout_us = push->options->produce_ms * US_PER_MS,
 					.max_pending = 100000};
 
-	for (size_t i = 0; i < k->setting_count; i++)
-		settings[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
 	return lane_writer_open(push->loop, &o, &push->log, &push->writer);
 }
 

@@ -24,16 +24,19 @@ struct lane_header {
 	struct str value;
 };
 
+/* One of librdkafka's own settings. */
+struct lane_setting {
+	const char *name;
+	const char *value;
+};
+
 /* How to reach Kafka. Views and strings live as long as the options are used (open copies them). */
 struct lane_options {
 	const char *brokers; /* "127.0.0.1:9092,…" */
 	const char *client_id;
 	/* librdkafka's own settings, passed through (SASL, TLS …); a name that it does not know is -EINVAL with a log
 	 * line. They win over ours. */
-	const struct lane_setting {
-		const char *name;
-		const char *value;
-	} * settings;
+	const struct lane_setting *settings;
 	size_t setting_count;
 };
 

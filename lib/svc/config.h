@@ -29,17 +29,12 @@
 #include "lib/base/log.h"
 #include "lib/svc/option.h"
 
-/* A setting that is passed through to librdkafka as it stands. */
-struct config_setting {
-	const char *name;
-	const char *value;
-	unsigned line;
-};
+struct lane_setting;
 
 struct config_kafka {
-	const char *brokers;	  /* "host:port,host:port" */
-	const char *topic_prefix; /* stands before every topic and group, "" for none */
-	struct config_setting *settings;
+	const char *brokers;		     /* "host:port,host:port" */
+	const char *topic_prefix;	     /* stands before every topic and group, "" for none */
+	const struct lane_setting *settings; /* passed through to librdkafka as they stand */
 	size_t setting_count;
 };
 

@@ -1,3 +1,4 @@
+#include "lib/lane/lane.h"
 #include "lib/svc/lists.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ struct price_words {
 };
 
 /* clang-format off */
-#define OPTION_OF struct config_setting
+#define OPTION_OF struct lane_setting
 static const struct option setting_options[] = {
 	OPTION_LINE(name, "name", STRING, "", 1, 256, "a property of librdkafka")
 	OPTION_LINE(value, "value", STRING, "", 0, 4096, "its value")
@@ -142,22 +143,25 @@ void lists_settings(struct record_reader *r, const struct tree *list, struct con
 	size_t count = record_count(r, list, "kafka.settings");
 	size_t at = 0;
 
-	kafka->settings = arena_alloc(r->arena, (count + 1) * sizeof(*kafka->settings));
+	struct lane_setting *settings = arena_alloc(r->arena, (count + 1) * sizeof(*settings));
+	unsigned *lines = arena_alloc(r->arena, (count + 1) * sizeof(*lines));
+
 	for (const struct tree *t = count ? list->children : NULL; t; t = t->next) {
-		struct config_setting *s = &kafka->settings[at];
+		struct lane_setting *s = &settings[at];
 
 		record_read(r, t, "kafka.settings",
 			    &(struct record_table){setting_options, countof(setting_options), s}, 1,
 			    NULL);
-		s->line = t->line;
+		lines[at] = t->line;
 		for (size_t i = 0; i < at; i++) {
-			if (strcmp(kafka->settings[i].name, s->name) == 0)
+			if (strcmp(settings[i].name, s->name) == 0)
 				record_refuse(r, t->line,
 					      "kafka.settings: '%s' stands in line %u already",
-					      s->name, kafka->settings[i].line);
+					      s->name, lines[i]);
 		}
 		at++;
 	}
+	kafka->settings = settings;
 	kafka->setting_count = at;
 }
 

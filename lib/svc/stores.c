@@ -23,3 +23,13 @@ struct pg_options stores_pg(const struct config *config)
 	o.timeout_us = config->postgres.query_ms * US_PER_MS;
 	return o;
 }
+
+struct lane_options stores_kafka(const struct config *config, const char *client_id)
+{
+	return (struct lane_options){
+	    .brokers = config->kafka.brokers,
+	    .client_id = client_id,
+	    .settings = config->kafka.settings,
+	    .setting_count = config->kafka.setting_count,
+	};
+}

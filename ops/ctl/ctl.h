@@ -5,10 +5,9 @@
 #include <stdbool.h>
 
 #include "lib/base/log.h"
+#include "lib/svc/stores.h"
 
 struct config;
-struct lane_options;
-struct lane_setting;
 
 /* What the command line said; NULL and 0 where it said nothing. */
 struct ctl {
@@ -43,7 +42,10 @@ int ctl_dead_show(const struct ctl *ctl);
 int ctl_dead_redrive(const struct ctl *ctl);
 int ctl_dead_drop(const struct ctl *ctl);
 
-/* How the configuration reaches Kafka; *@ret_settings is the caller's (mem_free) and outlives what is returned. */
-struct lane_options ctl_kafka(const struct ctl *ctl, struct lane_setting **ret_settings);
+/* How the configuration reaches Kafka. */
+static inline struct lane_options ctl_kafka(const struct ctl *ctl)
+{
+	return stores_kafka(ctl->config, "sluicectl");
+}
 
 #endif

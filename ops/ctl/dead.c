@@ -113,8 +113,7 @@ static struct letter *sorted(struct letter *list)
 
 static int read_letters(struct dead *d, const struct ctl *ctl)
 {
-	cleanup_free struct lane_setting *settings = NULL;
-	struct lane_options kafka = ctl_kafka(ctl, &settings);
+	struct lane_options kafka = ctl_kafka(ctl);
 	cleanup_free char *topic = topic_full(ctl->config->kafka.topic_prefix, TOPIC_DEAD);
 	int r;
 
@@ -221,10 +220,9 @@ int ctl_dead_show(const struct ctl *ctl)
 static int open_writing(struct dead *d)
 {
 	static const struct redis_ops ops = {0};
-	cleanup_free struct lane_setting *settings = NULL;
 	const struct config *config = d->ctl->config;
 	struct lane_writer_options writer = {
-	    .kafka = ctl_kafka(d->ctl, &settings), .timeout_us = OPEN_US, .max_pending = 1000};
+	    .kafka = ctl_kafka(d->ctl), .timeout_us = OPEN_US, .max_pending = 1000};
 	struct redis_options redis = redis_defaults();
 	int r;
 

@@ -142,8 +142,7 @@ static int one(struct depth *all, const struct lane_options *kafka, enum topic t
 
 int ctl_depth(const struct ctl *ctl)
 {
-	cleanup_free struct lane_setting *settings = NULL;
-	struct lane_options kafka = ctl_kafka(ctl, &settings);
+	struct lane_options kafka = ctl_kafka(ctl);
 	struct pg_options options = pg_defaults();
 	struct depth d = {.ctl = ctl, .loop = loop_new(0)};
 	int r;

@@ -20,20 +20,6 @@ static const struct lane_setting keep_replicated[] = {{"retention.ms", "-1"},
 						      {"min.insync.replicas", "2"}};
 static const struct lane_setting dead[] = {{"retention.ms", DEAD_MS}, {"cleanup.policy", "delete"}};
 
-struct lane_options ctl_kafka(const struct ctl *ctl, struct lane_setting **ret_settings)
-{
-	const struct config_kafka *k = &ctl->config->kafka;
-	struct lane_setting *s = mem_alloc((k->setting_count + 1) * sizeof(*s));
-
-	for (size_t i = 0; i < k->setting_count; i++)
-		s[i] = (struct lane_setting){k->settings[i].name, k->settings[i].value};
-	*ret_settings = s;
-	return (struct lane_options){.brokers = k->brokers,
-				     .client_id = "sluicectl",
-				     .settings = s,
-				     .setting_count = k->setting_count};
-}
-
 static void describe(enum topic topic, int16_t replication, struct lane_topic *ret_topic)
 {
 	const struct topic_info *info = topic_info(topic);
@@ -54,8 +40,7 @@ static void describe(enum topic topic, int16_t replication, struct lane_topic *r
 
 int ctl_topics_apply(const struct ctl *ctl)
 {
-	cleanup_free struct lane_setting *settings = NULL;
-	struct lane_options kafka = ctl_kafka(ctl, &settings);
+	struct lane_options kafka = ctl_kafka(ctl);
 	struct lane_topic topics[TOPIC_COUNT] = {0};
 	char *names[TOPIC_COUNT];
 	int r;
@@ -81,8 +66,7 @@ int ctl_topics_apply(const struct ctl *ctl)
 
 int ctl_kafka_wait(const struct ctl *ctl)
 {
-	cleanup_free struct lane_setting *settings = NULL;
-	struct lane_options kafka = ctl_kafka(ctl, &settings);
+	struct lane_options kafka = ctl_kafka(ctl);
 	int r = lane_kafka_wait(
 	    &kafka, ctl->timeout_ms ? (uint64_t)ctl->timeout_ms * US_PER_MS : 30 * US_PER_S,
 	    ctl->log);

@@ -1,3 +1,4 @@
+#include "lib/lane/lane.h"
 #include "lib/svc/config.h"
 
 #include <stdlib.h>
