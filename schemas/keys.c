@@ -78,6 +78,17 @@ struct key key_control(struct str worker)
 	return make("ctl:%.*s%.*s", worker, STR(""));
 }
 
+void key_quota(struct str quota, struct key ret_keys[static KEY_QUOTA_COUNT])
+{
+	static const char *const formats[KEY_QUOTA_COUNT] = {
+	    "b:{%.*s}%.*s",  "bl:{%.*s}%.*s", "br:{%.*s}%.*s", "bo:{%.*s}%.*s",
+	    "bg:{%.*s}%.*s", "bm:{%.*s}%.*s", "bt:{%.*s}%.*s",
+	};
+
+	for (size_t i = 0; i < KEY_QUOTA_COUNT; i++)
+		ret_keys[i] = make(formats[i], quota, STR(""));
+}
+
 enum event_parse event_parse(struct str text, struct event *ret_event)
 {
 	struct str line, version, attempt, at;

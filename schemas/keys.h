@@ -13,6 +13,8 @@
  *   tk:LINE              channel takeovers of a line of WebSocket connections (one resume token after the other)
  *   ev:ID                channel live events of a session, or of a job without one
  *   ctl:WORKER           channel wishes for the jobs that a worker holds
+ *   b:{QUOTA}            hash    a quota: its window (budget.lua); with it bl: (zset, the waiters' line), br: (hash, reservations),
+ *                                bo:, bg: (zsets, open ones by slot, grants by their end), bm: (hash, processes), bt: (hash, tenants)
  *   sluice:epoch         string  "1 <ms> <random>": gone when Redis was emptied
  */
 #ifndef SLUICE_SCHEMAS_KEYS_H
@@ -46,6 +48,9 @@ struct key key_ticket(struct str hash_hex);
 struct key key_idem(struct str org, struct str hash_hex);
 struct key key_channel(struct str session_or_job);
 struct key key_control(struct str worker);
+#define KEY_QUOTA_COUNT 7
+/* The keys of the script `budget`, in its order. */
+void key_quota(struct str quota, struct key ret_keys[static KEY_QUOTA_COUNT]);
 
 /* ── live events, as they travel on a channel (version 1) ──
  *

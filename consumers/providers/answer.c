@@ -29,6 +29,25 @@ const struct provider *provider_find(struct str name)
 	return NULL;
 }
 
+const char *charge_unit_name(enum charge_unit unit)
+{
+	static const char *const names[CHARGE_UNITS] = {"requests", "input_tokens", "output_tokens",
+							"tokens"};
+
+	return names[unit];
+}
+
+void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str value)
+{
+	struct provider_rates *rates = &a->outcome.rates;
+	uint64_t n;
+
+	if (!str_u64(value, &n) || n > INT64_MAX / 2)
+		return;
+	rates->said = true;
+	(limit ? rates->limit : rates->remaining)[unit] = (int64_t)n;
+}
+
 void provider_request_fini(struct provider_request *request)
 {
 	if (request->secret.data)
@@ -53,6 +72,8 @@ void answer_init(struct answer *a, const struct answer_ops *ops, const struct an
 	a->sink = *sink;
 	a->outcome = (struct answer_outcome){.retry_after_ms = -1, .finish_reason = ""};
 	a->part_index = -1;
+	for (int u = 0; u < CHARGE_UNITS; u++)
+		a->outcome.rates.limit[u] = a->outcome.rates.remaining[u] = -1;
 	sse_init(&a->sse, ANSWER_EVENT_MAX, on_event, a);
 }
 

@@ -40,6 +40,8 @@ struct answer {
 void answer_init(struct answer *a, const struct answer_ops *ops, const struct answer_sink *sink);
 /* The first fault wins; @message is copied. */
 void answer_fail(struct answer *a, enum fault fault, struct str message);
+/* A field of the vendor's rate limits: a limit, or what remains of it. What is no number is ignored. */
+void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str value);
 /* The terminator was seen. */
 void answer_done(struct answer *a);
 /* Hands text over; notes that output began. */

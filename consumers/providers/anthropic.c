@@ -163,6 +163,7 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 	json_object_object_add(body, "stream", json_object_new_boolean(true));
 	if (!json_member(body, "max_tokens"))
 		json_object_object_add(body, "max_tokens", json_object_new_int(DEFAULT_MAX_TOKENS));
+	ret_request->max_tokens = json_int(body, "max_tokens", DEFAULT_MAX_TOKENS);
 	ask_write(ret_request, body);
 	buf_add_text(&ret_request->secret, ask->key);
 	ask_add_field(ret_request, "content-type", STR("application/json"));
@@ -320,9 +321,66 @@ static void on_event(struct answer *a, struct str name, struct str data)
 	/* ping, content_block_stop and whatever is new: nothing to do */
 }
 
+/* ── limits: requests, input and output tokens of a minute ── */
+
+static void on_field(struct answer *a, struct str name, struct str value)
+{
+	static const struct {
+		const char *name;
+		enum charge_unit unit;
+		bool limit;
+	} known[] = {
+	    {"anthropic-ratelimit-requests-limit", CHARGE_REQUESTS, true},
+	    {"anthropic-ratelimit-requests-remaining", CHARGE_REQUESTS, false},
+	    {"anthropic-ratelimit-input-tokens-limit", CHARGE_INPUT, true},
+	    {"anthropic-ratelimit-input-tokens-remaining", CHARGE_INPUT, false},
+	    {"anthropic-ratelimit-output-tokens-limit", CHARGE_OUTPUT, true},
+	    {"anthropic-ratelimit-output-tokens-remaining", CHARGE_OUTPUT, false},
+	};
+
+	if (!str_starts(name, "anthropic-ratelimit-"))
+		return;
+	for (size_t i = 0; i < countof(known); i++)
+		if (str_is(name, known[i].name))
+			answer_rate(a, known[i].unit, known[i].limit, value);
+}
+
+/* Input counts as the request arrives, output while it is made: up to max_tokens. */
+static void charge(const struct charge_estimate *e, struct charge *ret)
+{
+	*ret = (struct charge){.unit = {
+				   [CHARGE_REQUESTS] = 1,
+				   [CHARGE_INPUT] = e->input_tokens,
+				   [CHARGE_OUTPUT] = e->max_tokens,
+				   [CHARGE_TOKENS] = e->input_tokens + e->max_tokens,
+			       }};
+}
+
+/* Input that a cache served does not count, but for the old Haiku models. What is not known of a call that was cut counts as
+ * reserved. */
+static void spent(const char *model, const struct charge *reserved, const struct usage *usage,
+		  bool complete, struct charge *ret)
+{
+	int64_t cached =
+	    strstr(model, "3-5-haiku") || strstr(model, "3-haiku") ? 0 : usage->cached_input_tokens;
+	int64_t input = usage->input_tokens - cached, output = usage->output_tokens;
+
+	if (!usage->input_tokens)
+		input = reserved->unit[CHARGE_INPUT];
+	if (!complete && output < reserved->unit[CHARGE_OUTPUT])
+		output = reserved->unit[CHARGE_OUTPUT];
+	*ret = (struct charge){.unit = {
+				   [CHARGE_REQUESTS] = 1,
+				   [CHARGE_INPUT] = input,
+				   [CHARGE_OUTPUT] = output,
+				   [CHARGE_TOKENS] = input + output,
+			       }};
+}
+
 static struct answer *answer_new(const struct answer_sink *sink)
 {
-	static const struct answer_ops ops = {.event = on_event, .error = on_error};
+	static const struct answer_ops ops = {
+	    .event = on_event, .error = on_error, .field = on_field};
 	struct answer *a = mem_new(struct answer);
 
 	answer_init(a, &ops, sink);
@@ -333,4 +391,6 @@ const struct provider provider_anthropic = {
     .name = "anthropic",
     .build = build,
     .answer_new = answer_new,
+    .charge = charge,
+    .spent = spent,
 };

@@ -143,6 +143,9 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 	options = json_object_new_object();
 	json_object_object_add(options, "include_usage", json_object_new_boolean(true));
 	json_object_object_add(body, "stream_options", options);
+	ret_request->max_tokens =
+	    json_int(body, "max_completion_tokens", json_int(body, "max_tokens", 0)) *
+	    json_int(body, "n", 1);
 	ask_write(ret_request, body);
 	buf_add_text(&ret_request->secret, "Bearer ");
 	buf_add_text(&ret_request->secret, ask->key);
@@ -283,9 +286,56 @@ static void on_event(struct answer *a, struct str name, struct str data)
 	read_usage(a, json_member(event, "usage"));
 }
 
+/* ── limits: requests, and input and output tokens together ── */
+
+static void on_field(struct answer *a, struct str name, struct str value)
+{
+	if (str_is(name, "x-ratelimit-limit-requests"))
+		answer_rate(a, CHARGE_REQUESTS, true, value);
+	else if (str_is(name, "x-ratelimit-remaining-requests"))
+		answer_rate(a, CHARGE_REQUESTS, false, value);
+	else if (str_is(name, "x-ratelimit-limit-tokens"))
+		answer_rate(a, CHARGE_TOKENS, true, value);
+	else if (str_is(name, "x-ratelimit-remaining-tokens"))
+		answer_rate(a, CHARGE_TOKENS, false, value);
+}
+
+/* All counts as the request arrives: the prompt, cached or not, and the longest answer that was asked for. */
+static void charge(const struct charge_estimate *e, struct charge *ret)
+{
+	int64_t output = e->max_tokens ? e->max_tokens : e->output_tokens;
+
+	*ret = (struct charge){.unit = {
+				   [CHARGE_REQUESTS] = 1,
+				   [CHARGE_INPUT] = e->input_tokens,
+				   [CHARGE_OUTPUT] = output,
+				   [CHARGE_TOKENS] = e->input_tokens + output,
+			       }};
+}
+
+/* What was asked for stays charged where the answer is shorter; only the estimate of the prompt becomes the count. */
+static void spent(const char *model, const struct charge *reserved, const struct usage *usage,
+		  bool complete, struct charge *ret)
+{
+	int64_t input = usage->input_tokens ? usage->input_tokens : reserved->unit[CHARGE_INPUT];
+	int64_t output = reserved->unit[CHARGE_OUTPUT];
+
+	(void)model;
+	(void)complete;
+	if (usage->output_tokens > output)
+		output = usage->output_tokens;
+	*ret = (struct charge){.unit = {
+				   [CHARGE_REQUESTS] = 1,
+				   [CHARGE_INPUT] = input,
+				   [CHARGE_OUTPUT] = output,
+				   [CHARGE_TOKENS] = input + output,
+			       }};
+}
+
 static struct answer *answer_new(const struct answer_sink *sink)
 {
-	static const struct answer_ops ops = {.event = on_event, .error = on_error};
+	static const struct answer_ops ops = {
+	    .event = on_event, .error = on_error, .field = on_field};
 	struct answer *a = mem_new(struct answer);
 
 	answer_init(a, &ops, sink);
@@ -296,4 +346,6 @@ const struct provider provider_openai = {
     .name = "openai",
     .build = build,
     .answer_new = answer_new,
+    .charge = charge,
+    .spent = spent,
 };

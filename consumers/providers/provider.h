@@ -36,6 +36,29 @@ struct ask {
 	const char *key;    /* the account's secret */
 };
 
+/* What a vendor's limits count. */
+enum charge_unit { CHARGE_REQUESTS, CHARGE_INPUT, CHARGE_OUTPUT, CHARGE_TOKENS, CHARGE_UNITS };
+const char *charge_unit_name(enum charge_unit unit);
+
+/* What one call counts against each limit. TOKENS: input and output where they share a limit. */
+struct charge {
+	int64_t unit[CHARGE_UNITS];
+};
+
+/* What is expected of a call. */
+struct charge_estimate {
+	int64_t input_tokens;  /* all of the prompt */
+	int64_t output_tokens; /* a usual answer */
+	int64_t max_tokens;    /* the longest that was asked for; 0: not said */
+};
+
+/* What the vendor says of its limits with an answer; -1: it did not. */
+struct provider_rates {
+	bool said;
+	int64_t limit[CHARGE_UNITS];
+	int64_t remaining[CHARGE_UNITS];
+};
+
 #define PROVIDER_FIELDS_MAX 8
 
 /* What to send: POST @path. Owns its memory (provider_request_fini). */
@@ -44,7 +67,8 @@ struct provider_request {
 	struct http_field fields[PROVIDER_FIELDS_MAX];
 	size_t field_count;
 	struct buf body;
-	struct buf secret; /* the authorization field's value */
+	struct buf secret;  /* the authorization field's value */
+	int64_t max_tokens; /* the longest answer that is asked for, of all choices; 0: not said */
 	bool local; /* nobody is asked: the answer is made here, after @local_us (answer_local) */
 	uint64_t local_us;
 };
@@ -83,6 +107,7 @@ struct answer_outcome {
 	struct usage usage;	   /* what is known so far */
 	struct str request_id;	   /* the vendor's; empty where none came */
 	bool begun;		   /* output was seen */
+	struct provider_rates rates;
 };
 
 struct answer; /* opaque; each provider has its own behind this */
@@ -94,6 +119,12 @@ struct provider {
 	enum provider_built (*build)(const struct ask *ask, struct provider_request *ret_request,
 				     char ret_why[static 128]);
 	struct answer *(*answer_new)(const struct answer_sink *sink);
+	/* What it counts when a call begins, and what it has counted when the call is over; both NULL: it has no limits. @reserved: what
+	 * charge said; @usage: what is known of a call that may have been cut, then never less than was reserved is said for what
+	 * cannot be known (@complete: it ended well). */
+	void (*charge)(const struct charge_estimate *estimate, struct charge *ret_charge);
+	void (*spent)(const char *model, const struct charge *reserved, const struct usage *usage,
+		      bool complete, struct charge *ret_charge);
 };
 
 /* NULL where registry.def has no such name. */

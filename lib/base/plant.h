@@ -18,7 +18,8 @@
 	PLANT(GAP_NOT_HEALED, "a follower's gap not healed") \
 	PLANT(SILENCE_TRUSTED, "a follower never looks") \
 	PLANT(UNSURE_ACCEPTED, "accepted without the broker's word") \
-	PLANT(ARCHIVE_DROPS, "records during a batch dropped")
+	PLANT(ARCHIVE_DROPS, "records during a batch dropped") \
+	PLANT(SETTLE_LOST, "a settlement is lost")
 /* clang-format on */
 enum plant {
 #define PLANT_ENUM(name, what) PLANT_##name,

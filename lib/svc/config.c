@@ -86,7 +86,7 @@ enum {
 
 static const char *const kafka_lists[] = {"settings", NULL};
 static const char *const fairness_lists[] = {"orgs", NULL};
-static const char *const top_lists[] = {"accounts", "routes", "prices"};
+static const char *const top_lists[] = {"accounts", "routes", "prices", "quotas"};
 
 #define TABLE(options, values) {{(options), countof(options), (values)}}, 1
 
@@ -209,6 +209,7 @@ static void read_root(struct record_reader *r, const struct config_request *requ
 	lists_routes(r, tree_find(root, "routes"), config);
 	lists_prices(r, tree_find(root, "prices"), config);
 	lists_orgs(r, fairness ? tree_find(fairness, "orgs") : NULL, config);
+	lists_quotas(r, tree_find(root, "quotas"), config);
 	check_meaning(r, root, &log, config);
 }
 

@@ -104,6 +104,20 @@ struct config_route {
 	unsigned line;
 };
 
+/* A provider's limit on a group of accounts and a class of models, as the provider counts them together. 0: no such limit. */
+struct config_quota {
+	const char *name;     /* letters, digits, '-', '_', '.' */
+	const char *accounts; /* names, comma-separated */
+	const char *models;   /* names or beginnings with '*', comma-separated */
+	int64_t requests;     /* these four in a minute */
+	int64_t input_tokens;
+	int64_t output_tokens;
+	int64_t tokens; /* input and output together */
+	uint64_t
+	    burst_ms; /* not more at once than so much of the minute's share; 0: a minute's at once */
+	unsigned line;
+};
+
 /* Picodollars per token, exact: 1 USD per million tokens is 1,000,000 of them. */
 struct config_price {
 	const char *provider; /* an account's kind */
@@ -148,6 +162,8 @@ struct config {
 	size_t price_count;
 	struct config_org *orgs; /* sorted by id */
 	size_t org_count;
+	struct config_quota *quotas;
+	size_t quota_count;
 	struct config_common common;
 	void *own; /* the program's values, by its table */
 };
@@ -186,6 +202,10 @@ const struct config_route *config_route_find(const struct config *config,
 
 /* The share of @org among the others of a lane: 1 where the configuration says nothing. */
 uint32_t config_org_weight(const struct config *config, struct str org);
+
+/* The first quota that calls to @model of @account count against; NULL: they are not limited. */
+const struct config_quota *config_quota_find(const struct config *config, struct str account,
+					     struct str model);
 
 /* The price of @model at @wall_ms: the newest one valid then. A dated model
  * ("claude-sonnet-4-5-20250929") has the price of its undated name where it has none of its own.

@@ -1,4 +1,4 @@
-/* The lists of the configuration (settings, accounts, routes, prices, organisations): their form and their meaning. Internal to
+/* The lists of the configuration (settings, accounts, routes, prices, organisations, quotas): their form and their meaning. Internal to
  * lib/svc. */
 #ifndef SLUICE_SVC_LISTS_H
 #define SLUICE_SVC_LISTS_H
@@ -14,6 +14,8 @@ void lists_accounts(struct record_reader *r, const struct tree *list, struct con
 void lists_routes(struct record_reader *r, const struct tree *list, struct config *config);
 void lists_prices(struct record_reader *r, const struct tree *list, struct config *config);
 void lists_orgs(struct record_reader *r, const struct tree *list, struct config *config);
+/* quotas.c; after the accounts. */
+void lists_quotas(struct record_reader *r, const struct tree *list, struct config *config);
 
 /* The whole text of a small file into @out; -errno, or -EFBIG above @max_bytes. Blocks: start-up and reload only. */
 must_check int lists_read_file(const char *path, size_t max_bytes, struct buf *out);

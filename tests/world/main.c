@@ -1,6 +1,7 @@
 /* The swarm: N histories from a seed on, each in a process of its own; a seed that fails replays exactly.
  *
  *   world [N] [SEED]      N histories (200) from SEED (1); N = 1 tells its story
+ *   world budgets [N] [SEED]  the same of histories of quotas alone (budget.c)
  *   world plants [N]      each planted defect, and the seed that finds it first among N (400); only where SLUICE_PLANTS is built in */
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "tests/world/budget.h"
 #include "tests/world/fleet.h"
 #include "tests/world/plants.h"
 #include "tests/world/server.h"
@@ -34,11 +36,19 @@ static void run_until(uint64_t us)
 		;
 }
 
+static bool budgets_only;
+
 static struct verdict history(uint64_t seed, bool story)
 {
 	struct verdict v = {0};
 	uint64_t last;
 
+	if (budgets_only) {
+		budget_history(seed, story);
+		v.violations = world->violations;
+		memcpy(v.first, world->first, sizeof(v.first));
+		return v;
+	}
 	world_begin(seed, story);
 	redis_server_begin();
 	broker_begin();
@@ -166,6 +176,7 @@ static int try_plants(uint64_t most)
 		must(pid >= 0);
 		if (!pid) {
 			plants_set(i);
+			budgets_only = plants_in_budget(i);
 			redis_scripts_begin();
 			fleet_prepare();
 			status = find_plant(i, most) ? 0 : 1;
@@ -189,6 +200,11 @@ int main(int argc, char **argv)
 
 	if (first && strcmp(first, "plants") == 0)
 		return try_plants(number(second, 400));
+	budgets_only = first && strcmp(first, "budgets") == 0;
+	if (budgets_only) {
+		count = number(second, 100);
+		second = argc > 3 ? argv[3] : NULL;
+	}
 	redis_scripts_begin();
 	fleet_prepare();
 	if (count == 1)

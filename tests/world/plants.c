@@ -1,5 +1,7 @@
 #include "tests/world/plants.h"
 
+#include <string.h>
+
 #include "lib/base/mem.h"
 #include "lib/base/plant.h"
 #include "tests/world/server.h"
@@ -31,6 +33,10 @@ static const struct {
     {"refused over what stands", "refuse", "if state then", "if false then"},
     {"a turn's messages twice", "converse", "string.match(h[4], ' done$')", "false"},
     {"the same job's second turn", "turn", "if h[8] then", "if false then"},
+    {"a reservation released twice", "budget", "	call('HDEL', RES, id)\n", ""},
+    {"the budget's line is passed by", "budget", "if not head or score(lane",
+     "if true or score(lane"},
+    {"a budget begins empty", "budget", "if made + WINDOW > now then", "if false then"},
 };
 
 size_t plants_count(void)
@@ -45,6 +51,15 @@ const char *plants_name(size_t plant)
 		return in_code[plant];
 #endif
 	return in_scripts[plant - IN_CODE].what;
+}
+
+bool plants_in_budget(size_t plant)
+{
+#ifdef SLUICE_PLANTS
+	if (plant < IN_CODE)
+		return plant == PLANT_SETTLE_LOST;
+#endif
+	return strcmp(in_scripts[plant - IN_CODE].script, "budget") == 0;
 }
 
 void plants_set(size_t plant)

@@ -3,10 +3,13 @@
 #ifndef SLUICE_TESTS_WORLD_PLANTS_H
 #define SLUICE_TESTS_WORLD_PLANTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 size_t plants_count(void);
 const char *plants_name(size_t plant);
+/* The histories of quotas alone find it (budget.h). */
+bool plants_in_budget(size_t plant);
 /* Before redis_scripts_begin. */
 void plants_set(size_t plant);
 

@@ -386,6 +386,101 @@ static void c_zrem(struct redis_value *r, struct arena *a, const struct str *v, 
 	reply_int(r, 1);
 }
 
+/* The members in their order: by score, then by name. */
+static int by_score(const void *left, const void *right)
+{
+	const struct item *a = *(struct item *const *)left, *b = *(struct item *const *)right;
+	double x = strtod(a->text.ptr, NULL), y = strtod(b->text.ptr, NULL);
+	size_t both = a->name.len < b->name.len ? a->name.len : b->name.len;
+	int order = memcmp(a->name.ptr, b->name.ptr, both);
+
+	if (x != y)
+		return x < y ? -1 : 1;
+	return order ? order : (a->name.len > b->name.len) - (a->name.len < b->name.len);
+}
+
+static struct item **ordered(const struct value *set, struct arena *a)
+{
+	struct item **items = arena_alloc(a, (set->count + 1) * sizeof(*items));
+
+	for (size_t i = 0; i < set->count; i++)
+		items[i] = &set->items[i];
+	qsort(items, set->count, sizeof(*items), by_score);
+	return items;
+}
+
+/* From the front only, as the scripts ask. */
+static void c_zrange(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct value *set = find(v[1]);
+	size_t from = (size_t)number(v[2]), to = (size_t)number(v[3]) + 1, count = 0;
+	struct redis_value *items;
+	struct item **all;
+
+	must(n == 4 && number(v[3]) >= 0);
+	if (set && from < set->count)
+		count = (to < set->count ? to : set->count) - from;
+	items = reply_list(r, a, count);
+	all = count ? ordered(set, a) : NULL;
+	for (size_t i = 0; i < count; i++)
+		reply_str(&items[i], a, all[from + i]->name);
+}
+
+/* ZRANGEBYSCORE key -inf MAX LIMIT 0 N */
+static void c_zrangebyscore(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct value *set = find(v[1]);
+	double most = strtod(v[3].ptr, NULL);
+	struct item **all = set ? ordered(set, a) : NULL;
+	struct redis_value *items;
+	size_t count = 0;
+
+	must(n == 7 && str_is(v[2], "-inf") && str_is(v[4], "LIMIT") && str_is(v[5], "0"));
+	while (set && count < set->count && count < (size_t)number(v[6]) &&
+	       strtod(all[count]->text.ptr, NULL) <= most)
+		count++;
+	items = reply_list(r, a, count);
+	for (size_t i = 0; i < count; i++)
+		reply_str(&items[i], a, all[i]->name);
+}
+
+static void c_zrank(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct value *set = find(v[1]);
+	struct item *it = item_find(set, v[2]);
+	int64_t rank = 0;
+
+	(void)a;
+	(void)n;
+	*r = (struct redis_value){.type = REDIS_NIL};
+	if (!it)
+		return;
+	for (size_t i = 0; i < set->count; i++) {
+		struct item *other = &set->items[i];
+
+		rank += by_score(&other, &it) < 0;
+	}
+	reply_int(r, rank);
+}
+
+static void c_zscore(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct item *it = item_find(find(v[1]), v[2]);
+
+	(void)n;
+	reply_str(r, a, it ? it->text : (struct str){0});
+}
+
+/* ZCARD, HLEN */
+static void c_count(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct value *set = find(v[1]);
+
+	(void)a;
+	(void)n;
+	reply_int(r, set ? (int64_t)set->count : 0);
+}
+
 static void c_exists(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
 {
 	(void)a;
@@ -447,6 +542,8 @@ static const struct {
     {"LRANGE", 4, c_lrange}, {"ZADD", 4, c_zadd},	  {"ZREM", 3, c_zrem},
     {"EXISTS", 2, c_exists}, {"DEL", 2, c_del},		  {"PEXPIRE", 3, c_pexpire},
     {"TIME", 1, c_time},     {"PUBLISH", 3, c_publish},	  {"GETDEL", 2, c_getdel},
+    {"ZRANGE", 4, c_zrange}, {"ZRANK", 3, c_zrank},	  {"ZSCORE", 3, c_zscore},
+    {"ZCARD", 2, c_count},   {"HLEN", 2, c_count},	  {"ZRANGEBYSCORE", 7, c_zrangebyscore},
 };
 
 void redis_server_run(const struct str *args, size_t count, struct arena *a,

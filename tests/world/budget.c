@@ -1,0 +1,478 @@
+/* Budgets on simulated time: pools of the product's own reserve, wait and settle through the very budget.lua, calls arrive at a provider that
+ * counts for itself in a true sliding minute, and everything fails that can. The fleet's histories (main.c) call for a few jobs; these are
+ * about the quota alone, and keep it full. */
+#include "tests/world/budget.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "consumers/pool/budget.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/store/redis.h"
+#include "lib/svc/config.h"
+#include "schemas/keys.h"
+#include "tests/world/world.h"
+
+#define POOLS_MAX 4
+#define CALLS_MAX 200
+#define MINUTE_US (60 * US_PER_S)
+#define BUSY_US (150 * US_PER_S)
+/* After this everything is well, and everybody gets his turn. */
+#define REST_US (400 * US_PER_S)
+
+struct pool_node {
+	char name[32];
+	struct loop *loop;
+	struct redis *redis;
+	struct redis_sub *control;
+	struct budgets *budgets;
+};
+
+/* One call: asked for by a pool, again by another one where that dies. */
+struct call {
+	int number;
+	enum lane lane;
+	int tenant;
+	struct charge charge; /* what it may cost */
+	struct charge real;
+	uint64_t us; /* how long it takes */
+	struct pool_node *node;
+	struct loop *loop; /* of the incarnation that has it */
+	struct reservation r;
+	uint64_t since_us; /* it waits since then */
+	bool counted;	   /* the provider has it */
+	bool done;
+	int64_t position;
+};
+
+/* What arrived at the provider. */
+struct arrival {
+	uint64_t at_us;
+	struct charge charge;
+};
+
+static struct {
+	struct pool_node pools[POOLS_MAX];
+	size_t pool_count;
+	struct call calls[CALLS_MAX];
+	size_t call_count, done;
+	struct arrival arrivals[4 * CALLS_MAX];
+	size_t arrival_count;
+	struct charge limit;
+	struct config *config;
+	bool calm,
+	    faithful; /* no pool died or stood still, Redis remembered; no call is returned */
+	uint64_t heal_us;
+} test;
+
+static void call_ask(struct call *c);
+
+/* ── the provider ── */
+
+static void arrive(const struct charge *charge)
+{
+	struct charge sum = {0};
+	struct arrival *a = &test.arrivals[test.arrival_count++];
+
+	must(test.arrival_count < countof(test.arrivals));
+	*a = (struct arrival){world->now_us, *charge};
+	for (size_t i = test.arrival_count; i-- > 0;) {
+		if (test.arrivals[i].at_us + MINUTE_US <= world->now_us)
+			break;
+		for (int u = 0; u < CHARGE_UNITS; u++)
+			sum.unit[u] += test.arrivals[i].charge.unit[u];
+	}
+	for (int u = 0; u < CHARGE_UNITS; u++)
+		if (test.limit.unit[u] && sum.unit[u] > test.limit.unit[u])
+			world_violation("overspent: %lld %s in a minute, the limit is %lld",
+					(long long)sum.unit[u],
+					charge_unit_name((enum charge_unit)u),
+					(long long)test.limit.unit[u]);
+}
+
+static void on_arrive(void *ctx)
+{
+	struct call *c = ctx;
+	struct charge at_once = c->real;
+
+	at_once.unit[CHARGE_OUTPUT] = 0;
+	c->counted = true;
+	arrive(&at_once);
+}
+
+/* Made by the provider, whoever still listens. */
+static void on_output(void *ctx)
+{
+	struct call *c = ctx;
+	struct charge part = {0};
+
+	part.unit[CHARGE_OUTPUT] = c->real.unit[CHARGE_OUTPUT];
+	arrive(&part);
+}
+
+/* ── calls ── */
+
+static void on_over(void *ctx)
+{
+	struct call *c = ctx;
+
+	if (c->done || c->r.state != RESERVATION_OURS)
+		return;
+	budget_settle(&c->r, &c->real);
+	c->done = true;
+	test.done++;
+	world_tell(c->node->name, "call %d is over", c->number);
+}
+
+static bool waits_longer(const struct call *than, const struct call *c)
+{
+	return c->r.state == RESERVATION_WAITING && c->lane < than->lane && c->since_us &&
+	       c->since_us + 3 * US_PER_S < than->since_us;
+}
+
+/* Where nothing goes wrong nobody of a better lane who came long before waits on while this one goes. */
+static void check_order(const struct call *c)
+{
+	for (size_t i = 0; test.calm && i < test.call_count; i++)
+		if (waits_longer(c, &test.calls[i])) {
+			world_violation("call %d of lane %d went before call %d of lane %d",
+					c->number, (int)c->lane, test.calls[i].number,
+					(int)test.calls[i].lane);
+			return;
+		}
+}
+
+static void begin(struct call *c)
+{
+	uint64_t way = world_chance(500) ? world_between(0, 1500000) : world_between(100, 100000);
+
+	check_order(c);
+	world_tell(c->node->name, "call %d begins", c->number);
+	c->since_us = 0;
+	if (!test.faithful && world_chance(700)) {
+		budget_return(&c->r); /* nobody took it */
+		world_in(world_between(1000, 2000000), c->loop, (void (*)(void *))call_ask, c);
+		return;
+	}
+	world_in(way, NULL, on_arrive, c);
+	world_in(way + c->us, NULL, on_output, c);
+	world_in(way + c->us + world_between(100, 50000), c->loop, on_over, c);
+}
+
+static void on_heard(void *ctx, enum budget_word word)
+{
+	struct call *c = ctx;
+
+	switch (word) {
+	case BUDGET_OURS:
+		begin(c);
+		return;
+	case BUDGET_MOVED:
+		if (c->position && c->r.position > c->position)
+			world_violation("the position of call %d rose", c->number);
+		c->position = c->r.position;
+		return;
+	case BUDGET_SHORT:
+		world_in(world_between(100000, 2000000), c->loop, (void (*)(void *))call_ask, c);
+		return;
+	case BUDGET_NEVER:
+		world_violation("call %d is never granted", c->number);
+		return;
+	}
+}
+
+static void call_ask(struct call *c)
+{
+	char tenant[16];
+	struct budget_ask ask = {.charge = c->charge,
+				 .lane = c->lane,
+				 .wait = world_chance(9000),
+				 .heard = on_heard,
+				 .ctx = c};
+
+	snprintf(tenant, sizeof(tenant), "org_%d", c->tenant);
+	ask.tenant = str_of(tenant);
+	if (c->r.state != RESERVATION_NONE)
+		return;
+	c->position = 0;
+	if (!c->since_us)
+		c->since_us = world->now_us;
+	budget_ask(budgets_find(c->node->budgets, "a", "m"), &c->r, &ask);
+}
+
+static void call_begin(void *ctx)
+{
+	struct call *c = ctx;
+
+	c->node = &test.pools[world_between(0, test.pool_count - 1)];
+	c->loop = c->node->loop;
+	if (c->loop->dead) {
+		world_in(US_PER_S, NULL, call_begin, c);
+		return;
+	}
+	c->r = (struct reservation){0};
+	c->since_us = 0;
+	call_ask(c);
+}
+
+/* ── pools ── */
+
+static void on_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
+{
+	struct pool_node *n = ctx;
+
+	(void)first;
+	budgets_epoch(n->budgets, epoch_wall_ms);
+}
+
+static void on_standing(void *ctx)
+{
+	(void)ctx;
+}
+
+static void on_control(void *ctx, struct str payload)
+{
+	struct pool_node *n = ctx;
+	static const char head[] = "1 budget ";
+
+	if (str_starts(payload, head))
+		budgets_heard(n->budgets, (struct str){payload.ptr + sizeof(head) - 1,
+						       payload.len - sizeof(head) + 1});
+}
+
+static void pool_begin(struct pool_node *n)
+{
+	static const struct redis_ops ops = {.epoch = on_epoch};
+	static const struct redis_sub_ops control = {on_standing, on_control, NULL};
+	struct redis_options options = redis_defaults();
+	struct key key = key_control(str_of(n->name));
+	struct budgets_request request = {.worker = str_of(n->name), .config = test.config};
+
+	n->loop = world_loop(n->name);
+	must(redis_open(n->loop, &options, &ops, n, &n->loop->log, &n->redis) == 0);
+	n->control = redis_subscribe(n->redis, key_str(&key), &control, n);
+	request.loop = n->loop;
+	request.redis = n->redis;
+	request.log = &n->loop->log;
+	n->budgets = budgets_new(&request);
+}
+
+static void on_restart(void *ctx)
+{
+	struct pool_node *n = ctx;
+
+	world_tell(n->name, "starts again");
+	pool_begin(n);
+}
+
+/* Its calls go on at the provider; who called asks again elsewhere. */
+static void crash(struct pool_node *n)
+{
+	if (n->loop->dead)
+		return;
+	world_tell(n->name, "crashes");
+	world_kill(n->loop);
+	for (size_t i = 0; i < test.call_count; i++) {
+		struct call *c = &test.calls[i];
+
+		if (c->done || c->loop != n->loop)
+			continue;
+		c->loop = NULL;
+		world_in(world_between(500000, 12000000), NULL, call_begin, c);
+	}
+	world_in(world_between(200000, 8000000), NULL, on_restart, n);
+}
+
+/* ── faults ── */
+
+static void on_wrong(void *ctx)
+{
+	struct pool_node *n = &test.pools[world_between(0, test.pool_count - 1)];
+	uint64_t us = world_between(1000, 4000000);
+
+	(void)ctx;
+	switch (world_between(0, 7)) {
+	case 0:
+	case 1:
+		crash(n);
+		return;
+	case 2:
+		us = world_between(0, 1) ? us : world_between(3000000, 25000000);
+		world_tell(n->name, "stalls for %llu ms", (unsigned long long)us / 1000);
+		world_stall(n->loop, world->now_us + us);
+		return;
+	case 3:
+		redis_server_away(us, REDIS_KEPT);
+		return;
+	case 4:
+		redis_server_freeze(us);
+		return;
+	case 5:
+		redis_server_flush();
+		return;
+	case 6:
+		redis_server_away(us, world_between(0, 1) ? REDIS_EMPTIED : REDIS_SET_BACK);
+		return;
+	default:
+		redis_server_cut();
+		return;
+	}
+}
+
+static void on_heal(void *ctx)
+{
+	(void)ctx;
+	world->faults = (struct world_faults){0};
+}
+
+/* ── a history ── */
+
+static const char *no_env(const char *name)
+{
+	(void)name;
+	return "none";
+}
+
+static void configure(void)
+{
+	struct config_request request = {.env = no_env};
+	struct buf text = {0}, errors = {0};
+	int64_t requests = (int64_t)world_between(8, 40);
+
+	test.limit.unit[CHARGE_REQUESTS] = requests;
+	test.limit.unit[CHARGE_INPUT] = world_between(0, 1) ? requests * 500 : 0;
+	test.limit.unit[CHARGE_OUTPUT] = world_between(0, 1) ? requests * 300 : 0;
+	buf_printf(&text,
+		   "accounts:\n- {name: a, kind: anthropic, base_url: \"http://a\", key_env: N}\n"
+		   "quotas:\n- {name: q, accounts: a, requests: %lld, input_tokens: %lld, "
+		   "output_tokens: %lld, burst_ms: %llu}\n",
+		   (long long)requests, (long long)test.limit.unit[CHARGE_INPUT],
+		   (long long)test.limit.unit[CHARGE_OUTPUT],
+		   (unsigned long long)(world_between(0, 1) ? 0 : world_between(500, 30000)));
+	must(config_parse(&request, "budget", buf_str(&text), &test.config, &errors) == CONFIG_OK);
+	buf_fini(&text);
+}
+
+static void add_call(uint64_t at_us, bool exact)
+{
+	struct call *c = &test.calls[test.call_count];
+	int64_t input = (int64_t)world_between(50, 900), output = (int64_t)world_between(20, 600);
+
+	c->number = (int)test.call_count++;
+	c->lane = (enum lane)world_between(0, LANE_COUNT - 1);
+	c->tenant = (int)world_between(0, 5);
+	c->us =
+	    world_chance(300) ? world_between(20000000, 100000000) : world_between(100000, 6000000);
+	c->real.unit[CHARGE_REQUESTS] = c->charge.unit[CHARGE_REQUESTS] = 1;
+	c->charge.unit[CHARGE_INPUT] = input;
+	c->charge.unit[CHARGE_OUTPUT] = output;
+	c->real.unit[CHARGE_INPUT] =
+	    exact ? input : (int64_t)world_between((uint64_t)input / 2, (uint64_t)input);
+	c->real.unit[CHARGE_OUTPUT] = exact ? output : (int64_t)world_between(1, (uint64_t)output);
+	world_at(at_us, NULL, call_begin, c);
+}
+
+/* What was used in the two minutes in which more was asked for than there is. The best of the lanes may use 0.95 of it, in 62 s. */
+static void check_use(void)
+{
+	int64_t used[CHARGE_UNITS] = {0};
+	double most = 0;
+
+	for (size_t i = 0; i < test.arrival_count; i++)
+		for (int u = 0; u < CHARGE_UNITS; u++)
+			if (test.arrivals[i].at_us < 2 * MINUTE_US)
+				used[u] += test.arrivals[i].charge.unit[u];
+	for (int u = 0; u < CHARGE_UNITS; u++)
+		if (test.limit.unit[u] && (double)used[u] / (double)test.limit.unit[u] / 2 > most)
+			most = (double)used[u] / (double)test.limit.unit[u] / 2;
+	if (most < 0.7)
+		world_violation("only %.0f %% of the quota were used", 100 * most);
+}
+
+static void check_left(const char *when)
+{
+	struct key keys[KEY_QUOTA_COUNT];
+
+	key_quota(STR("q"), keys);
+	for (size_t i = 1; i < 5; i++)
+		if (redis_server_zcount(key_str(&keys[i])))
+			world_violation("%s: %zu entries are left in %s", when,
+					redis_server_zcount(key_str(&keys[i])), keys[i].text);
+}
+
+static void on_nothing(void *ctx, enum budget_word word)
+{
+	budget_return(ctx);
+	(void)word;
+}
+
+/* A window later: whatever anybody asks finds the budget whole. */
+static void check_whole(void)
+{
+	static struct reservation r;
+	struct budget_ask ask = {
+	    .tenant = STR("org"), .wait = true, .heard = on_nothing, .ctx = &r};
+	struct key keys[KEY_QUOTA_COUNT];
+	struct str sum;
+
+	ask.charge.unit[CHARGE_REQUESTS] = 1;
+	budget_ask(budgets_find(test.pools[0].budgets, "a", "m"), &r, &ask);
+	for (uint64_t end = world->now_us + 5 * US_PER_S; world->now_us < end && world_step();)
+		;
+	key_quota(STR("q"), keys);
+	sum = redis_server_field(key_str(&keys[0]), "sum");
+	if (!str_is(sum, "0 0 0 0"))
+		world_violation("the window is over and the budget is not whole: %.*s",
+				STR_FMT(sum));
+	check_left("a window later");
+}
+
+static void run_to(uint64_t us)
+{
+	while (world->now_us < us && world_step())
+		;
+}
+
+void budget_history(uint64_t seed, bool story)
+{
+	bool full;
+	size_t faults;
+
+	world_begin(seed, story);
+	redis_server_begin();
+	memset(&test, 0, sizeof(test));
+	configure();
+	test.calm = world_between(0, 2) == 0;
+	test.faithful = test.calm || world_between(0, 1);
+	test.pool_count = (size_t)world_between(1, POOLS_MAX);
+	for (size_t i = 0; i < test.pool_count; i++) {
+		snprintf(test.pools[i].name, sizeof(test.pools[i].name), "pool-%zu", i + 1);
+		pool_begin(&test.pools[i]);
+	}
+	full = world_between(0, 2) > 0;
+	test.heal_us = BUSY_US;
+	world->faults.publish_lost = test.calm ? 0 : (unsigned)world_between(0, 3000);
+	world->faults.redis_cut = test.calm ? 0 : (unsigned)world_between(0, 200);
+	faults = test.calm ? 0 : (size_t)world_between(1, 8);
+	for (size_t i = 0; i < faults; i++)
+		world_at(world_between(5000000, test.heal_us), NULL, on_wrong, NULL);
+	world_at(test.heal_us, NULL, on_heal, NULL);
+	for (size_t i = 0; i < (size_t)test.limit.unit[CHARGE_REQUESTS] * (full ? 4 : 2); i++)
+		add_call(full ? world_between(10000, 20000000) : world_between(10000, BUSY_US),
+			 test.calm);
+	run_to(BUSY_US);
+	if (test.calm && full)
+		check_use();
+	run_to(BUSY_US + REST_US);
+	while (test.done < test.call_count && world->now_us < 3 * (BUSY_US + REST_US))
+		run_to(world->now_us + 10 * US_PER_S);
+	if (test.done < test.call_count)
+		world_violation("%zu of %zu calls never had their turn",
+				test.call_count - test.done, test.call_count);
+	run_to(world->now_us + 5 * US_PER_S);
+	if (test.calm)
+		check_left("all calls are over");
+	run_to(world->now_us + 70 * US_PER_S);
+	check_whole();
+}
