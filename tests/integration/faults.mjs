@@ -339,6 +339,70 @@ test('mute accepts and says nothing, for so long as it was asked', async () => {
 	await sim.well()
 })
 
+// ---- quotas and caches ----
+
+test('a quota of a sliding minute is refused above, told in its fields, counted, and whole again after the minute', async () => {
+	const model = 'claude-quota'
+	await sim.quota({ model, rpm: 3, itpm: 1000000, kind: 'window' })
+	const ask = () => ask1(sim, request('anthropic', prompt(''), { model }))
+	for (let left = 2; left >= 0; left--) assert.equal((await ask()).head['anthropic-ratelimit-requests-remaining'], String(left))
+	const above = await ask()
+	assert.equal(above.head.status, 429)
+	assert.equal(JSON.parse(above.text).error.type, 'rate_limit_error')
+	assert.ok(Number(above.head['retry-after']) > 50)
+	const seen = async () => (await sim.quotas('?seconds=60')).quotas.find((q) => q.model === model)
+	const q = await seen()
+	assert.deepEqual([q.granted, q.refused, q.refused_for.requests, q.highest.requests, q.left.requests], [3, 1, 1, 3, 0])
+	assert.equal(q.minutes[0].requests, 3)
+	assert.equal(
+		q.seconds.reduce((n, s) => n + s.requests, 0),
+		3,
+	)
+	await sim.advance(61000)
+	assert.equal((await ask()).head.status, 200)
+	assert.equal((await seen()).highest.requests, 3)
+})
+
+test('openai charges what may be answered, and says what can never pass without Used', async () => {
+	const model = 'gpt-quota'
+	await sim.quota({ model, tpm: 1000, kind: 'bucket' })
+	const ask = (max) => ask1(sim, request('openai', prompt(''), { model, max_completion_tokens: max }))
+	assert.equal((await ask(600)).head.status, 200)
+	const late = await ask(600)
+	assert.equal(late.head.status, 429)
+	assert.match(JSON.parse(late.text).error.message, /Limit 1000, Used 6\d\d, Requested 6\d\d\. Please try again in \d+(\.\d+)?s/)
+	assert.ok(Number(late.head['retry-after-ms']) > 1000)
+	const never = await ask(2000)
+	assert.doesNotMatch(JSON.parse(never.text).error.message, /Used/)
+	assert.equal(never.head['retry-after'], undefined)
+})
+
+test('a cached prefix is in the usage, costs anthropic no input quota, and is gone after five idle minutes', async () => {
+	const model = 'claude-sonnet-4-5-cache'
+	const system = [{ type: 'text', text: 'rubric! '.repeat(1000), cache_control: { type: 'ephemeral' } }]
+	const ask = async (n) => {
+		const a = await ask1(sim, request('anthropic', `essay ${n} [sim ${FAST}]`, { model, system }))
+		return JSON.parse(/data: (\{"type":"message_start".*)/.exec(a.text)[1]).message.usage
+	}
+	const used = async () => (await sim.quotas()).quotas.find((q) => q.model === model).used.input_tokens
+	const wrote = await ask(1)
+	assert.deepEqual([wrote.cache_creation_input_tokens, wrote.cache_creation.ephemeral_5m_input_tokens, wrote.cache_read_input_tokens], [2000, 2000, 0])
+	const first = await used()
+	assert.equal(first, wrote.input_tokens + 2000)
+	const read = await ask(2)
+	assert.deepEqual([read.cache_creation_input_tokens, read.cache_read_input_tokens, read.input_tokens], [0, 2000, wrote.input_tokens])
+	assert.equal(await used(), first + read.input_tokens)
+	await sim.advance(300000)
+	assert.equal((await ask(3)).cache_read_input_tokens, 0)
+	const o = async () => {
+		const more = { messages: [{ role: 'system', content: 'rubric! '.repeat(700) }, { role: 'user', content: `essay [sim ${FAST}]` }], stream: false }
+		return JSON.parse((await ask1(sim, request('openai', '', more))).text).usage.prompt_tokens_details.cached_tokens
+	}
+	assert.equal(await o(), 0)
+	assert.equal(await o(), 1408)
+	assert.ok((await sim.cache()).read_tokens >= 3408)
+})
+
 test('over TLS too: the whole answer, a reset, and silence instead of a handshake', async () => {
 	const tls = `${process.env.SLUICE_TEST_STACK}/tls`
 	const other = await Sim.open('--cert', `${tls}/server.crt`, '--key', `${tls}/server.key`)

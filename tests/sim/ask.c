@@ -383,7 +383,8 @@ static enum sim_ask_result check_marks_of(struct reading *r, struct json_object 
 
 /* Four at most, in the order of the prefix: tools, system, messages (and the blocks of results of tools inside them);
  * one at the top counts. */
-static enum sim_ask_result check_marks(struct reading *r, struct json_object *body)
+static enum sim_ask_result check_marks(struct reading *r, struct json_object *body,
+				       unsigned *ret_count)
 {
 	struct json_object *messages = json_member(body, "messages");
 	struct marks m = {0, false};
@@ -400,6 +401,7 @@ static enum sim_ask_result check_marks(struct reading *r, struct json_object *bo
 				  "A maximum of 4 blocks with cache_control may be provided. "
 				  "Found %u.",
 				  m.count + top.count);
+	*ret_count = m.count + top.count;
 	return SIM_ASK_OK;
 }
 
@@ -434,6 +436,7 @@ static enum sim_ask_result check_prefill(struct reading *r, struct json_object *
 static enum sim_ask_result anthropic_check(struct reading *r, struct json_object *body,
 					   struct str version, bool counting)
 {
+	unsigned marks = 0;
 	TRY(check_known(r, body, anthropic_fields));
 	TRY(read_model(r, body));
 	if (!counting && !json_member(body, "max_tokens"))
@@ -445,13 +448,15 @@ static enum sim_ask_result anthropic_check(struct reading *r, struct json_object
 	TRY(check_prefill(r, body));
 	TRY(read_system(r, body));
 	TRY(read_tools(r, body));
-	TRY(check_marks(r, body));
+	TRY(check_marks(r, body, &marks));
 	TRY(check_sampling(r, body, version));
 	TRY(check_thinking(r, body));
 	TRY(check_type(r, body, "stop_sequences", json_type_array));
 	TRY(check_type(r, body, "metadata", json_type_object));
 	TRY(check_type(r, body, "tool_choice", json_type_object));
 	TRY(check_type(r, body, "output_config", json_type_object));
+	if (marks)
+		sim_prefix_anthropic(body, r->arena, &r->ask->prefix);
 	return SIM_ASK_OK;
 }
 
@@ -586,6 +591,8 @@ static enum sim_ask_result openai_check(struct reading *r, struct json_object *b
 	TRY(check_stop(r, body));
 	TRY(read_choices(r, body));
 	TRY(check_reasoning(r, body));
+	if (r->ask->input_bytes >= SIM_CACHE_OPENAI_BYTES)
+		sim_prefix_openai(body, r->arena, &r->ask->prefix);
 	return SIM_ASK_OK;
 }
 

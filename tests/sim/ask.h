@@ -9,6 +9,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/err.h"
 #include "lib/base/str.h"
+#include "tests/sim/cache.h"
 
 #define SIM_CHOICES_MAX 128
 
@@ -34,6 +35,7 @@ struct sim_ask {
 	bool stream;
 	bool include_usage;
 	bool obfuscation;
+	struct sim_prefix prefix; /* empty where nothing can be cached */
 };
 
 enum sim_ask_result { SIM_ASK_OK = 0, SIM_ASK_REFUSED = 1 };

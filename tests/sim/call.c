@@ -4,6 +4,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "tests/sim/answer.h"
+#include "tests/sim/family.h"
 #include "tests/sim/sim.h"
 
 /* What one step of one call writes at most, over all choices; the rest follows at the next tick. */
@@ -14,6 +15,7 @@
 #define H2_REFUSED_STREAM 7
 
 static void call_step(struct sim_call *call);
+static void call_begun(struct sim_call *call);
 
 /* ---- the wheel ---- */
 
@@ -410,6 +412,7 @@ static void call_whole(struct sim_call *call)
 		body.len = pad + (body.len - pad) / 2;
 	sim_count_status(call->sim, 200);
 	call->good = !cut;
+	call_begun(call);
 	if (call->how.bytes || has_byte_breaks(call)) {
 		http_stream_begin(req, 200, "application/json");
 		call->begun = true;
@@ -473,6 +476,22 @@ static void call_page(struct sim_call *call)
 		       "<body>It works.</body></html>"));
 }
 
+struct sim_cache_rules sim_cache_rules_of(enum sim_dialect dialect, struct str model)
+{
+	if (dialect == SIM_ANTHROPIC)
+		return (struct sim_cache_rules){true, sim_family_cache_least(model), SIM_CACHE_US};
+	return (struct sim_cache_rules){
+	    false, 0, sim_family_tells_writes(model) ? SIM_CACHE_LATER_US : SIM_CACHE_US};
+}
+
+/* The answer begins: who asks from now on reads what this one wrote. */
+static void call_begun(struct sim_call *call)
+{
+	struct sim_cache_rules rules = sim_cache_rules_of(call->dialect, call->ask.model);
+	sim_cache_begun(&call->sim->cache, call->began_us, call->scope, &call->ask.prefix, &rules,
+			&call->use);
+}
+
 static void call_head(struct sim_call *call)
 {
 	struct buf *out = &call->sim->out;
@@ -491,6 +510,7 @@ static void call_head(struct sim_call *call)
 	if (call->ask.stream) {
 		http_add_field(call->req, "cache-control", STR("no-cache"));
 		http_stream_begin(call->req, 200, "text/event-stream; charset=utf-8");
+		call_begun(call);
 		call->begun = true;
 		sim_count_status(call->sim, 200);
 		buf_reset(out);
@@ -563,7 +583,8 @@ static struct sim_model *model_of(struct sim *sim, struct str name)
 
 void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
 		    const struct sim_ask *ask, const struct sim_directive *how,
-		    struct sim_limit *limit, const char *request_id)
+		    const struct sim_use *use, struct sim_limit *limit, uint64_t scope,
+		    const char *request_id)
 {
 	struct sim_call *call = arena_new(http_arena(req), struct sim_call);
 	uint64_t now = loop_now_us(sim->loop);
@@ -573,6 +594,9 @@ void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dial
 	call->ask = *ask;
 	call->how = *how;
 	call->limit = limit;
+	call->use = *use;
+	call->scope = scope;
+	call->began_us = sim_now_us(sim);
 	call->model = model_of(sim, ask->model);
 	bool undone = sim_directive_undone(&call->how);
 	if (!undone)

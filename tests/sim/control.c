@@ -77,6 +77,28 @@ static bool clear_quotas(struct sim *sim, struct http_req *req, const char **ret
 	return true;
 }
 
+static void say_cache(struct sim *sim, struct http_req *req, struct buf *out)
+{
+	struct json_out o = {.buf = out};
+	const struct sim_cache *c = &sim->cache;
+	(void)req;
+	json_open(&o, '{');
+	json_put_int(&o, "places", (int64_t)c->entries.count);
+	json_put_int(&o, "reads", (int64_t)c->reads);
+	json_put_int(&o, "read_tokens", (int64_t)c->read_tokens);
+	json_put_int(&o, "writes", (int64_t)c->writes);
+	json_put_int(&o, "write_tokens", (int64_t)c->write_tokens);
+	json_close(&o, '}');
+}
+
+static bool clear_cache(struct sim *sim, struct http_req *req, const char **ret_bad)
+{
+	(void)req;
+	(void)ret_bad;
+	sim_cache_clear(&sim->cache);
+	return true;
+}
+
 static void say_clock(struct sim *sim, struct http_req *req, struct buf *out)
 {
 	(void)req;
@@ -130,6 +152,7 @@ static const struct route {
     {"/calls", say_calls, NULL, NULL},
     {"/faults", say_faults, set_faults, clear_faults},
     {"/quotas", say_quotas, set_quotas, clear_quotas},
+    {"/cache", say_cache, NULL, clear_cache},
     {"/clock", say_clock, set_clock, NULL},
 };
 

@@ -90,3 +90,33 @@ bool sim_family_may_not_reason(struct str model)
 {
 	return gpt(model) >= 501;
 }
+
+uint64_t sim_family_cache_least(struct str model)
+{
+	/* From this version of the family on. */
+	static const struct {
+		const char *word;
+		unsigned from;
+		uint64_t least;
+	} rows[] = {
+	    {"opus-", 500, 512},  {"opus-", 408, 1024},	 {"opus-", 407, 2048},
+	    {"opus-", 405, 4096}, {"opus-", 0, 1024},	 {"sonnet-", 505, 512},
+	    {"sonnet-", 0, 1024}, {"haiku-", 505, 512},	 {"haiku-", 405, 4096},
+	    {"haiku-", 0, 2048},  {"mythos-p", 0, 2048}, {"mythos", 0, 512},
+	    {"fable", 0, 512},
+	};
+	for (size_t i = 0; i < countof(rows); i++) {
+		size_t len = strlen(rows[i].word);
+		const char *at = model.len ? memmem(model.ptr, model.len, rows[i].word, len) : NULL;
+		if (at &&
+		    version((struct str){at + len, model.len - (size_t)(at + len - model.ptr)}) >=
+			rows[i].from)
+			return rows[i].least;
+	}
+	return 1024;
+}
+
+bool sim_family_tells_writes(struct str model)
+{
+	return gpt(model) >= 506;
+}

@@ -4,6 +4,7 @@
 #define SLUICE_TESTS_SIM_FAMILY_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "lib/base/str.h"
 
@@ -17,5 +18,10 @@ bool sim_family_no_prefill(struct str model);
 bool sim_family_reasons(struct str model);
 /* OpenAI: such a model takes sampling after all where reasoning_effort is "none" (gpt-5.1 and newer). */
 bool sim_family_may_not_reason(struct str model);
+
+/* Anthropic: below so many tokens no prefix is cached. */
+uint64_t sim_family_cache_least(struct str model);
+/* OpenAI: what is written to the cache is told and charged, and lives longer (gpt-5.6 and newer). */
+bool sim_family_tells_writes(struct str model);
 
 #endif

@@ -161,17 +161,22 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 	/* A body whose model is not known says nothing of any model's limits. */
 	bool known = ask.model.len && !(r != SIM_ASK_OK && error.status == 404);
 	struct sim_limit *limit = known ? sim_limit_of(sim, key, ask.model, dialect) : NULL;
+	uint64_t scope = sim_cache_hash(sim_cache_hash(1, key.ptr ? key.ptr : "", key.len),
+					ask.model.ptr ? ask.model.ptr : "", ask.model.len);
+	struct sim_cache_rules rules = sim_cache_rules_of(dialect, ask.model);
+	struct sim_use use = sim_cache_look(&sim->cache, sim_now_us(sim), scope, &ask.prefix,
+					    &rules, sim_estimate(ask.input_bytes));
+	uint64_t input = dialect == SIM_ANTHROPIC ? use.input - use.read : use.input;
 	uint64_t output = ask.max_tokens == UINT64_MAX ? how.tokens : ask.max_tokens;
 	if (r == SIM_ASK_OK && !sim_directive_undone(&how) &&
-	    !sim_limit_take(sim, limit, sim_estimate(ask.input_bytes), output * ask.choices, &error,
-			    &wait_us)) {
+	    !sim_limit_take(sim, limit, input, output * ask.choices, &error, &wait_us)) {
 		if (wait_us != UINT64_MAX)
 			sim_retry_fields(req, dialect, wait_us);
 		r = SIM_ASK_REFUSED;
 	}
 	add_fields(sim, req, dialect, limit, id);
 	if (r == SIM_ASK_OK)
-		sim_call_begin(sim, req, dialect, &ask, &how, limit, id);
+		sim_call_begin(sim, req, dialect, &ask, &how, &use, limit, scope, id);
 	else
 		sim_answer_error_as(sim, req, dialect, &error, id);
 }
@@ -418,6 +423,7 @@ int sim_open(struct sim *sim, struct loop *loop, const struct sim_options *optio
 	map_init(&sim->limits, rand_u64(loop_rand(loop)));
 	list_init(&sim->limit_rules);
 	list_init(&sim->rules);
+	sim_cache_init(&sim->cache, rand_u64(loop_rand(loop)));
 	metrics_open(sim);
 	sim_wheel_init(sim);
 	if (options->journal) {
@@ -476,6 +482,7 @@ void sim_close(struct sim *sim)
 		quota_fini(&limit->quota);
 		mem_free(limit);
 	}
+	sim_cache_fini(&sim->cache);
 	map_fini(&sim->models);
 	map_fini(&sim->limits);
 	metrics_fini(&sim->metrics);

@@ -111,6 +111,7 @@ struct sim {
 	struct map models; /* name -> struct sim_model */
 	struct map limits; /* key, zero byte, model -> struct sim_limit */
 	struct list limit_rules;
+	struct sim_cache cache;
 	struct list rules;
 	uint64_t last_rule;
 	struct sim_door door;
@@ -153,6 +154,9 @@ struct sim_call {
 	enum sim_dialect dialect;
 	struct sim_ask ask;
 	struct sim_directive how;
+	struct sim_use use;
+	uint64_t scope;	   /* of the cache */
+	uint64_t began_us; /* on the quotas' and caches' clock */
 	uint64_t begun_ms; /* on the wall */
 	uint64_t first_us; /* when token 0 is due */
 	uint64_t total;
@@ -220,7 +224,9 @@ void sim_quotas_clear(struct sim *sim);
 /* call.c */
 void sim_call_begin(struct sim *sim, struct http_req *req, enum sim_dialect dialect,
 		    const struct sim_ask *ask, const struct sim_directive *how,
-		    struct sim_limit *limit, const char *request_id);
+		    const struct sim_use *use, struct sim_limit *limit, uint64_t scope,
+		    const char *request_id);
+struct sim_cache_rules sim_cache_rules_of(enum sim_dialect dialect, struct str model);
 /* The client is gone. */
 void sim_call_gone(struct sim_call *call);
 void sim_call_writable(struct sim_call *call);

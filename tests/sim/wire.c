@@ -3,6 +3,7 @@
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "tests/sim/answer.h"
+#include "tests/sim/family.h"
 #include "tests/sim/sim.h"
 
 static const char *stop_reason(const struct sim_call *call)
@@ -23,11 +24,16 @@ static void anthropic_usage(const struct sim_call *call, uint64_t output, struct
 {
 	json_key(o, "usage");
 	json_open(o, '{');
-	json_put_int(o, "input_tokens", (int64_t)sim_estimate(call->ask.input_bytes));
-	json_put_int(o, "cache_creation_input_tokens", 0);
-	json_put_int(o, "cache_read_input_tokens", 0);
-	json_put_raw(o, "cache_creation",
-		     STR("{\"ephemeral_5m_input_tokens\":0,\"ephemeral_1h_input_tokens\":0}"));
+	const struct sim_use *use = &call->use;
+	int64_t written = (int64_t)(use->write_5m + use->write_1h);
+	json_put_int(o, "input_tokens", (int64_t)(use->input - use->read) - written);
+	json_put_int(o, "cache_creation_input_tokens", written);
+	json_put_int(o, "cache_read_input_tokens", (int64_t)use->read);
+	json_key(o, "cache_creation");
+	json_open(o, '{');
+	json_put_int(o, "ephemeral_5m_input_tokens", (int64_t)use->write_5m);
+	json_put_int(o, "ephemeral_1h_input_tokens", (int64_t)use->write_1h);
+	json_close(o, '}');
 	json_put_int(o, "output_tokens", (int64_t)output);
 	json_put_text(o, "service_tier", "standard");
 	json_close(o, '}');
@@ -136,15 +142,20 @@ static void openai_chunk(const struct sim_call *call, unsigned index, struct str
 
 static void openai_usage(const struct sim_call *call, struct json_out *o)
 {
-	int64_t input = (int64_t)sim_estimate(call->ask.input_bytes);
+	int64_t input = (int64_t)call->use.input;
 	int64_t output = (int64_t)(call->sent * call->ask.choices);
 	json_key(o, "usage");
 	json_open(o, '{');
 	json_put_int(o, "prompt_tokens", input);
 	json_put_int(o, "completion_tokens", output);
 	json_put_int(o, "total_tokens", input + output);
-	json_put_raw(o, "prompt_tokens_details",
-		     STR("{\"cached_tokens\":0,\"cache_write_tokens\":0,\"audio_tokens\":0}"));
+	json_key(o, "prompt_tokens_details");
+	json_open(o, '{');
+	json_put_int(o, "cached_tokens", (int64_t)call->use.read);
+	json_put_int(o, "cache_write_tokens",
+		     sim_family_tells_writes(call->ask.model) ? (int64_t)call->use.write_5m : 0);
+	json_put_int(o, "audio_tokens", 0);
+	json_close(o, '}');
 	json_put_raw(o, "completion_tokens_details",
 		     STR("{\"reasoning_tokens\":0,\"audio_tokens\":0,"
 			 "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}"));
