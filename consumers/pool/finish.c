@@ -266,10 +266,39 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 	publish(w);
 }
 
+/* The dead letter of a job whose result says so; true where it has to be written first. */
+static bool write_dead(struct work *w)
+{
+	struct codec_error error;
+	struct result r;
+
+	if (w->dead_written || strcmp(w->status, "failed") != 0)
+		return false;
+	must(codec_decode(&codec_result, &w->arena, w->result, false, &r, &error) == CODEC_OK);
+	if (!dead_is(&r, w->pool->options->max_tries))
+		return false;
+	w->publishing = true;
+	dead_write(w, &r, on_dead);
+	return true;
+}
+
+/* The result record: what was decided, and the text. It is not read and written again: most results are long in text only. */
+static void put_result(const struct work *w, struct buf *out)
+{
+	bool in_blob = w->text_blob.len > 0;
+	struct str text = in_blob ? w->text_blob : buf_str(&w->scribe.text);
+
+	buf_add(out, w->result.ptr, w->result.len - 1);
+	if (text.len) {
+		buf_add_str(out, in_blob ? STR(",\"text_blob\":\"") : STR(",\"text\":\""));
+		json_escape(out, text);
+		buf_add_str(out, STR("\""));
+	}
+	buf_add_str(out, STR("}"));
+}
+
 static void publish(struct work *w)
 {
-	struct result r;
-	struct codec_error error;
 	struct buf body = {0};
 	struct lane_write write = {
 	    .topic = w->pool->results_topic,
@@ -285,17 +314,9 @@ static void publish(struct work *w)
 		w->blob_request = blob_put(w->pool->blob, buf_str(&w->scribe.text), on_blob, w);
 		return;
 	}
-	must(codec_decode(&codec_result, &w->arena, w->result, false, &r, &error) == CODEC_OK);
-	if (!w->dead_written && dead_is(&r, w->pool->options->max_tries)) {
-		w->publishing = true;
-		dead_write(w, &r, on_dead);
+	if (write_dead(w))
 		return;
-	}
-	if (w->text_blob.len)
-		r.text_blob = w->text_blob;
-	else
-		r.text = buf_str(&w->scribe.text);
-	codec_encode(&codec_result, &r, &body);
+	put_result(w, &body);
 	write.body = buf_str(&body);
 	w->publishing = true;
 	if (PLANTED(COMMIT_BEFORE_RESULT) && w->record) {
