@@ -20,6 +20,16 @@ void shown_from_view(struct shown *s, struct arena *arena, struct str id,
 	/* A pool may have been quicker than the front with the job's state: then the result has what the state lacks. */
 	if (!s->view.metadata.len)
 		s->view.metadata = s->result.metadata;
+	/* And a short background call may have ended before it was written. */
+	if (!s->view.picked_up_ms)
+		s->view.picked_up_ms = s->result.picked_up_ms;
+	if (!s->view.first_token_ms)
+		s->view.first_token_ms = s->result.first_token_ms;
+	if (!s->view.provider.len) {
+		s->view.provider = s->result.provider;
+		s->view.account = s->result.account;
+		s->view.model = s->result.target_model;
+	}
 }
 
 void shown_from_result(struct shown *s, const struct result *result)

@@ -185,7 +185,7 @@ void work_back_off(struct work *w, uint64_t us, const char *why)
 	pool_drop_slot(w->pool, w);
 	if (sm_state(&w->sm) == WORK_CLAIMING || sm_state(&w->sm) == WORK_HELD)
 		return; /* the claim is being made again: it goes on from there */
-	if (retry_defer(w, us))
+	if (retry_defer(w, us) || retry_overflow(w, us))
 		return;
 	sm_move(&w->sm, WORK_BACKOFF);
 	work_waits(w, why);

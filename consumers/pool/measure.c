@@ -34,6 +34,7 @@ static void measure_lane(struct pool *pool, size_t number)
 	series_set(metric_one(m->slots, lane_name(lane->lane)), (double)lane->slots);
 	series_set(metric_series(m->lane_end, labels), depth > 0 ? (double)depth : 0);
 	series_set(metric_series(m->lane_age, labels), age_s(now, d.oldest_wall_ms));
+	series_set(metric_series(m->lane_parked, labels), (double)lane->overflow.parked);
 	series_set(metric_series(m->lane_waits, labels), (double)places_count(&lane->places));
 	series_set(metric_series(m->lane_waits_age, labels),
 		   age_s(now, waits_since_ms(&lane->places)));

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "consumers/pool/fair.h"
+#include "consumers/pool/overflow.h"
 #include "consumers/pool/place.h"
 #include "lib/base/heap.h"
 #include "lib/base/list.h"
@@ -48,6 +49,7 @@ struct pool_lane {
 	struct redis *redis;	    /* the pool's, or its bulk one */
 	struct lane_writer *writer; /* likewise */
 	struct fair fair;	    /* between tenants */
+	struct overflow overflow;   /* works that wait for something else than a slot */
 	struct places places;	    /* who waits: records that were taken, works without a slot */
 	struct heap waiting;	    /* works that want a slot, by tag */
 	size_t ahead;		    /* works between taken and calling that are not parked */

@@ -5,6 +5,7 @@
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/lane/lane.h"
 #include "lib/svc/config.h"
 #include "schemas/keys.h"
@@ -87,7 +88,7 @@ static void on_written(void *ctx, enum lane_written written, int32_t partition, 
 	(void)partition;
 	(void)offset;
 	w->tier_writing = false;
-	w->tier_written = written == LANE_WRITTEN;
+	w->tier_written = written == LANE_WRITTEN || PLANTED(TIER_UNSURE);
 	if (sm_state(&w->sm) == WORK_OVER) {
 		work_over(w, false); /* it waited only for this */
 		return;
@@ -195,6 +196,30 @@ bool retry_defer(struct work *w, uint64_t us)
 	return true;
 }
 
+bool retry_overflow(struct work *w, uint64_t us)
+{
+	uint64_t due;
+
+	if (!overflow_takes(w, us, &due))
+		return false;
+	series_add(metric_one(w->pool->metric.overflowed, lane_name(w->lane->lane)), 1);
+	begin(w, due);
+	return true;
+}
+
+bool retry_overflow_unclaimed(struct work *w)
+{
+	uint64_t due;
+
+	if (!overflow_takes(w, 0, &due))
+		return false;
+	series_add(metric_one(w->pool->metric.overflowed, lane_name(w->lane->lane)), 1);
+	w->overflows = true;
+	w->due_wall_ms = due;
+	work_claim(w);
+	return true;
+}
+
 void retry_go_on(struct work *w)
 {
 	sm_move(&w->sm, WORK_DEFERRING);
@@ -223,6 +248,11 @@ bool retry_first_sight(struct work *w)
 			      NULL);
 		w->claimed = false;
 		work_over(w, true);
+		return true;
+	}
+	if (w->overflows) {
+		/* Never to be run from here, however late the claim came: its turn was not looked at to the end. */
+		begin(w, w->due_wall_ms);
 		return true;
 	}
 	return w->head.due_ms > 0 && retry_defer(w, due_in_us(w));

@@ -17,7 +17,11 @@ struct work;
 /* True where the wait of @us is one for a tier and has begun there: the work is not to be touched any more. False where it is short
  * (pool.defer_ms), or where the job's time is over before it ends. */
 bool retry_defer(struct work *w, uint64_t us);
-/* A claim was granted: true where the job is not due for long (as retry_defer), or the record is a nudge without a body whose reason
+/* The same where the wait is not long, but half of the lane's window waits (overflow.h). */
+bool retry_overflow(struct work *w, uint64_t us);
+/* The same for one that is not claimed: it is, only to be put off. */
+bool retry_overflow_unclaimed(struct work *w);
+/* A claim was granted: true where the job is not due for long (as retry_defer) or overflows, or the record is a nudge without a body whose reason
  * has gone (void). */
 bool retry_first_sight(struct work *w);
 /* Everything is loaded: a slot now, or when the job is due. */

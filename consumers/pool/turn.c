@@ -2,6 +2,7 @@
  * on partitions, lanes or tiers. */
 #include <stdio.h>
 
+#include "consumers/pool/retry.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/id.h"
@@ -25,6 +26,8 @@ static void wait_more(struct work *w)
 {
 	work_park(w);
 	work_waits(w, "order");
+	if (retry_overflow_unclaimed(w))
+		return;
 	work_again(w, work_pause_us(w, 10, 250), on_timer);
 }
 

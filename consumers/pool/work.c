@@ -88,6 +88,7 @@ void work_waits(struct work *w, const char *why)
 	w->why = why;
 	if (why && !line_holds(&w->place.node))
 		place_forget(&w->place);
+	overflow_parks(w, why && !line_holds(&w->place.node));
 	if (!why || line_holds(&w->place.node)) /* told with its position, by tell_places */
 		timer_stop(&w->say);
 	else if (!timer_is_set(&w->say))
@@ -192,6 +193,7 @@ static void go_on(struct work *w)
 static void granted(struct work *w, const struct claim *claim)
 {
 	w->claimed = true;
+	overflow_parks(w, false);
 	w->waits = 0;
 	w->attempt = claim->attempt;
 	if (claim->tries > w->tries)
@@ -241,6 +243,7 @@ static void on_claim(void *ctx, const struct claim *claim)
 		return;
 	case CLAIM_HELD:
 		sm_move(&w->sm, WORK_HELD);
+		overflow_parks(w, true);
 		work_park(w);
 		if (held_ms > HELD_MOST_MS)
 			held_ms = HELD_MOST_MS;
@@ -421,6 +424,7 @@ static void free_work(struct work *w)
 	json_object_put(w->messages);
 	json_object_put(w->body);
 	json_object_put(w->history);
+	overflow_parks(w, false);
 	if (w->counted_ending)
 		w->lane->ending--;
 	work_park(w);

@@ -147,6 +147,9 @@ struct work {
 
 	/* put off (retry.c) */
 	uint64_t due_wall_ms;
+	bool overflows; /* it is claimed only to be put off */
+	bool parks;	/* counted in its lane's overflow */
+	size_t parked_bytes;
 	bool tier_writing;
 	bool
 	    tier_written; /* the tier has its record; what is left is the stored copy and the mark */

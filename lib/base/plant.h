@@ -18,6 +18,7 @@
 	PLANT(GAP_NOT_HEALED, "a follower's gap not healed") \
 	PLANT(SILENCE_TRUSTED, "a follower never looks") \
 	PLANT(UNSURE_ACCEPTED, "accepted without the broker's word") \
+	PLANT(TIER_UNSURE, "put off without the broker's word") \
 	PLANT(ARCHIVE_DROPS, "records during a batch dropped") \
 	PLANT(SETTLE_LOST, "a settlement is lost")
 /* clang-format on */

@@ -138,4 +138,31 @@ test('an organisation of weight 4 gets four times the service of another, from a
 	assert.ok(share > 0.68 && share < 0.9, `share ${share}`)
 }, { limit_ms: 90000 })
 
+test('half of a lane that waits for something else goes to a tier, and what can run is called', async () => {
+	const small = `${four.replace('ahead: 4', 'ahead: 4\n  window_records: 36\n  defer_ms: 3000')}`
+	writeFileSync(file, small)
+	await stack.command('up', '--config', file, '--newer')
+	await stack.refresh()
+	const overflowed = () => stack.metric(POOL, 'sluice_pool_jobs_overflowed_total')
+	const due = new Date(Date.now() + 2500).toISOString()
+	const ids = []
+	for (let i = 0; i < 40; i++)
+		ids.push((await api.accepted(chat(`parked ${i}`, undefined, { lane: 'background', not_before: due }))).id)
+	await until('the window overflows', async () => (await overflowed()) >= 5)
+	const ready = await api.ended((await api.accepted(chat('ready', undefined, { lane: 'background' }))).id)
+	const wait = Date.parse(ready.picked_up_at) - Date.parse(ready.created_at)
+	const ended = []
+	for (const id of ids) ended.push(await api.ended(id, 60000))
+	for (const j of ended) {
+		assert.equal(j.status, 'succeeded', JSON.stringify(j.fault))
+		assert.ok(j.picked_up_at >= due, `${j.picked_up_at} is before ${due}`)
+		assert.equal(j.calls.length, 1)
+	}
+	for (const [id, rows] of await api.recorded(ids, 60000)) assert.equal(rows.length, 1, id)
+	const gone = await overflowed()
+	console.log(`        40 jobs that wait in a window of 12: ${gone} went to a tier; a job behind them was called after ${wait} ms`)
+	assert.ok(ready.picked_up_at < due, `it waited ${wait} ms for those that wait`)
+	assert.ok(gone >= 20 && gone <= 40, `${gone} of 40`)
+}, { limit_ms: 90000 })
+
 await run(import.meta.url, { before, after })

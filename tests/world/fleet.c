@@ -15,12 +15,15 @@
 #include "lib/store/redis.h"
 #include "lib/svc/config.h"
 #include "producer/submit.h"
+#include "scheduler/later.h"
+#include "scheduler/scheduler.h"
 
 struct fleet fleet;
 
 static struct config *config;
 static struct pool_options pool_options;
 static struct archive_options archive_options;
+static struct scheduler_options scheduler_options;
 
 static const char config_text[] =
     "accounts:\n"
@@ -46,6 +49,13 @@ static const struct option archive_table[] = {
 #undef OPTION
 };
 #undef OPTION_OF
+#define OPTION_OF struct scheduler_options
+static const struct option scheduler_table[] = {
+#define OPTION OPTION_LINE
+#include "scheduler/options.def"
+#undef OPTION
+};
+#undef OPTION_OF
 
 static const char *no_env(const char *name)
 {
@@ -64,6 +74,7 @@ void fleet_prepare(void)
 	}
 	option_defaults(pool_table, countof(pool_table), &pool_options);
 	option_defaults(archive_table, countof(archive_table), &archive_options);
+	option_defaults(scheduler_table, countof(scheduler_table), &scheduler_options);
 }
 
 const struct config *fleet_config(void)
@@ -123,6 +134,26 @@ static void open_front(struct node *n)
 	relay_use_blob(n->relay, n->blob);
 }
 
+/* Its tiers; not what only its leader does. */
+static void open_scheduler(struct node *n)
+{
+	struct scheduler *s = mem_new(struct scheduler);
+	struct lane_writer_options writer = {.timeout_us = 10 * US_PER_S, .max_pending = 1000};
+
+	s->loop = n->loop;
+	s->log = &n->loop->log;
+	s->config = config;
+	s->options = &scheduler_options;
+	s->id = n->id;
+#define METRIC(field, name, type, help, labels) \
+	s->metric.field = metric_register(&n->metrics, name, METRIC_##type, help, labels);
+#include "scheduler/metrics.def"
+#undef METRIC
+	n->scheduler = s;
+	must(lane_writer_open(n->loop, &writer, s->log, &s->writer) == 0);
+	must(later_open(s, &n->later) == 0);
+}
+
 static void node_open(struct node *n)
 {
 	n->loop = world_loop(n->id);
@@ -139,6 +170,9 @@ static void node_open(struct node *n)
 		return;
 	case NODE_ARCHIVE:
 		open_archive(n);
+		return;
+	case NODE_SCHEDULER:
+		open_scheduler(n);
 		return;
 	}
 }
@@ -381,10 +415,15 @@ void fleet_begin(void)
 	pool_options.slots = (int64_t)world_between(2, 20);
 	pool_options.reserved = (int64_t)world_between(0, (uint64_t)pool_options.slots - 1);
 	pool_options.ahead = (int64_t)world_between(1, 16);
+	/* Windows of which half is soon full, and tiers for waits of some seconds. */
+	pool_options.window_records =
+	    world_between(0, 1) ? 20000 : 3 * (int64_t)world_between(2, 8);
+	pool_options.defer_ms = world_between(2, 15) * 1000;
 	plan_faults();
 	add_nodes(NODE_POOL, "pool", world_between(1, 3));
 	add_nodes(NODE_FRONT, "front", world_between(1, FRONTS_MAX));
 	add_nodes(NODE_ARCHIVE, "archive", world_between(1, 2));
+	add_nodes(NODE_SCHEDULER, "scheduler", world_between(1, 2));
 	world_in(200000, NULL, on_watch, NULL);
 	world_at(fleet.heal_us, NULL, on_heal, NULL);
 }

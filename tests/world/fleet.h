@@ -9,18 +9,20 @@
 #include "lib/svc/svc.h"
 #include "tests/world/world.h"
 
-#define NODES_MAX 8
+#define NODES_MAX 10
 #define JOBS_MAX 48
 #define TRIES_MAX 8
 #define SESSIONS_MAX 4
 #define FRONTS_MAX 2
 
 struct archive;
+struct later;
 struct pool;
 struct relay;
+struct scheduler;
 struct submitter;
 
-enum node_kind { NODE_POOL, NODE_FRONT, NODE_ARCHIVE };
+enum node_kind { NODE_POOL, NODE_FRONT, NODE_ARCHIVE, NODE_SCHEDULER };
 
 /* One process at a time; a new incarnation takes its place. */
 struct node {
@@ -37,6 +39,8 @@ struct node {
 	struct lane_writer *writer;
 	struct submitter *submitter;
 	struct relay *relay;
+	struct scheduler *scheduler;
+	struct later *later;
 	uint64_t back_us; /* when it is started again; 0: it is up */
 	bool draining;
 };

@@ -1,4 +1,4 @@
-/* lib/lane/lane.h's readers in a group, and their coordinator: static members, one owner per partition, commits of base and set that
+/* lib/lane/lane.h's readers in groups, and their coordinator: static members (an instance is in one group), one owner per partition, commits of base and set that
  * only the owner's are taken, hand-over after the owner gave back or its session ended. The set is lib/lane/done.c's. */
 #include <string.h>
 
@@ -8,8 +8,8 @@
 #include "lib/lane/lane.h"
 #include "tests/world/world.h"
 
-#define PARTS_MAX 16
-#define MEMBERS_MAX 8
+#define PARTS_MAX 32
+#define MEMBERS_MAX 10
 #define TICK_US US_PER_S
 
 struct part;
@@ -46,6 +46,7 @@ struct lane_reader {
 	struct loop *loop;
 	const struct lane_reader_ops *ops;
 	void *ctx;
+	char *group;
 	char *instance;
 	char *topics[4];
 	size_t topic_count;
@@ -63,6 +64,7 @@ struct lane_reader {
 
 /* A partition as the coordinator sees it. */
 struct seat {
+	const char *group; /* a topic has one group that reads it */
 	const char *topic;
 	int32_t number;
 	struct member *owner;
@@ -73,6 +75,7 @@ struct seat {
 	struct buf text;
 };
 struct member {
+	char *group;
 	char *instance;
 	struct lane_reader *reader; /* NULL: away */
 	uint64_t seen_us;
@@ -388,24 +391,28 @@ static void settle(void)
 	}
 }
 
-/* Seats are dealt to the members who are in; @turn moves them on. */
-static void deal(size_t turn)
+/* The seats of a group are dealt to its members who are in; @turn moves them on. */
+static void deal(const char *name, size_t turn)
 {
 	struct member *in[MEMBERS_MAX];
 	size_t count = 0;
 
 	for (size_t i = 0; i < group.member_count; i++)
-		if (group.members[i].in)
+		if (group.members[i].in && strcmp(group.members[i].group, name) == 0)
 			in[count++] = &group.members[i];
 	for (size_t i = 0; i < group.seat_count; i++)
-		group.seats[i].target = count ? in[(i + turn) % count] : NULL;
+		if (strcmp(group.seats[i].group, name) == 0)
+			group.seats[i].target = count ? in[(i + turn) % count] : NULL;
 	settle();
 }
 
 void broker_rebalance(void)
 {
-	world_tell("group", "rebalance");
-	deal(world_between(1, MEMBERS_MAX));
+	const char *name =
+	    group.member_count ? group.members[world_between(0, group.member_count - 1)].group : "";
+
+	world_tell("group", "rebalance of %s", name);
+	deal(name, world_between(1, MEMBERS_MAX));
 }
 
 static void expire(struct member *m)
@@ -418,7 +425,7 @@ static void expire(struct member *m)
 			group.seats[i].owner = NULL;
 			group.seats[i].revoking = false;
 		}
-	deal(0);
+	deal(m->group, 0);
 }
 
 static bool alive(const struct lane_reader *r)
@@ -497,6 +504,7 @@ static void join(void *ctx)
 		must(group.member_count < MEMBERS_MAX);
 		m = &group.members[group.member_count++];
 		m->instance = mem_strdup(r->instance);
+		m->group = r->group;
 	}
 	r->joined = true;
 	m->reader = r;
@@ -504,7 +512,7 @@ static void join(void *ctx)
 	m->seen_us = world->now_us;
 	m->session_us = 10 * US_PER_S;
 	if (!known) {
-		deal(0);
+		deal(m->group, 0);
 		return;
 	}
 	for (size_t i = 0; i < group.seat_count; i++) {
@@ -533,6 +541,7 @@ int lane_reader_open(struct loop *loop, const struct lane_reader_options *option
 	r->ops = ops;
 	r->ctx = ctx;
 	r->instance = mem_strdup(options->instance);
+	r->group = mem_strdup(options->group);
 	r->commit_us = options->commit_us;
 	timer_init(&r->commit, loop, on_commit_timer);
 	must(options->topic_count <= countof(r->parts));
@@ -548,7 +557,7 @@ int lane_reader_open(struct loop *loop, const struct lane_reader_options *option
 		for (int32_t p = 0; !known && p < topic->part_count; p++) {
 			must(group.seat_count < PARTS_MAX);
 			group.seats[group.seat_count++] =
-			    (struct seat){.topic = topic->name, .number = p};
+			    (struct seat){.group = r->group, .topic = topic->name, .number = p};
 		}
 	}
 	if (!group.ticking) {
