@@ -315,6 +315,7 @@ void client_link_opened(struct client *client, uint64_t set_up_us)
 void client_link_useful(struct client *client)
 {
 	client->backoff_us = 0;
+	client->short_links = 0;
 }
 
 static void note_failure(struct client *client, enum client_end end, const char *detail)
@@ -334,7 +335,11 @@ static void note_failure(struct client *client, enum client_end end, const char 
 
 void client_link_short(struct client *client, const char *detail)
 {
-	note_failure(client, CLIENT_CONNECT, detail);
+	/* One is bad luck. */
+	if (client->short_links++)
+		note_failure(client, CLIENT_CONNECT, detail);
+	else
+		client_pump(client);
 }
 
 void client_link_failed(struct client *client, enum client_end end, const char *detail)

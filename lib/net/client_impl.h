@@ -107,7 +107,8 @@ struct client {
 	uint32_t call_count;
 	struct task pump;
 	struct timer retry;
-	uint64_t backoff_us;	/* 0: the peer is well */
+	unsigned short_links; /* that ended before they were of any use, since the peer was well */
+	uint64_t backoff_us;  /* 0: the peer is well */
 	uint64_t not_before_us; /* no new connection before, where no call asks for it */
 	uint64_t failed_us;	/* loop time of the last failure; 0: none since it was well */
 	enum client_end failed_end;
