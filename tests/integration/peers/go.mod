@@ -1,0 +1,3 @@
+module sluice/peers
+
+go 1.21
