@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "consumers/pool/retry.h"
+#include "consumers/pool/spend.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -170,6 +171,7 @@ void ask_note_end(struct work *w, enum fault as)
 									   as ? fault_info(as)->code
 									      : outcome_name(o)}),
 		   1);
+	spend_settle(w, o);
 	call_free(w->call);
 	w->call = NULL;
 }
@@ -296,6 +298,13 @@ static void on_text(void *ctx, struct str text)
 	scribe_text(&w->scribe, text);
 }
 
+static void on_head(void *ctx)
+{
+	struct work *w = ctx;
+
+	spend_learn(w, call_outcome(w->call));
+}
+
 static void on_part(void *ctx, const char *type, struct str id, struct str name)
 {
 	struct work *w = ctx;
@@ -330,7 +339,8 @@ static enum provider_built build(struct work *w, struct target *target,
 
 static void begin(struct work *w, struct target *target, const struct provider_request *request)
 {
-	static const struct call_ops ops = {on_part, on_text, on_end};
+	static const struct call_ops ops = {
+	    .part = on_part, .text = on_text, .head = on_head, .end = on_end};
 	struct pool *pool = w->pool;
 	uint64_t now = loop_wall_ms(pool->loop);
 
@@ -340,6 +350,9 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 		scribe_begin(&w->scribe, w->attempt);
 	}
 	w->target = target;
+	w->request_bytes = request->body.len;
+	w->short_of = 0;
+	w->too_big = false;
 	target_asked(target, loop_now_us(pool->loop));
 	w->tries++;
 	w->calls[w->call_count++] = (struct work_call){
@@ -367,6 +380,24 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	w->call = call_open(pool->loop, target, request, &ops, w, &w->log);
 }
 
+void ask_spent(struct work *w, const struct provider_request *request)
+{
+	begin(w, w->reserved_for, request);
+}
+
+/* The next target; where the budgets of all that are left are short, the first of them is waited for. */
+static struct target *choose(struct work *w, uint64_t *ret_wait_us)
+{
+	uint64_t now = loop_now_us(w->pool->loop);
+	struct target *target =
+	    route_choose(&w->route, w->tried | w->short_of, now, &w->target_index, ret_wait_us);
+
+	if (target || !w->short_of)
+		return target;
+	w->short_of = ~UINT32_C(0);
+	return route_choose(&w->route, w->tried, now, &w->target_index, ret_wait_us);
+}
+
 void work_run(struct work *w)
 {
 	struct provider_request request;
@@ -374,15 +405,18 @@ void work_run(struct work *w)
 	uint64_t wait_us;
 	char why[128] = "";
 
-	if (sm_state(&w->sm) == WORK_SLOT)
+	if (sm_state(&w->sm) == WORK_SLOT) {
 		sm_move(&w->sm, WORK_CALLING);
+		if (w->reservation.state != RESERVATION_OURS)
+			w->short_of = 0;
+	}
 	for (;;) {
-		target = route_choose(&w->route, w->tried, loop_now_us(w->pool->loop),
-				      &w->target_index, &wait_us);
+		target = choose(w, &wait_us);
 		if (!target)
 			break;
 		if (build(w, target, &request, why) == PROVIDER_BUILT) {
-			begin(w, target, &request);
+			if (spend_ask(w, target, &request) == SPEND_GO)
+				begin(w, target, &request);
 			provider_request_fini(&request);
 			return;
 		}
@@ -392,6 +426,9 @@ void work_run(struct work *w)
 	if (wait_us) {
 		w->tried = 0;
 		work_back_off(w, wait_us, "breaker");
+	} else if (w->too_big) {
+		fail(w, FAULT_PROVIDER_TOO_BIG,
+		     STR("the request is above the share of the quota that its lane may use"));
 	} else {
 		fail(w, why[0] ? FAULT_PROVIDER_BAD_REQUEST : FAULT_NO_TARGET, str_of(why));
 	}

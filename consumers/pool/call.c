@@ -105,6 +105,9 @@ static void on_head(void *ctx, int status, const struct http_field *fields, size
 		sm_move(&call->sm, CALL_WAITING);
 		timer_set(&call->clock, call->account->first_token_ms * US_PER_MS);
 	}
+	call->outcome.rates = answer_outcome(call->answer)->rates;
+	if (call->ops->head)
+		call->ops->head(call->ctx);
 	look(call);
 }
 

@@ -21,6 +21,8 @@ struct target;
 struct call_ops {
 	void (*part)(void *ctx, const char *type, struct str id, struct str name);
 	void (*text)(void *ctx, struct str text);
+	/* Its head is there: call_outcome has the vendor's rates. Optional. */
+	void (*head)(void *ctx);
 	/* Last word; read call_outcome before call_free. */
 	void (*end)(void *ctx);
 };
@@ -33,7 +35,8 @@ struct call_outcome {
 	const char *finish_reason;
 	struct usage usage;
 	struct str request_id;
-	bool begun;	  /* output was seen */
+	bool begun; /* output was seen */
+	struct provider_rates rates;
 	bool unprocessed; /* provably: nothing was spent, and it may be asked again at once */
 	uint64_t first_token_wall_ms; /* 0: none */
 };

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "consumers/pool/budget.h"
 #include "consumers/pool/route.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
@@ -25,6 +26,9 @@
 #define BULK_LINGER_US (5 * US_PER_MS)
 /* Works of a lane behind their calls, that wait for stores: no more slots for it beyond these. */
 #define ENDING_MOST 512
+
+/* So many times `ahead` may wait for budgets. */
+#define IN_LINE 4
 
 /* ── slots ── */
 
@@ -136,7 +140,10 @@ static void take_heads(struct pool *pool, size_t number)
 
 static void begin_works(struct pool *pool, struct pool_lane *lane)
 {
-	for (size_t begun = 0; lane->ahead < (size_t)pool->options->ahead; begun++) {
+	size_t most = (size_t)pool->options->ahead, line = most * IN_LINE;
+
+	/* Many who wait for a quota do not fill the place of those who could go, but up to there they do not wait as works. */
+	for (size_t begun = 0; lane->ahead < most && lane->in_line < line; begun++) {
 		struct head *head = place_next(&lane->places);
 
 		if (!head)
@@ -222,7 +229,7 @@ static void on_control_standing(void *ctx)
 	(void)ctx;
 }
 
-/* "1 cancel job_…": somebody set the wish for a job that is held here. */
+/* "1 cancel job_…": somebody set the wish for a job that is held here. "1 budget …": a quota's line moved. */
 static void on_control(void *ctx, struct str payload)
 {
 	struct pool *pool = ctx;
@@ -230,8 +237,11 @@ static void on_control(void *ctx, struct str payload)
 	struct work *w;
 
 	if (!str_split(&payload, ' ', &version) || !str_is(version, "1") ||
-	    !str_split(&payload, ' ', &op) || !str_is(op, "cancel") ||
-	    !str_split(&payload, ' ', &job))
+	    !str_split(&payload, ' ', &op))
+		return;
+	if (str_is(op, "budget"))
+		budgets_heard(pool->budgets, payload);
+	if (!str_is(op, "cancel") || !str_split(&payload, ' ', &job))
 		return;
 	w = map_find(&pool->works, job);
 	if (w)
@@ -255,9 +265,9 @@ static void on_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
 {
 	struct pool *pool = ctx;
 
-	(void)epoch_wall_ms;
 	if (!first)
 		epoch_begins(pool, pool->redis);
+	budgets_epoch(pool->budgets, epoch_wall_ms);
 }
 
 static void on_bulk_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
@@ -414,6 +424,23 @@ static void register_metrics(struct pool *pool, struct metrics *metrics)
 #undef METRIC
 }
 
+/* Reservations go with the interactive lane's connections: no bulk stands before them. */
+static void open_budgets(struct pool *pool)
+{
+	const struct pool_metrics *m = &pool->metric;
+	struct budgets_request request = {
+	    .loop = pool->loop,
+	    .redis = pool->redis,
+	    .config = pool->config,
+	    .log = pool->log,
+	    .worker = str_of(pool->worker),
+	    .metrics = {m->quota_used, m->quota_limit, m->quota_reserved, m->quota_settled,
+			m->quota_waiting, m->quota_refused},
+	};
+
+	pool->budgets = budgets_new(&request);
+}
+
 static void on_hand_back(struct timer *t);
 
 int pool_open(const struct pool_request *request, struct pool **ret_pool)
@@ -452,6 +479,8 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	if (r >= 0)
 		r = open_stores(pool);
 	if (r >= 0)
+		open_budgets(pool);
+	if (r >= 0)
 		r = open_routes(pool, pool->config, &pool->routes);
 	if (r >= 0)
 		r = open_lanes(pool);
@@ -473,6 +502,7 @@ int pool_reload(struct pool *pool, const struct config *config, const struct poo
 	pool->routes = routes;
 	pool->config = config;
 	pool->options = options;
+	budgets_reload(pool->budgets, config);
 	for (size_t i = 0; i < pool->lane_count; i++)
 		pool->lanes[i].weight = weight_of(options, pool->lanes[i].lane);
 	return 0;
@@ -569,6 +599,7 @@ void pool_close(struct pool *pool)
 	list_each (&pool->all, at)
 		work_abandon(container_of(at, struct work, link));
 	task_cancel(&pool->take);
+	budgets_free(pool->budgets);
 	routes_unref(pool->routes);
 	blob_close(pool->blob);
 	pg_close(pool->pg);

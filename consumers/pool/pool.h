@@ -21,6 +21,7 @@
 #include "schemas/lanes.h"
 
 struct blob;
+struct budgets;
 struct config;
 struct lane_reader;
 struct lane_writer;
@@ -54,6 +55,7 @@ struct pool_lane {
 	struct heap waiting;	    /* works that want a slot, by tag */
 	size_t ahead;		    /* works between taken and calling that are not parked */
 	size_t slots;		    /* in use */
+	size_t in_line;		    /* works that wait for a budget */
 	size_t ending;		    /* works behind their call, until their mark */
 	int64_t weight;
 	int64_t credit; /* smooth weighted round robin */
@@ -73,6 +75,7 @@ struct pool {
 	struct lane_writer *bulk_writer; /* gathers for longer */
 	struct lane_reader *reader;
 	struct routes *routes;
+	struct budgets *budgets;
 	struct redis_sub *control;
 	struct pool_metrics metric;
 	char *results_topic;

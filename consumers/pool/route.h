@@ -32,6 +32,8 @@ struct target {
 	const char *model;
 	uint64_t shut_until_us; /* loop time; after faults or a 429 */
 	unsigned failures;	/* in a row */
+	double input_per_byte;	/* tokens per byte of a request, as its answers say; 0: not known */
+	double output_tokens;	/* of an answer, on average; 0: not known */
 	uint64_t
 	    probe_until_us; /* loop time; it was shut, and one call finds out whether it is well */
 };

@@ -1,6 +1,7 @@
 /* What followers of a job that waits are told: `queued`, with its position and the reason. */
 #include "consumers/pool/place.h"
 
+#include "consumers/pool/spend.h"
 #include "consumers/pool/work.h"
 #include "lib/base/json.h"
 #include "lib/lane/lane.h"
@@ -9,13 +10,13 @@ static const char in_line[] = "slots";
 
 /* @position: 0 where it is in no line. */
 static void tell(const struct pool_lane *lane, struct state_wait *wait, int64_t attempt,
-		 size_t position)
+		 size_t position, int64_t estimate_ms)
 {
 	struct buf event = {0};
 	struct json_out o = {.buf = &event};
 
 	wait->position = position ? (int64_t)position : -1;
-	wait->estimate_ms = place_estimate_ms(&lane->places, position);
+	wait->estimate_ms = estimate_ms;
 	event_head(&event, "queued", wait->job, attempt, -1);
 	json_put_text(&o, "lane", lane_name(lane->lane));
 	if (wait->position > 0)
@@ -41,8 +42,17 @@ void tell_wait(struct work *w)
 	    .channel = key_str(&w->channel),
 	};
 
-	if (!w->status)
-		tell(w->lane, &wait, w->attempt, place_position(&w->lane->places, &w->place));
+	size_t position;
+
+	if (w->status)
+		return;
+	if (spend_waits(w)) { /* in a quota's line, which is one for all pools */
+		tell(w->lane, &wait, w->attempt, (size_t)w->reservation.position,
+		     w->reservation.estimate_ms);
+		return;
+	}
+	position = place_position(&w->lane->places, &w->place);
+	tell(w->lane, &wait, w->attempt, position, place_estimate_ms(&w->lane->places, position));
 }
 
 /* Nobody has claimed it: what is known of it stands in its record. */
@@ -52,12 +62,14 @@ static void tell_head(const struct pool_lane *lane, struct head *head)
 	struct str session = lane_record_header(head->record, "session");
 	struct state_wait wait = {.job = job, .fence = STR(""), .why = STR(in_line)};
 	struct key channel;
+	size_t position;
 
 	if (!id_is(job, "job") || (session.len && !id_is(session, "ses")))
 		return; /* its work will say what is wrong with it */
 	channel = key_channel(session.len ? session : job);
 	wait.channel = key_str(&channel);
-	tell(lane, &wait, 0, place_position(&lane->places, &head->place));
+	position = place_position(&lane->places, &head->place);
+	tell(lane, &wait, 0, position, place_estimate_ms(&lane->places, position));
 }
 
 void tell_places(struct pool *pool)

@@ -1,5 +1,6 @@
 #include "consumers/pool/work.h"
 #include "consumers/pool/retry.h"
+#include "consumers/pool/spend.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -30,9 +31,12 @@ static const struct sm_state states[WORK_STATES] = {
     [WORK_SLOT] = {"slot", SM(WORK_CALLING) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
 			       SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_DEFERRING) |
 			       SM(WORK_OVER)},
-    [WORK_CALLING] = {"calling", SM(WORK_SLOT) | SM(WORK_BACKOFF) | SM(WORK_WRITING) |
-				     SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_DEFERRING) |
-				     SM(WORK_OVER)},
+    [WORK_BUDGET] = {"budget", SM(WORK_CALLING) | SM(WORK_SLOT) | SM(WORK_BACKOFF) |
+				   SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_CLAIMING) |
+				   SM(WORK_OVER)},
+    [WORK_CALLING] = {"calling", SM(WORK_SLOT) | SM(WORK_BUDGET) | SM(WORK_BACKOFF) |
+				     SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_CLAIMING) |
+				     SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_BACKOFF] = {"backoff", SM(WORK_SLOT) | SM(WORK_WRITING) | SM(WORK_DECIDING) |
 				     SM(WORK_CLAIMING) | SM(WORK_OVER)},
     [WORK_WRITING] = {"writing", SM(WORK_DECIDING) | SM(WORK_CLAIMING) | SM(WORK_OVER)},
@@ -93,6 +97,12 @@ void work_waits(struct work *w, const char *why)
 		timer_stop(&w->say);
 	else if (!timer_is_set(&w->say))
 		timer_set(&w->say, said ? SAY_AGAIN_US : SAY_US);
+}
+
+void work_moved(struct work *w)
+{
+	if (!timer_is_set(&w->say))
+		timer_set(&w->say, SAY_AGAIN_US);
 }
 
 /* Whatever the present state waits for is not waited for any more. */
@@ -156,6 +166,7 @@ static void on_claim_timer(struct timer *t)
 /* The call and the text of before are not worth anything any more. */
 static void forget_call(struct work *w)
 {
+	spend_drop(w);
 	call_free(w->call);
 	w->call = NULL;
 	w->target = NULL;
@@ -328,8 +339,10 @@ void work_lost(struct work *w)
 	} else {
 		w->resume = SM(state) & DECIDED ? WORK_WRITING : state;
 	}
-	if (state == WORK_SLOT || state == WORK_BACKOFF)
+	if (state == WORK_SLOT || state == WORK_BACKOFF || state == WORK_BUDGET) {
+		spend_drop(w);
 		pool_drop_slot(w->pool, w);
+	}
 	work_claim(w);
 }
 
@@ -344,6 +357,7 @@ static void stop_running(struct work *w)
 		call_stop(w->call);
 		ask_note_end(w, w->end_as);
 	}
+	spend_drop(w);
 	pool_drop_slot(w->pool, w);
 	finish_begin(w, expired ? "expired" : "cancelled", w->end_as, STR(""));
 }
@@ -363,6 +377,7 @@ void work_stop(struct work *w, enum fault as)
 		return; /* the claim's answer looks at end_as */
 	case WORK_LOADING:
 	case WORK_SLOT:
+	case WORK_BUDGET:
 	case WORK_CALLING:
 	case WORK_BACKOFF:
 		stop_running(w);
@@ -417,6 +432,7 @@ static void free_work(struct work *w)
 	lease_stop(w);
 	timer_stop(&w->deadline);
 	timer_stop(&w->say);
+	spend_drop(w);
 	pool_drop_slot(w->pool, w);
 	call_free(w->call);
 	scribe_fini(&w->scribe);

@@ -9,6 +9,9 @@
  *
  * WRITING is the way of a text that has to be written anew, as Redis holds another one.
  *
+ * Where the target's calls are limited (spend.h) the way from CALLING to the call leads through BUDGET: a word from Redis with the slot
+ * in hand, or a wait in the quota's line without one, and then SLOT again.
+ *
  * A wait of a minute and more is no wait of this pool: from CLAIMING, CALLING, SLOT or BACKOFF to DEFERRING (retry.h), and OVER.
  *
  * A claim that is lost (Redis emptied, a lease that ran out) sends any claimed state back to CLAIMING; where it is won again, the
@@ -16,6 +19,7 @@
 #ifndef SLUICE_POOL_WORK_H
 #define SLUICE_POOL_WORK_H
 
+#include "consumers/pool/budget.h"
 #include "consumers/pool/call.h"
 #include "consumers/pool/pool.h"
 #include "consumers/pool/route.h"
@@ -36,6 +40,7 @@ enum work_state {
 	WORK_HELD,
 	WORK_LOADING,
 	WORK_SLOT,
+	WORK_BUDGET,
 	WORK_CALLING,
 	WORK_BACKOFF,
 	WORK_WRITING,
@@ -126,6 +131,14 @@ struct work {
 	struct target *target;
 	size_t target_index;
 	struct call *call;
+	struct reservation reservation; /* of the call, or of the next one */
+	struct target *reserved_for;
+	struct provider_request request_built; /* while a budget is asked */
+	size_t request_bytes;
+	uint32_t short_of;   /* targets whose budget is short, bit per index */
+	bool too_big;	     /* for the quota of one that was tried */
+	bool in_budget_line; /* and counted in its lane */
+	int64_t said_position;
 	struct scribe scribe;
 	struct json_object *messages; /* native: this turn's */
 	struct json_object *body;     /* a dialect's */
@@ -187,6 +200,8 @@ void work_park(struct work *w);
 void work_back_off(struct work *w, uint64_t us, const char *why);
 /* It waits for @why (a word of the protocol): told to its followers if it lasts. NULL: it goes on. */
 void work_waits(struct work *w, const char *why);
+/* Its place in a budget's line changed: told, at most four times a second. */
+void work_moved(struct work *w);
 /* load.c: body, blob, conversation; then pool_want_slot. */
 void load_begin(struct work *w);
 /* past.c: calls that owners before began go on standing in the ledger. @bytes: how long the answer was. */
@@ -200,6 +215,8 @@ void ask_say_call(struct work *w);
 /* Where that was put off and is still to come: now. The scribe's word. */
 void ask_call_due(void *ctx);
 void ask_on_call_due(struct timer *t);
+/* @request's cost is reserved: the call is made. */
+void ask_spent(struct work *w, const struct provider_request *request);
 /* The present call is over, @as this: goes into the ledger, and is freed. */
 void ask_note_end(struct work *w, enum fault as);
 /* finish.c: the order that makes redelivery safe */

@@ -20,7 +20,7 @@
 
 struct fleet fleet;
 
-static struct config *config;
+static struct config *config, *plain, *limited;
 static struct pool_options pool_options;
 static struct archive_options archive_options;
 static struct scheduler_options scheduler_options;
@@ -34,6 +34,18 @@ static const char config_text[] =
     "routes:\n"
     "- {name: both, kind: task, targets: [{account: a, model: m1}, {account: b, model: m2}]}\n"
     "- {name: one, kind: task, targets: [{account: a, model: m1}]}\n";
+
+/* In some histories: little enough that jobs wait for it. */
+#define QUOTA_A 12
+#define QUOTA_B 9
+#define QUOTA_TEXT_(n) #n
+#define QUOTA_TEXT(n) QUOTA_TEXT_(n)
+static const char quotas_text[] = "quotas:\n"
+				  "- {name: qa, accounts: a, requests: " QUOTA_TEXT(
+				      QUOTA_A) ", input_tokens: 4000, "
+					       "output_tokens: 60000}\n"
+					       "- {name: qb, accounts: b, requests: " QUOTA_TEXT(
+						   QUOTA_B) ", tokens: 60000, burst_ms: 8s}\n";
 
 #define OPTION_OF struct pool_options
 static const struct option pool_table[] = {
@@ -68,10 +80,15 @@ void fleet_prepare(void)
 	struct config_request request = {.env = no_env};
 	struct buf errors = {0};
 
-	if (config_parse(&request, "world", str_of(config_text), &config, &errors) != CONFIG_OK) {
+	struct buf text = {0};
+
+	buf_printf(&text, "%s%s", config_text, quotas_text);
+	if (config_parse(&request, "world", str_of(config_text), &plain, &errors) != CONFIG_OK ||
+	    config_parse(&request, "world", buf_str(&text), &limited, &errors) != CONFIG_OK) {
 		fprintf(stderr, "%s", buf_text(&errors));
 		must(!"the world's configuration is good");
 	}
+	config = plain;
 	option_defaults(pool_table, countof(pool_table), &pool_options);
 	option_defaults(archive_table, countof(archive_table), &archive_options);
 	option_defaults(scheduler_table, countof(scheduler_table), &scheduler_options);
@@ -407,11 +424,35 @@ static bool poison(int number)
 	return true;
 }
 
+/* The two providers' own count of the last minute. */
+static struct {
+	uint64_t at_us[4096];
+	size_t count;
+} arrivals[2];
+
+static void arrived(bool anthropic)
+{
+	size_t which = anthropic ? 0 : 1, within = 0;
+	size_t most = anthropic ? QUOTA_A : QUOTA_B;
+
+	must(arrivals[which].count < countof(arrivals[which].at_us));
+	arrivals[which].at_us[arrivals[which].count++] = world->now_us;
+	for (size_t i = arrivals[which].count; i-- > 0; within++)
+		if (arrivals[which].at_us[i] + 60 * US_PER_S <= world->now_us)
+			break;
+	/* Where Redis forgot and who knew of it crashed, nobody knows. */
+	if (config == limited && within > most && !(redis_server_forgot() && fleet.crashes))
+		world_violation("overspent: %zu calls in a minute, the limit is %zu", within, most);
+}
+
 void fleet_begin(void)
 {
 	memset(&fleet, 0, sizeof(fleet));
 	fleet.heal_us = world_between(35, 70) * US_PER_S;
 	peer_poison = poison;
+	peer_arrived = arrived;
+	memset(arrivals, 0, sizeof(arrivals));
+	config = world_between(0, 3) ? plain : limited;
 	pool_options.slots = (int64_t)world_between(2, 20);
 	pool_options.reserved = (int64_t)world_between(0, (uint64_t)pool_options.slots - 1);
 	pool_options.ahead = (int64_t)world_between(1, 16);

@@ -63,6 +63,7 @@ static const uint64_t paces_us[] = {30000, 30000, 30000, 400000, 400000, 2000000
 
 struct list peer_calls;
 bool (*peer_poison)(int job);
+void (*peer_arrived)(bool anthropic);
 static int numbers;
 
 void peer_begin(void)
@@ -309,6 +310,9 @@ static void on_arrive(void *ctx)
 
 	if (c->cancelled || c->client->loop->dead)
 		return;
+	if (peer_arrived && c->plan != PLAN_CONNECT && c->plan != PLAN_REFUSED &&
+	    c->plan != PLAN_TIMEOUT)
+		peer_arrived(c->anthropic);
 	if (peer_poison && peer_poison(c->kept->job)) {
 		world_tell(c->client->loop->name, "is killed by job %d", c->kept->job);
 		world_kill(c->client->loop);

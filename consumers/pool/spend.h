@@ -1,0 +1,27 @@
+/* What a work's call costs its target's budget (budget.h): estimated before it is made, reserved or waited for without a slot, settled when it
+ * is over. Refuses to choose targets: ask.c does, and leaves out those that this says are short. */
+#ifndef SLUICE_POOL_SPEND_H
+#define SLUICE_POOL_SPEND_H
+
+#include "consumers/pool/work.h"
+
+enum spend {
+	SPEND_GO,   /* nothing limits it, or it is reserved: make the call in this turn */
+	SPEND_ASKS, /* the work is in WORK_BUDGET and goes on by itself (work_run, or ask_spent) */
+};
+/* May @w call @target with @request? SPEND_ASKS keeps @request (it is zeroed). */
+enum spend spend_ask(struct work *w, struct target *target, struct provider_request *request);
+/* The call ended: @outcome as its provider told it. */
+void spend_settle(struct work *w, const struct call_outcome *outcome);
+/* There will be no call, or its end was not seen: what was not called for is given back, what was counts as reserved. Safe where nothing
+ * is reserved or asked. */
+void spend_drop(struct work *w);
+/* The provider's limits, as its answer begins. */
+void spend_learn(struct work *w, const struct call_outcome *outcome);
+/* Waits in a budget's line. */
+static inline bool spend_waits(const struct work *w)
+{
+	return w->reservation.state == RESERVATION_WAITING;
+}
+
+#endif
