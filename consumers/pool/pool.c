@@ -27,9 +27,6 @@
 /* Works of a lane behind their calls, that wait for stores: no more slots for it beyond these. */
 #define ENDING_MOST 512
 
-/* So many times `ahead` may wait for budgets. */
-#define IN_LINE 4
-
 /* ── slots ── */
 
 /* The lane whose waiting work gets the next slot: smooth weighted round robin over the lanes that may have one. */
@@ -140,10 +137,7 @@ static void take_heads(struct pool *pool, size_t number)
 
 static void begin_works(struct pool *pool, struct pool_lane *lane)
 {
-	size_t most = (size_t)pool->options->ahead, line = most * IN_LINE;
-
-	/* Many who wait for a quota do not fill the place of those who could go, but up to there they do not wait as works. */
-	for (size_t begun = 0; lane->ahead < most && lane->in_line < line; begun++) {
+	for (size_t begun = 0; lane->ahead < (size_t)pool->options->ahead; begun++) {
 		struct head *head = place_next(&lane->places);
 
 		if (!head)

@@ -55,7 +55,6 @@ struct pool_lane {
 	struct heap waiting;	    /* works that want a slot, by tag */
 	size_t ahead;		    /* works between taken and calling that are not parked */
 	size_t slots;		    /* in use */
-	size_t in_line;		    /* works that wait for a budget */
 	size_t ending;		    /* works behind their call, until their mark */
 	int64_t weight;
 	int64_t credit; /* smooth weighted round robin */

@@ -1,5 +1,7 @@
 #include "consumers/pool/spend.h"
 
+#include "consumers/pool/retry.h"
+#include "lib/base/clock.h"
 #include "lib/svc/config.h"
 
 /* Until a target's answers are known: four bytes of a request are a token, and an answer is of middling length. */
@@ -48,17 +50,19 @@ static void forget_request(struct work *w)
 	w->request_built = (struct provider_request){0};
 }
 
-/* It waits without a slot. */
+/* It waits without a slot; or a tier takes it, where half of its lane's window waits. */
 static void stand_in_line(struct work *w)
 {
+	int64_t ms = w->reservation.estimate_ms > 0 ? w->reservation.estimate_ms : 0;
+
 	forget_request(w);
 	pool_drop_slot(w->pool, w);
-	if (!w->in_budget_line) {
-		w->in_budget_line = true;
-		w->lane->in_line++;
-	}
+	w->in_budget_line = true;
 	w->said_position = 0;
-	work_waits(w, "budget");
+	if (retry_overflow(w, (uint64_t)ms * US_PER_MS))
+		spend_drop(w);
+	else
+		work_waits(w, "budget");
 }
 
 static void moved(struct work *w)
@@ -67,20 +71,13 @@ static void moved(struct work *w)
 
 	if (!w->in_budget_line)
 		stand_in_line(w);
+	if (!spend_waits(w))
+		return;
 	if (position <= NEAR ? position == said : said && said - position < said / NEAR)
 		return;
 	w->said_position = position;
 	if (said)
 		work_moved(w);
-}
-
-static void leave_line(struct work *w)
-{
-	if (!w->in_budget_line)
-		return;
-	w->in_budget_line = false;
-	w->lane->in_line--;
-	pool_look(w->pool);
 }
 
 static void on_heard(void *ctx, enum budget_word word)
@@ -93,7 +90,7 @@ static void on_heard(void *ctx, enum budget_word word)
 		moved(w);
 		return;
 	case BUDGET_OURS:
-		leave_line(w);
+		w->in_budget_line = false;
 		work_waits(w, NULL);
 		if (!waited) {
 			sm_move(&w->sm, WORK_CALLING);
@@ -107,7 +104,7 @@ static void on_heard(void *ctx, enum budget_word word)
 		w->short_of |= UINT32_C(1) << w->target_index;
 		break;
 	case BUDGET_NEVER:
-		leave_line(w);
+		w->in_budget_line = false;
 		w->too_big = true;
 		w->tried |= UINT32_C(1) << w->target_index;
 		break;
@@ -189,7 +186,7 @@ void spend_settle(struct work *w, const struct call_outcome *o)
 
 void spend_drop(struct work *w)
 {
-	leave_line(w);
+	w->in_budget_line = false;
 	forget_request(w);
 	if (w->reservation.state == RESERVATION_OURS && w->call) {
 		struct charge reserved = w->reservation.charge;

@@ -33,7 +33,7 @@ static const struct sm_state states[WORK_STATES] = {
 			       SM(WORK_OVER)},
     [WORK_BUDGET] = {"budget", SM(WORK_CALLING) | SM(WORK_SLOT) | SM(WORK_BACKOFF) |
 				   SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_CLAIMING) |
-				   SM(WORK_OVER)},
+				   SM(WORK_DEFERRING) | SM(WORK_OVER)},
     [WORK_CALLING] = {"calling", SM(WORK_SLOT) | SM(WORK_BUDGET) | SM(WORK_BACKOFF) |
 				     SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_CLAIMING) |
 				     SM(WORK_DEFERRING) | SM(WORK_OVER)},

@@ -137,7 +137,7 @@ struct work {
 	size_t request_bytes;
 	uint32_t short_of;   /* targets whose budget is short, bit per index */
 	bool too_big;	     /* for the quota of one that was tried */
-	bool in_budget_line; /* and counted in its lane */
+	bool in_budget_line; /* it waits there, without a slot */
 	int64_t said_position;
 	struct scribe scribe;
 	struct json_object *messages; /* native: this turn's */
