@@ -26,7 +26,7 @@ ifndef SLUICE_READY
 GOALS := $(or $(MAKECMDGOALS),all)
 PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
-TOOLS := $(if $(filter test check asan tsan tidy cov conformance fuzz bench bench-% chaos replay unit swarm plants format headers,$(GOALS)),test,build)
+TOOLS := $(if $(filter test check asan tsan tidy cov conformance fuzz bench bench-% chaos replay unit swarm plants format headers,$(GOALS)),test,$(if $(filter test-browser,$(GOALS)),browser,build))
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
 
 .PHONY: $(GOALS) second
@@ -39,7 +39,7 @@ second: build/.deps-$(TOOLS)
 # What is installed is looked at again when the list of what is needed changes, and after `make clean`.
 build/.deps-%: $(wildcard compose/deps)
 	@mkdir -p build
-	@if [ -x compose/deps ]; then compose/deps $(filter test,$*); fi
+	@if [ -x compose/deps ]; then compose/deps $(filter test browser,$*); fi
 	@touch $@
 
 # Kafka's jars took a download: they stay.
@@ -57,6 +57,7 @@ help:
 	@echo 'make test       build, check, then every integration test; ends with "N passed, N failed"'
 	@echo 'make check      layers headers docs format unit js replay corpus: what needs no service'
 	@echo 'make unit       the unit tests alone (U="part of a suite name" to choose)'
+	@echo 'make test-browser  the example page in Chromium, which is installed (300 MB); make test does it where it is there'
 	@echo 'make asan tsan  make check under AddressSanitizer with UBSan, under ThreadSanitizer'
 	@echo 'make cov        unit tests with line coverage per file'
 	@echo 'make tidy       clang-tidy over everything'
@@ -130,7 +131,8 @@ MAINS := $(filter %/main.c,$(SOURCES))
 LIB_SOURCES := $(filter-out $(MAINS),$(SOURCES))
 SCRIPTS := $(sort $(wildcard schemas/redis/*.lua))
 MIGRATIONS := $(sort $(wildcard schemas/sql/*.sql))
-GEN := $(if $(SCRIPTS),$(B)/gen/redis_scripts.c) $(if $(MIGRATIONS),$(B)/gen/sql_files.c)
+PAGES := ops/client/js/sluice.js $(sort $(wildcard ops/client/chat/*.*))
+GEN := $(B)/gen/page_files.c $(if $(SCRIPTS),$(B)/gen/redis_scripts.c) $(if $(MIGRATIONS),$(B)/gen/sql_files.c)
 ARCHIVE := $(B)/libsluice.a
 ARCHIVE_OBJECTS := $(LIB_SOURCES:%.c=$(B)/o/%.o) $(GEN:$(B)/%.c=$(B)/o/%.o) \
 	$(patsubst %.c,$(B)/o/llhttp/%.o,$(notdir $(LLHTTP_C)))
@@ -203,11 +205,23 @@ $(B)/gen/sql_files.c: $(MIGRATIONS) $(B)/sources.list
 	END { close_one(); print "};\nconst size_t sql_file_count = sizeof(sql_files) / sizeof(sql_files[0]);" }' \
 		$(MIGRATIONS) > $@
 
+# The example page and the browser's client, embedded: `page_files` of producer/page.h.
+$(B)/gen/page_files.c: $(PAGES) $(B)/sources.list
+	@mkdir -p $(@D)
+	@echo "gen   $@"
+	@awk 'function close_one() { if (open) print "\t)},"; } \
+	BEGIN { print "#include \"producer/page.h\"\n\nconst struct page_file page_files[] = {" } \
+	FNR == 1 { close_one(); open = 1; name = FILENAME; sub(/.*\//, "", name); \
+		printf "\t{\n\t\t.name = \"%s\",\n\t\t.text = STR(\n", name } \
+	{ gsub(/\\/, "&&"); gsub(/\?/, "\\?"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); printf "\t\t\"%s\\n\"\n", $$0 } \
+	END { close_one(); print "};\nconst size_t page_file_count = sizeof(page_files) / sizeof(page_files[0]);" }' \
+		$(PAGES) > $@
+
 # Changes when a source comes or goes, so that the archive does not keep what was deleted.
 $(B)/sources.list: FORCE
 	@mkdir -p $(@D)
-	@echo '$(SOURCES) $(SCRIPTS) $(MIGRATIONS) $(TEST_SOURCES)' | cmp -s - $@ || \
-		echo '$(SOURCES) $(SCRIPTS) $(MIGRATIONS) $(TEST_SOURCES)' > $@
+	@echo '$(SOURCES) $(SCRIPTS) $(MIGRATIONS) $(PAGES) $(TEST_SOURCES)' | cmp -s - $@ || \
+		echo '$(SOURCES) $(SCRIPTS) $(MIGRATIONS) $(PAGES) $(TEST_SOURCES)' > $@
 FORCE:
 
 $(ARCHIVE): $(ARCHIVE_OBJECTS) $(B)/sources.list
@@ -276,6 +290,10 @@ check: all $(SUITES) $(FUZZERS)
 
 test: all $(SUITES) $(SINGLES) $(FUZZERS)
 	@CC='$(CC)' CHECK_CFLAGS='$(subst ','\'',$(ALL_CFLAGS))' sh tests/checks/run $(B) $(PARTS) scripts
+
+# The example page in Chromium.
+test-browser: all
+	@BUILD=$(B) SCRIPTS='tests/browser/*.mjs' tests/run
 
 asan tsan:
 	@+$(MAKE) MODE=$@ PARTS='unit replay world corpus' check

@@ -16,6 +16,7 @@
 #include "producer/admit.h"
 #include "producer/cors.h"
 #include "producer/idem.h"
+#include "producer/page.h"
 #include "producer/submit.h"
 
 #define OPTION_OF struct front_options
@@ -197,6 +198,7 @@ static void on_head(void *ctx, struct http_req *req)
 	struct exchange *x = exchange_new(front, req);
 	struct buf allow = {0};
 	struct str key = key_of(req);
+	enum page_access access = PAGE_NONE;
 
 	cors_add_fields(req, front->options->cors_origins);
 	if (cors_preflight(req, front->options->cors_origins)) {
@@ -206,6 +208,10 @@ static void on_head(void *ctx, struct http_req *req)
 		return;
 	}
 	x->route = route_find(req, &x->param, &allow);
+	if (x->route)
+		access = pages_access(front->pages, x->route, req, &key);
+	if (access == PAGE_OFF)
+		x->route = NULL;
 	http_body_limit(req, front->options->max_body_bytes);
 	if (x->route && !waits(x))
 		http_outlast_fin(req);
@@ -214,6 +220,8 @@ static void on_head(void *ctx, struct http_req *req)
 		exchange_fault(x, FAULT_METHOD_NOT_ALLOWED, NULL);
 	} else if (!x->route) {
 		exchange_fault(x, FAULT_NOT_FOUND, "There is no such route.");
+	} else if (access == PAGE_OPEN) {
+		x->known = true;
 	} else if (!key.len) {
 		exchange_fault(x, FAULT_UNAUTHENTICATED, NULL);
 	} else if (strcmp(x->route->method, "POST") == 0 && x->route->serve != not_yet &&
@@ -484,6 +492,8 @@ int front_open(struct svc *svc, void **ret_front)
 #undef METRIC
 	r = check_origins(front, front->options);
 	if (r >= 0)
+		r = pages_open(front->options, &front->log, &front->pages);
+	if (r >= 0)
 		r = open_stores(front);
 	if (r >= 0)
 		r = open_writer(front);
@@ -557,6 +567,7 @@ void front_close(void *ctx)
 	relay_free(front->relay);
 	keys_free(front->keys);
 	blob_close(front->blob);
+	pages_free(front->pages);
 	pg_close(front->pg);
 	redis_close(front->redis);
 	buf_fini(&front->error_body);

@@ -23,6 +23,7 @@
 
 struct blob;
 struct lane_writer;
+struct pages;
 struct pg;
 struct redis;
 struct relay;
@@ -60,6 +61,7 @@ struct front {
 	struct keys *keys;
 	struct relay *relay;
 	struct submitter *submitter;
+	struct pages *pages; /* NULL: none */
 	struct list exchanges;
 	size_t open;
 	struct buf error_body;	/* of the server's own answers */
@@ -114,6 +116,8 @@ void job_signal_cancel(struct front *front, struct str job, struct str worker);
 bool exchange_query(struct exchange *x, const char *const *known);
 /* Whole answers; @body is emptied. The exchange may be gone afterwards. */
 void exchange_reply(struct exchange *x, int status, struct buf *body);
+/* The same of another type; @type may be NULL where there is no body, which stays the caller's. */
+void exchange_answer(struct exchange *x, int status, const char *type, struct str body);
 /* A fault in the dialect's shape, with Retry-After where it may be tried again. */
 struct refusal {
 	enum fault fault;

@@ -153,14 +153,19 @@ static void count(struct exchange *x, int status)
 	x->answered = true;
 }
 
-void exchange_reply(struct exchange *x, int status, struct buf *body)
+void exchange_answer(struct exchange *x, int status, const char *type, struct str body)
 {
 	struct front *front = x->front;
 
 	count(x, status);
 	series_observe_us(metric_one(front->metric_seconds, x->route ? x->route->pattern : "none"),
 			  loop_fresh_us(front->loop) - http_received_us(x->req));
-	http_reply(x->req, status, "application/json", buf_str(body));
+	http_reply(x->req, status, type, body);
+}
+
+void exchange_reply(struct exchange *x, int status, struct buf *body)
+{
+	exchange_answer(x, status, "application/json", buf_str(body));
 	buf_fini(body);
 }
 

@@ -142,7 +142,11 @@ section_kafka() { printf 'kafka:\n  brokers: "%s"\n' "$KAFKA"; }
 section_redis() { printf 'redis:\n  url: "%s"\n' "$REDIS"; }
 section_postgres() { printf 'postgres:\n  conninfo: "%s"\n' "$POSTGRES"; }
 section_blob() { printf 'blob:\n  dir: "%s"\n' "$DIR/blob"; }
-section_front() { printf 'front:\n  listen: "127.0.0.1:%d"\n' "$PORTS"; }
+section_front() {
+	printf 'front:\n  listen: "127.0.0.1:%d"\n' "$PORTS"
+	printf '  pages: true\n  pages_push_url: "ws://127.0.0.1:%d/v1/ws"\n  pages_key_file: "%s"\n' $((PORTS + 1)) "$DIR/keys/demo"
+	[[ -z $SIMULATED ]] || printf '  pages_simulated: true\n'
+}
 section_push() { printf 'push:\n  listen: "127.0.0.1:%d"\n' $((PORTS + 1)); }
 section_pool() { :; }
 section_archive() { :; }

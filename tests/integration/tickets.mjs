@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { Api, chat } from '../support/api.mjs'
+import { Raw } from '../support/http.mjs'
 import { Stack } from '../support/stack.mjs'
-import { run, test } from '../support/test.mjs'
+import { run, test, until } from '../support/test.mjs'
 import { Client } from '../support/ws.mjs'
 
 const stack = await Stack.open()
@@ -52,8 +53,7 @@ test('a ticket names when it is over, is not to be kept by caches, and opens its
 	const job = await client.submit('one', chat('by ticket'))
 	assert.equal((await client.end(job)).ev, 'result')
 	assert.equal((await api.get(job)).json.status, 'succeeded')
-	const listed = await api.call('GET', `/v1/jobs?session=${session}`)
-	assert.ok(listed.text.includes(job), 'the job is its session’s')
+	await until('the job is its session’s', async () => (await api.call('GET', `/v1/jobs?session=${session}`)).text.includes(job))
 })
 
 test('a ticket may come as a subprotocol, in the header, or in hello', async () => {
@@ -257,6 +257,95 @@ test('a page that is listed may ask and read, errors and streams too; another ma
 		await front.end()
 	}
 })
+
+const front = (name, ...sets) => stack.more('sluice-front', `sluice-front-${name}`, 'front', ...['front.listen=127.0.0.1:0', ...sets].flatMap((set) => ['--set', set]))
+const make = (at, path, headers) => raw(at, 'POST', path, { 'content-type': 'application/json', ...headers }, '{}')
+
+/** Over a socket of our own: fetch chooses Host and Origin itself. */
+async function raw(at, method, path, headers, body = '') {
+	const r = await Raw.open(at)
+	const fields = { host: new URL(at).host, 'content-length': body.length, connection: 'close', ...headers }
+	r.write(`${method} ${path} HTTP/1.1\r\n${Object.entries(fields).map(([k, v]) => `${k}: ${v}\r\n`).join('')}\r\n${body}`)
+	const answer = await r.next({ head: method === 'HEAD' })
+	r.close()
+	return answer
+}
+
+test('the example page is given out as it lies in its folder, once, under a strict policy', async () => {
+	for (const [path, file, type] of [
+		['/chat', 'chat/index.html', 'text/html'],
+		['/chat/chat.css', 'chat/chat.css', 'text/css'],
+		['/chat/chat.js', 'chat/chat.js', 'text/javascript'],
+		['/chat/words.js', 'chat/words.js', 'text/javascript'],
+		['/chat/sluice.js', 'js/sluice.js', 'text/javascript'],
+	]) {
+		const r = await raw(stack.front, 'GET', path)
+		assert.equal(r.status, 200, path)
+		assert.equal(r.body, readFileSync(new URL(`../../ops/client/${file}`, import.meta.url), 'utf8'), path)
+		assert.ok(r.headers['content-type'].startsWith(type), path)
+		const policy = r.headers['content-security-policy']
+		assert.match(policy, /default-src 'none'/)
+		assert.ok(!policy.includes('unsafe') && !policy.includes('*'), policy)
+		assert.ok(policy.endsWith(`connect-src 'self' ${new URL(stack.push).origin}`), policy)
+		assert.equal(r.headers['x-content-type-options'], 'nosniff')
+		const again = await raw(stack.front, 'GET', path, { 'if-none-match': r.headers.etag })
+		assert.equal(again.status, 304, path)
+	}
+	assert.equal((await raw(stack.front, 'GET', '/chat/nothing.js')).status, 404)
+	assert.equal((await raw(stack.front, 'GET', '/chat/..%2fchat.js')).status, 404)
+	assert.equal((await raw(stack.front, 'POST', '/chat', {}, '')).status, 405)
+	const config = await raw(stack.front, 'GET', '/chat/config')
+	assert.deepEqual(JSON.parse(config.body), { push: stack.push, own_key: true, task: 'chat', simulated: true })
+	assert.ok(!config.body.includes('sk-sluice'))
+})
+
+test('the page’s own key is used for its page alone: no other origin, no other name', async () => {
+	const { host } = new URL(stack.front)
+	const made = await make(stack.front, '/chat/sessions', { origin: stack.front })
+	assert.equal(made.status, 201, made.body)
+	assert.equal((await api.call('GET', `/v1/sessions/${JSON.parse(made.body).id}`)).status, 200, 'it is the demo organisation’s')
+	assert.equal((await make(stack.front, '/chat/sessions', {})).status, 201, 'a program that is no browser')
+	for (const headers of [
+		{ origin: 'https://evil.example' },
+		{ origin: `https://evil.example?://${host}x` },
+		{ origin: 'null' },
+		{ origin: `http://x.${host}` },
+		{ host: 'evil.example' },
+		{ host: `127.0.0.1.evil.example` },
+		{ host: `evil.example:80`, origin: 'http://evil.example:80' },
+		{ host: '128.0.0.1' },
+	])
+		for (const path of ['/chat/sessions', '/chat/tickets']) assert.equal((await make(stack.front, path, headers)).status, 404, `${path} ${JSON.stringify(headers)}`)
+	assert.equal((await raw(stack.front, 'GET', '/chat/models', { host: 'evil.example' })).status, 404)
+})
+
+test('where pages are off there is nothing; without a key file only the page', async () => {
+	const off = await front('off', 'front.pages=false')
+	const bare = await front('bare', 'front.pages_key_file=', 'front.pages_push_url=')
+	try {
+		for (const [method, path] of [['GET', '/chat'], ['GET', '/chat/config'], ['GET', '/chat/chat.js'], ['GET', '/chat/models'], ['POST', '/chat/sessions'], ['POST', '/chat/tickets']]) {
+			const headers = { authorization: `Bearer ${stack.key}`, 'content-type': 'application/json' }
+			assert.equal((await raw(await listening(off), method, path, headers, method === 'POST' ? '{}' : '')).status, 404, path)
+			const there = ['/chat', '/chat/config', '/chat/chat.js'].includes(path)
+			assert.equal((await raw(await listening(bare), method, path, headers, method === 'POST' ? '{}' : '')).status, there ? 200 : 404, path)
+		}
+		const config = JSON.parse((await raw(await listening(bare), 'GET', '/chat/config')).body)
+		assert.deepEqual([config.push, config.own_key], [null, false])
+	} finally {
+		await off.end()
+		await bare.end()
+	}
+})
+
+for (const [what, set] of [
+	['a key of its own on a front that others reach', 'front.listen=0.0.0.0:0'],
+	['an address of push that is none', 'front.pages_push_url=https://push.example'],
+	['an address of push with a blank', 'front.pages_push_url=ws://push.example/ x'],
+	['an origin with a path', 'front.cors_origins=https://app.example/x'],
+])
+	test(`${what}: the front does not start`, async () => {
+		await assert.rejects(front('wrong', set), /ended with [1-9]/)
+	})
 
 /** Where a process of stack.more listens: its log says it. */
 async function listening(service) {

@@ -12,6 +12,8 @@
 #include "lib/base/str.h"
 
 #define SIM_TOKENS 64
+/* The first so many of them are plain words. */
+#define SIM_WORDS 16
 
 /* The generator at its beginning, and its next token (an index below SIM_TOKENS). */
 uint32_t sim_answer_seed(struct str model, struct str last_user);

@@ -85,6 +85,24 @@ static bool read_code(struct str s, struct sim_directive *d)
 	return true;
 }
 
+static bool read_only(struct str s, struct sim_directive *d)
+{
+	if (s.len == 0 || s.len >= SIM_ONLY_SIZE)
+		return false;
+	memcpy(d->only, s.ptr, s.len);
+	d->only[s.len] = '\0';
+	return true;
+}
+
+void sim_directive_for(struct sim_directive *d, struct str model)
+{
+	if (str_starts(model, d->only))
+		return;
+	d->status = 200;
+	d->page = false;
+	d->count = 0;
+}
+
 static bool read_flag(struct str s, bool *ret)
 {
 	*ret = str_is(s, "1");
@@ -143,6 +161,10 @@ static bool read_word(struct str name, struct str value, struct sim_directive *d
 		return read_below(value, MAX_MS, &d->retry_ms);
 	if (str_is(name, "code"))
 		return read_code(value, d);
+	if (str_is(name, "only"))
+		return read_only(value, d);
+	if (str_is(name, "words"))
+		return read_flag(value, &d->words);
 	if (fault == SIM_FAULT_STATUS)
 		return read_status(value, d);
 	if (fault == SIM_FAULT_PAGE)

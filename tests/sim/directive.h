@@ -12,6 +12,7 @@
 
 #define SIM_BREAKS 8
 #define SIM_CODE_SIZE 48
+#define SIM_ONLY_SIZE 32
 #define SIM_HUGE_BYTES (8 << 20)
 
 enum sim_fault {
@@ -46,6 +47,8 @@ struct sim_directive {
 	unsigned status;	  /* 200, or the error that is answered instead */
 	uint64_t retry_ms;	  /* Retry-After of such an error; 0: none */
 	char code[SIM_CODE_SIZE]; /* its code; empty: the usual one */
+	char only[SIM_ONLY_SIZE]; /* faults are for models that begin so; empty: for all */
+	bool words;		  /* of plain words alone: to be looked at */
 	bool page;
 	bool bytes;
 	bool crlf;
@@ -54,6 +57,9 @@ struct sim_directive {
 };
 
 enum sim_directive_result { SIM_DIRECTIVE_OK = 0, SIM_DIRECTIVE_BAD = 1 };
+
+/* Takes the faults out where they are for other models than @model. */
+void sim_directive_for(struct sim_directive *directive, struct str model);
 
 /* Changes in *@directive (the defaults) what @text asks for. @ret_bad is the word that is not understood. */
 must_check enum sim_directive_result

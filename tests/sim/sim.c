@@ -156,6 +156,7 @@ static void chat(struct sim *sim, struct http_req *req, enum sim_dialect dialect
 		r = sim_refuse(&error, 400, "invalid_request_error", NULL, NULL,
 			       "unknown directive for the simulator: \"%.*s\"",
 			       (int)(bad.len < 60 ? bad.len : 60), bad.ptr);
+	sim_directive_for(&how, ask.model);
 	if (r == SIM_ASK_OK)
 		sim_faults_apply(sim, key, ask.model, dialect, &how);
 	/* A body whose model is not known says nothing of any model's limits. */

@@ -177,10 +177,22 @@ static void openai_end(const struct sim_call *call, struct buf *out)
 	buf_add_text(out, "data: [DONE]\n\n");
 }
 
+/* The whole answer of one choice. */
+static void answer_text(const struct sim_call *call, unsigned index, struct buf *out)
+{
+	uint32_t state = call->answers[index];
+	if (!call->how.words) {
+		sim_answer_tokens(state, call->total, out);
+		return;
+	}
+	for (uint64_t i = 0; i < call->total; i++)
+		buf_add_str(out, sim_answer_token(sim_answer_next(&state) % SIM_WORDS));
+}
+
 static void openai_choice(const struct sim_call *call, unsigned index, struct json_out *o)
 {
 	struct buf text = {0};
-	sim_answer_tokens(call->answers[index], call->total, &text);
+	answer_text(call, index, &text);
 	json_open(o, '{');
 	json_put_int(o, "index", index);
 	json_key(o, "message");
@@ -242,7 +254,7 @@ void sim_wire_begin(const struct sim_call *call, struct buf *out)
 
 void sim_wire_token(const struct sim_call *call, unsigned index, unsigned token, struct buf *out)
 {
-	struct str text = sim_answer_token(token);
+	struct str text = sim_answer_token(call->how.words ? token % SIM_WORDS : token);
 	if (call->dialect == SIM_ANTHROPIC) {
 		buf_add_str(out, STR("event: content_block_delta\ndata: "
 				     "{\"type\":\"content_block_delta\",\"index\":0,"
@@ -319,7 +331,7 @@ void sim_wire_whole(const struct sim_call *call, struct buf *out)
 		openai_whole(call, &o);
 		return;
 	}
-	sim_answer_tokens(call->answers[0], call->total, &text);
+	answer_text(call, 0, &text);
 	anthropic_message(call, (struct str){buf_text(&text), text.len}, call->sent, &o);
 	buf_fini(&text);
 }

@@ -113,7 +113,8 @@ export class Stack {
 			},
 		}
 		this.services.push(made)
-		await until(`${id} is ready`, async () => (await fetch(`${made.admin}/readyz`)).ok, 20000)
+		await until(`${id} is ready`, async () => child.exitCode !== null || (await fetch(`${made.admin}/readyz`)).ok, 20000)
+		if (child.exitCode !== null) throw new Error(`${id} ended with ${child.exitCode}`)
 		return made
 	}
 

@@ -97,6 +97,19 @@ TEST(slow_makes_times_longer)
 	ck_assert_double_eq_tol(d.rate, 20, 1e-9);
 }
 
+TEST(faults_may_be_for_models_that_begin_so_only)
+{
+	ck_assert(reads("[sim only=claude- status=529 fail=3 tokens=7 words=1]"));
+	ck_assert(d.words);
+	sim_directive_for(&d, STR("claude-sonnet-4-5"));
+	ck_assert_uint_eq(d.status, 529);
+	ck_assert_uint_eq(d.count, 1);
+	sim_directive_for(&d, STR("gpt-4o"));
+	ck_assert_uint_eq(d.status, 200);
+	ck_assert_uint_eq(d.count, 0);
+	ck_assert_uint_eq(d.tokens, 7);
+}
+
 TEST(an_unknown_name_is_refused_and_named)
 {
 	ck_assert(!reads("[sim ttft=1 bogus=2]"));

@@ -1,0 +1,242 @@
+// The example page in Chromium, with all that befalls a page: the text at the end is the stored one each time.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { Api } from '../support/api.mjs'
+import { Chat, launch, serious } from '../support/browser.mjs'
+import { Proxy } from '../support/proxy.mjs'
+import { Stack } from '../support/stack.mjs'
+import { run, test, until } from '../support/test.mjs'
+
+const stack = await Stack.open()
+const api = new Api(stack)
+const proxy = await Proxy.open(stack.push)
+const behind = await front('chat', 'front.pages_push_url', `ws://127.0.0.1:${proxy.port}/v1/ws`)
+const browser = await launch()
+const LONG = 'Tell me more. [sim rate=60 tokens=160 ttft=50]' // almost three seconds
+
+/** A front of our own with these options. */
+async function front(name, ...options) {
+	const set = ['--set', 'front.listen=127.0.0.1:0']
+	for (let i = 0; i < options.length; i += 2) set.push('--set', `${options[i]}=${options[i + 1]}`)
+	const service = await stack.more('sluice-front', `sluice-front-${name}`, 'front', ...set)
+	const log = readFileSync(`${stack.logs}/${service.id}.log`, 'utf8')
+	service.url = `http://127.0.0.1:${[...log.matchAll(/listening.*?port=(\d+)/g)].at(-1)[1]}`
+	return service
+}
+
+/** The answer has ended well, with the very text that is stored, and its job was called once. */
+async function whole(chat, answer) {
+	const id = await chat.over(answer)
+	const job = await api.ended(id)
+	assert.equal(job.status, 'succeeded')
+	assert.equal(await chat.text(answer), job.result.text)
+	assert.deepEqual(chat.complaints, [])
+	return job
+}
+
+async function withChat(url, fn, options) {
+	const chat = await Chat.open(browser, url, options)
+	try {
+		await fn(chat)
+	} finally {
+		await chat.close()
+	}
+}
+
+test('the page streams an answer; what is said aloud is its end, not its pieces', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		const first = await chat.has(answer, 30)
+		assert.ok(first.length < 400, 'it is shown while it comes')
+		assert.equal(await answer.getAttribute('aria-busy'), 'true')
+		assert.equal(await chat.page.getAttribute('#log', 'aria-live'), 'off')
+		assert.doesNotMatch(await chat.page.textContent('#said'), /complete/)
+		await whole(chat, answer)
+		await until('its end is said', async () => (await chat.page.textContent('#said')).startsWith('The answer is complete'))
+		assert.match(await answer.locator('.facts').textContent(), /anthropic.*160 tokens/)
+	}))
+
+test('the network is cut and comes back', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		proxy.away = true
+		proxy.cut()
+		await chat.page.waitForSelector('#connection[data-state=waiting]')
+		assert.match(await chat.page.textContent('#connection-text'), /Connection lost/)
+		const then = await chat.text(answer)
+		await until('it is tried again meanwhile', async () => (await chat.page.textContent('#connection-text')).includes('again'))
+		proxy.away = false
+		await chat.connected()
+		await whole(chat, answer)
+		assert.ok((await chat.text(answer)).startsWith(then), 'what was there stayed')
+	}))
+
+test('the machine is off line and on line again', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		await chat.context.setOffline(true)
+		proxy.away = true
+		proxy.cut()
+		await chat.page.waitForSelector('#connection[data-state=waiting]')
+		await until('it says so', async () => (await chat.page.textContent('#connection-text')).startsWith('No network'))
+		proxy.away = false
+		await chat.context.setOffline(false)
+		await chat.connected()
+		await whole(chat, answer)
+	}))
+
+test('the tab sleeps, and its connection dies meanwhile', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		const id = await answer.getAttribute('data-job')
+		const cdp = await chat.context.newCDPSession(chat.page)
+		await cdp.send('Page.setWebLifecycleState', { state: 'frozen' })
+		proxy.cut()
+		await api.ended(id) // the answer is whole while the tab sleeps
+		await cdp.send('Page.setWebLifecycleState', { state: 'active' })
+		await whole(chat, answer)
+		await chat.connected()
+	}))
+
+test('the tab sleeps, and its connection lives', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		const cdp = await chat.context.newCDPSession(chat.page)
+		const opened = proxy.opened
+		await cdp.send('Page.setWebLifecycleState', { state: 'frozen' })
+		await new Promise((r) => setTimeout(r, 1500))
+		await cdp.send('Page.setWebLifecycleState', { state: 'active' })
+		await whole(chat, answer)
+		assert.equal(proxy.opened, opened, 'the connection was kept')
+	}))
+
+test('the node drains and comes back', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask('A long one. [sim rate=30 tokens=200 ttft=50]')
+		await chat.has(answer, 60)
+		await stack.down('sluice-push-1')
+		await stack.up('sluice-push-1')
+		const job = await whole(chat, answer)
+		assert.equal(job.calls.length, 1)
+		await chat.connected()
+	}), { limit_ms: 60000 })
+
+test('a message that was typed without a connection is handed in when it stands, once', () =>
+	withChat(behind.url, async (chat) => {
+		proxy.away = true
+		proxy.cut()
+		await chat.page.waitForSelector('#connection[data-state=waiting]')
+		const answer = await chat.ask('Later. [sim rate=0 tokens=20]')
+		assert.match(await answer.locator('.place').textContent(), /when the connection stands/)
+		proxy.away = false
+		const job = await whole(chat, answer)
+		assert.equal(job.calls.length, 1)
+	}))
+
+test('the page is loaded again in the middle: the conversation stands, the answer goes on', () =>
+	withChat(behind.url, async (chat) => {
+		const done = await chat.ask('First. [sim rate=0 tokens=20]')
+		await whole(chat, done)
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		await chat.page.reload()
+		await chat.connected()
+		assert.equal(await chat.page.locator('article.other').count(), 2)
+		assert.equal(await chat.page.locator('article.own').count(), 2)
+		await whole(chat, chat.page.locator('article.other').nth(1))
+		await whole(chat, chat.page.locator('article.other').nth(0))
+	}))
+
+test('failover is seen as it happens: before the first word, and in the middle', () =>
+	withChat(behind.url, async (chat) => {
+		const before = await chat.ask('One. [sim only=claude status=529 words=1 rate=0 tokens=20]')
+		const one = await whole(chat, before)
+		assert.match(await before.locator('.events').textContent(), /anthropic did not answer, openai is asked/)
+		assert.equal(one.target.provider, 'openai')
+		assert.equal(await before.locator('h2').textContent(), 'Answer of openai')
+		const middle = await chat.ask('Two. [sim only=claude fail=30 words=1 rate=60 tokens=60]')
+		const two = await whole(chat, middle)
+		assert.match(await middle.locator('.events').textContent(), /anthropic broke off: the answer is begun anew/)
+		assert.equal(two.target.provider, 'openai')
+	}))
+
+test('Escape stops the answer; what was there stays', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		await chat.page.keyboard.press('Escape')
+		const id = await chat.over(answer)
+		const job = await api.ended(id)
+		assert.equal(job.status, 'cancelled')
+		assert.equal(await chat.text(answer), job.result.text)
+		assert.match(await answer.locator('.trouble').textContent(), /Stopped/)
+		assert.equal(await chat.page.evaluate(() => document.activeElement.id), 'text')
+	}))
+
+test('the voice button sends, and shows that voice is not there yet', () =>
+	withChat(behind.url, async (chat) => {
+		await chat.page.click('#voice')
+		await chat.page.waitForSelector('#voice[aria-pressed=true]')
+		await chat.page.click('#voice')
+		const answer = chat.page.locator('article.other').first()
+		await answer.and(chat.page.locator('[data-status=refused]')).waitFor()
+		assert.match(await answer.locator('.trouble').textContent(), /not_supported/)
+		assert.equal(await chat.page.getAttribute('#voice', 'aria-pressed'), 'false')
+	}))
+
+test('without a key of its own the page asks for one, and keeps it from every store', async () => {
+	const service = await front('keyless', 'front.pages_key_file', '')
+	try {
+		await withChat(service.url, async (chat) => {
+			const { page } = chat
+			await page.waitForSelector('#key-form:not([hidden])')
+			assert.deepEqual(await serious(page), [])
+			await page.fill('#key', `sk-sluice-${'x'.repeat(40)}`)
+			await page.press('#key', 'Enter')
+			await until('it is told', async () => (await page.textContent('#key-error')).includes('not good'))
+			await page.fill('#key', stack.key)
+			await page.press('#key', 'Enter')
+			await chat.connected()
+			const answer = await chat.ask('By key. [sim rate=0 tokens=20]')
+			await whole(chat, answer)
+			const stores = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]) + document.body.innerHTML)
+			assert.ok(!stores.includes(stack.key))
+			assert.equal((await fetch(`${service.url}/chat/sessions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' })).status, 404)
+		}, { connected: false })
+	} finally {
+		await service.end()
+	}
+})
+
+for (const scheme of ['light', 'dark'])
+	for (const [name, width, height] of [
+		['wide', 1000, 760],
+		['narrow', 360, 740],
+	])
+		test(`axe finds nothing serious: ${scheme}, ${name}; nothing is wider than the page`, () =>
+			withChat(behind.url, async (chat) => {
+				assert.deepEqual(await serious(chat.page), [], 'the beginning')
+				const answer = await chat.ask('A word. [sim only=claude status=529 words=1 rate=0 tokens=40]')
+				await whole(chat, answer)
+				const stopped = await chat.ask(`${'long'.repeat(60)} [sim rate=30 tokens=300]`)
+				await chat.has(stopped, 30)
+				assert.deepEqual(await serious(chat.page), [], 'in the middle')
+				await chat.page.keyboard.press('Escape')
+				await chat.over(stopped)
+				assert.deepEqual(await serious(chat.page), [], 'the end')
+				const [inside, around] = await chat.page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth])
+				assert.ok(inside <= around, `${inside} > ${around}`)
+			}, { scheme, width, height }))
+
+await run(import.meta.url, {
+	after: async () => {
+		await browser.close()
+		await behind.end()
+		proxy.close()
+	},
+})
