@@ -240,9 +240,12 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 	w->anew =
 	    w->anew ||
 	    text_seen; /* when the next call begins: until then the text that was there stands */
-	if (fault !=
-	    FAULT_PROVIDER_REFUSED_STREAM) /* not processed: the same one may be asked at once */
-		w->tried |= UINT32_C(1) << w->target_index;
+	uint32_t asked = UINT32_C(1) << w->target_index;
+	/* Not processed: the same one may be asked at once, but not for ever. */
+	if (fault != FAULT_PROVIDER_REFUSED_STREAM || (w->refused & asked))
+		w->tried |= asked;
+	else
+		w->refused |= asked;
 	if (route_choose(&w->route, w->tried, loop_now_us(w->pool->loop), &index, &wait_us)) {
 		if (sm_state(&w->sm) == WORK_CALLING)
 			work_run(w); /* the slot is kept: the next target at once */

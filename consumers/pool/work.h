@@ -127,7 +127,8 @@ struct work {
 	struct routes *routes;
 	struct route route;
 	uint32_t tried;
-	bool anew; /* the next call begins the answer anew, under another attempt */
+	uint32_t refused; /* these refused a stream already */
+	bool anew;	  /* the next call begins the answer anew, under another attempt */
 	struct target *target;
 	size_t target_index;
 	struct call *call;
