@@ -43,7 +43,8 @@ struct conn {
 	uint8_t want;
 	bool read_needs_write; /* TLS: the last read wanted the socket writable */
 	bool write_needs_read;
-	bool broken; /* TLS failed: no shutdown may be sent */
+	bool starved; /* TLS: what it holds is less than a record */
+	bool broken;  /* TLS failed: no shutdown may be sent */
 	int error;
 	char peer[INET6_ADDRSTRLEN];
 };
@@ -75,6 +76,11 @@ static void peer_set(struct conn *c, const struct sockaddr_storage *addr)
 		strcpy(c->peer, "?");
 }
 
+bool conn_pending(const struct conn *c)
+{
+	return c->ssl && !c->starved && SSL_has_pending(c->ssl);
+}
+
 /* Sets what the socket is watched for, from what is wanted and what TLS needs for it. */
 static void conn_rewatch(struct conn *c)
 {
@@ -84,7 +90,7 @@ static void conn_rewatch(struct conn *c)
 	if (c->want & CONN_WRITABLE)
 		events |= c->write_needs_read ? WATCH_READ : WATCH_WRITE;
 	watch_set(c->watch, events);
-	if ((c->want & CONN_READABLE) && c->ssl && SSL_pending(c->ssl) && !c->read_needs_write)
+	if ((c->want & CONN_READABLE) && conn_pending(c) && !c->read_needs_write)
 		task_post(&c->again);
 }
 
@@ -220,6 +226,7 @@ static void on_resolved(void *ctx, const struct resolve_addr *addrs, int count, 
 static void on_open_event(struct conn *c, unsigned events)
 {
 	unsigned say = 0;
+	c->starved = false;
 	if ((c->want & CONN_READABLE) &&
 	    (events & (c->read_needs_write ? WATCH_WRITE : WATCH_READ)))
 		say |= CONN_READABLE;
@@ -254,7 +261,7 @@ static void on_again(struct task *t)
 	struct conn *c = container_of(t, struct conn, again);
 	if (c->state != CONN_OPEN || !(c->want & CONN_READABLE))
 		return;
-	if (c->ssl && SSL_pending(c->ssl)) {
+	if (conn_pending(c)) {
 		/* Posted before the owner is told: he may close us. */
 		task_post(&c->again);
 		c->ops->ready(c->ctx, c, CONN_READABLE);
@@ -404,10 +411,11 @@ ssize_t conn_read(struct conn *c, void *into, size_t size)
 	ERR_clear_error();
 	errno = 0;
 	int r = SSL_read(c->ssl, into, size > INT32_MAX ? INT32_MAX : (int)size);
+	c->starved = r <= 0;
 	if (r <= 0)
 		return tls_result(c, r, &c->read_needs_write, SSL_ERROR_WANT_WRITE);
 	c->read_needs_write = false;
-	if ((c->want & CONN_READABLE) && SSL_pending(c->ssl))
+	if ((c->want & CONN_READABLE) && conn_pending(c))
 		task_post(&c->again);
 	return r;
 }

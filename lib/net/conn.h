@@ -59,6 +59,8 @@ void conn_want(struct conn *conn, unsigned events);
 
 /* Bytes read, 0 at the orderly end, -EAGAIN, or -errno. */
 must_check ssize_t conn_read(struct conn *conn, void *into, size_t size);
+/* True where TLS holds bytes that were received already: reading on costs no system call. */
+bool conn_pending(const struct conn *conn);
 /* Bytes written (may be less), -EAGAIN, or -errno. */
 must_check ssize_t conn_write(struct conn *conn, const void *bytes, size_t size);
 must_check ssize_t conn_writev(struct conn *conn, const struct iovec *iov, int count);
