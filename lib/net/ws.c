@@ -212,8 +212,7 @@ static bool reading(const struct ws *ws)
 	       !timer_is_set(&ws->slow);
 }
 
-/* Cuts what was used off @in. */
-static void ws_process(struct ws *ws, struct str *in)
+static void ws_process_some(struct ws *ws, struct str *in)
 {
 	size_t count = 0, bytes = 0;
 	struct str payload;
@@ -251,6 +250,14 @@ static void ws_process(struct ws *ws, struct str *in)
 			break;
 		}
 	}
+}
+
+/* Cuts what was used off @in. */
+static void ws_process(struct ws *ws, struct str *in)
+{
+	ws_process_some(ws, in);
+	/* Also where the owner paused it in the middle, for however long. */
+	ws_recv_rest(&ws->recv);
 }
 
 static void ws_process_rest(struct ws *ws)

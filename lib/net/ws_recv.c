@@ -405,6 +405,16 @@ static void forget_delivered(struct ws_recv *r)
 		buf_reset(&r->message);
 }
 
+void ws_recv_rest(struct ws_recv *r)
+{
+	forget_delivered(r);
+	if (ws_recv_busy(r))
+		return;
+	detach(r);
+	if (!r->opcode)
+		buf_fini(&r->message);
+}
+
 enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_payload)
 {
 	struct wslay_frame_iocb frame;
@@ -413,9 +423,7 @@ enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_pa
 	forget_delivered(r);
 	for (;;) {
 		if (!ws_recv_busy(r) && !in->len) {
-			detach(r);
-			if (!r->opcode)
-				buf_fini(&r->message);
+			ws_recv_rest(r);
 			return WS_MORE;
 		}
 		if (!first_bytes_ok(r, *in))

@@ -57,6 +57,8 @@ void ws_recv_fini(struct ws_recv *r);
 /* The next event in @in, whose used bytes are cut off in front. @ret_payload lives until the next call; for WS_CLOSE
  * it is the reason. */
 must_check enum ws_event ws_recv_next(struct ws_recv *r, struct str *in, struct str *ret_payload);
+/* Nothing is fed for a while, and the last payload is not needed any more: between frames no memory stays. */
+void ws_recv_rest(struct ws_recv *r);
 /* True where a frame has begun and is not whole. */
 bool ws_recv_busy(const struct ws_recv *r);
 

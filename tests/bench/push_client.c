@@ -6,7 +6,8 @@
  * connect to /sub/CHANNEL, FANOUT of them to each. What is published (BYTES with the time in it) goes as "CHANNEL TEXT"
  * over a WebSocket at /pub, or with `http` as the body of POST /pub/CHANNEL. HELLO: a message that each subscriber sends
  * first; it has joined when it was answered. From the environment: CONNECTIONS (10000), FANOUT (500), RATE (20000
- * deliveries a second), BYTES (200), PART_S (5, seconds of each part), SLOW (0: so many read a byte a second, and there is no saturation).
+ * deliveries a second), BYTES (200), ROUTE (instead of /sub/CHANNEL: nothing is
+ * published then), PART_S (5, seconds of each part), SLOW (0: so many read a byte a second, and there is no saturation).
  *
  * It prints one line: seconds until all had connected, KiB resident per idle connection, p50 and p99 in ms from published to
  * read at RATE, deliveries per second at saturation (IN_FLIGHT publications not yet read by all), µs of the server's
@@ -59,7 +60,7 @@ static int count, fanout, channel_count, slow_count, text_bytes, publisher_count
 static double rate, seconds;
 static unsigned port;
 static int by_http;
-static const char *hello;
+static const char *hello, *route;
 static int pids[MAX_PIDS], pid_count;
 static int joined;
 static uint64_t histogram[BUCKETS], measured, delivered;
@@ -271,10 +272,16 @@ static size_t take_frames(struct peer *p, char *at, size_t len, uint64_t now)
 
 static void say_hello(struct peer *p)
 {
-	char out[256] = {(char)0x81, (char)(0x80 | strlen(hello))};
+	char out[512] = {(char)0x81, (char)0xfe, (char)(strlen(hello) >> 8), (char)strlen(hello)};
+	size_t head = 8;
 
-	memcpy(out + 6, hello, strlen(hello));
-	if (send(p->fd, out, 6 + strlen(hello), MSG_NOSIGNAL) < 0)
+	if (strlen(hello) < 126) {
+		out[1] = (char)(0x80 | strlen(hello));
+		out[2] = out[3] = 0;
+		head = 6;
+	}
+	memcpy(out + head, hello, strlen(hello));
+	if (send(p->fd, out, head + strlen(hello), MSG_NOSIGNAL) < 0)
 		die("hello");
 }
 
@@ -327,7 +334,7 @@ static void read_peer(struct peer *p)
 
 static void ask(struct peer *p, int id)
 {
-	char out[256];
+	char out[512], path[128];
 	int error = 0, n;
 	socklen_t len = sizeof(error);
 
@@ -336,11 +343,12 @@ static void ask(struct peer *p, int id)
 		errno = error;
 		die("connect");
 	}
+	snprintf(path, sizeof(path), "/sub/%u", p->channel);
 	n = snprintf(
 	    out, sizeof(out),
-	    "GET /sub/%u HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+	    "GET %s HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 	    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-	    p->channel);
+	    route ? route : path);
 	if (send(p->fd, out, (size_t)n, MSG_NOSIGNAL) != n)
 		die("ask");
 	p->state = ASKED;
@@ -527,7 +535,8 @@ static void settings(int argc, char **argv)
 	for (char *at = strtok(argv[2], ","); at && pid_count < MAX_PIDS; at = strtok(NULL, ","))
 		pids[pid_count++] = atoi(at);
 	by_http = strcmp(argv[3], "http") == 0;
-	hello = argc > 4 ? argv[4] : NULL;
+	hello = argc > 4 && strlen(argv[4]) < 500 ? argv[4] : NULL;
+	route = getenv("ROUTE");
 	count = (int)setting("CONNECTIONS", 10000);
 	fanout = (int)setting("FANOUT", 500);
 	text_bytes = (int)setting("BYTES", 200);
@@ -554,12 +563,14 @@ int main(int argc, char **argv)
 	connect_s = connect_all();
 	idle = resident_idle();
 	kernel = kernel_kib();
-	open_publishers();
-	take_slow_out();
-	paced();
+	if (!route) {
+		open_publishers();
+		take_slow_out();
+		paced();
+	}
 	p50 = quantile_ms(0.5);
 	p99 = quantile_ms(0.99);
-	if (!slow_count)
+	if (!route && !slow_count)
 		saturated(&per_s, &cpu_us);
 	printf("%.2f %.2f %.2f %.2f %.0f %.2f %lld %lld\n", connect_s,
 	       (double)(idle - before) / count, p50, p99, per_s, cpu_us,

@@ -213,6 +213,26 @@ TEST(the_packed_bit_stands_in_first_frames_of_messages_only)
 	ws_deflate_unref(deflate);
 }
 
+TEST(a_receiver_at_rest_between_frames_holds_no_memory)
+{
+	struct buf bytes = {0};
+	struct str in, payload;
+	struct ws_recv r;
+
+	put(&bytes, 0x81, STR("hello"));
+	put(&bytes, 0x81, STR("more"));
+	ws_recv_init(&r, 300, 400);
+	in = buf_str(&bytes);
+	ck_assert_int_eq(ws_recv_next(&r, &in, &payload), WS_TEXT);
+	ws_recv_rest(&r);
+	ck_assert_ptr_null(r.arriving);
+	ck_assert_ptr_null(r.message.data);
+	ck_assert_int_eq(ws_recv_next(&r, &in, &payload), WS_TEXT);
+	ck_assert_view(payload, "more");
+	ws_recv_fini(&r);
+	buf_fini(&bytes);
+}
+
 TEST(a_frame_without_mask_is_refused_with_its_second_byte)
 {
 	struct buf bytes = {0};
