@@ -70,7 +70,8 @@ struct str conn_alpn(const struct conn *conn);
 const char *conn_peer(const struct conn *conn);
 uint16_t conn_peer_port(const struct conn *conn);
 
-/* A listening socket: backlog 8192, accepts in a loop until it would block (at most 256 a turn). */
+/* A listening socket: backlog 8192, accepts in a loop until it would block (at most 256 a turn). What it accepts holds at
+ * most 32 KiB that the peer has no room for (TCP_NOTSENT_LOWAT): the rest stays with the owner. */
 struct listener;
 /* @address: "127.0.0.1:8080", "[::1]:0". @accepted gets a non-blocking descriptor with TCP_NODELAY and owns it.
  * Returns -errno, -EINVAL for a bad address. */

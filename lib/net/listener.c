@@ -14,6 +14,9 @@
 
 #define BACKLOG 8192
 #define ACCEPTS_PER_TURN 256
+/* What a socket may hold that the peer has no room for: what is more stays with its owner, who knows what can be merged or
+ * dropped. The kernel alone would take megabytes for each peer that does not read. */
+#define UNSENT_BYTES (32 << 10)
 /* Out of descriptors: look again after this; the kernel keeps the callers in its line. */
 #define PAUSE_US (100 * US_PER_MS)
 
@@ -99,8 +102,6 @@ static void on_acceptable(void *ctx, unsigned events)
 			break;
 		if (fd < 0) /* that caller went away */
 			continue;
-		int one = 1;
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		peer_text(&addr, peer);
 		l->accepted(l->ctx, fd, peer);
 	}
@@ -113,7 +114,7 @@ static int listen_on(struct listener *l, const char *address, bool reuse_port)
 {
 	struct sockaddr_storage addr;
 	socklen_t len;
-	int one = 1;
+	int one = 1, unsent = UNSENT_BYTES;
 	if (address_parse(address, &addr, &len) < 0)
 		return err_origin(-EINVAL);
 	l->fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -122,6 +123,9 @@ static int listen_on(struct listener *l, const char *address, bool reuse_port)
 	setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (reuse_port && setsockopt(l->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0)
 		return err_origin(-errno);
+	/* Accepted sockets are born with these. */
+	setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	if (bind(l->fd, (struct sockaddr *)&addr, len) < 0 || listen(l->fd, BACKLOG) < 0)
 		return err_origin(-errno);
 	if (getsockname(l->fd, (struct sockaddr *)&addr, &len) < 0)
