@@ -129,7 +129,7 @@ config_write() {
 				"section_$name"
 			fi
 		done
-		for name in fairness notify scheduler dash; do
+		for name in fairness quotas notify scheduler dash; do
 			section_of "$USER_CONFIG" "$name"
 		done
 	} >"$new" || die "$new cannot be written"

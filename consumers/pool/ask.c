@@ -388,7 +388,7 @@ void ask_spent(struct work *w, const struct provider_request *request)
 	begin(w, w->reserved_for, request);
 }
 
-/* The next target; where the budgets of all that are left are short, the first of them is waited for. */
+/* The next target; where the budgets of all that are left are short, the one with the shortest line is waited for. */
 static struct target *choose(struct work *w, uint64_t *ret_wait_us)
 {
 	uint64_t now = loop_now_us(w->pool->loop);
@@ -398,6 +398,13 @@ static struct target *choose(struct work *w, uint64_t *ret_wait_us)
 	if (target || !w->short_of)
 		return target;
 	w->short_of = ~UINT32_C(0);
+	if (w->reservation.state == RESERVATION_OURS) /* it waited for that one */
+		target = route_choose(&w->route, ~(UINT32_C(1) << w->target_index), now,
+				      &w->target_index, ret_wait_us);
+	if (!target)
+		target = spend_shortest(w, &w->target_index);
+	if (target)
+		return target;
 	return route_choose(&w->route, w->tried, now, &w->target_index, ret_wait_us);
 }
 

@@ -157,29 +157,34 @@ static void is_ours(struct reservation *r)
 }
 
 /* Until the head may go, and what those before take of the narrowest limit. */
-static int64_t estimate(const struct reservation *r, int64_t position)
+static int64_t estimate(const struct budget *b, const struct charge *c, int64_t before)
 {
-	const struct budget *b = r->budget;
 	double most = 0;
 
 	for (int u = 0; u < CHARGE_UNITS; u++)
 		if (b->in_force.unit[u] > 0 &&
-		    (double)r->charge.unit[u] / (double)b->in_force.unit[u] > most)
-			most = (double)r->charge.unit[u] / (double)b->in_force.unit[u];
+		    (double)c->unit[u] / (double)b->in_force.unit[u] > most)
+			most = (double)c->unit[u] / (double)b->in_force.unit[u];
 	return (b->next_ms > 0 ? b->next_ms : 0) +
-	       (int64_t)(most * (double)(position - 1) * (double)(BUDGET_WINDOW_US / US_PER_MS));
+	       (int64_t)(most * (double)before * (double)(BUDGET_WINDOW_US / US_PER_MS));
+}
+
+int64_t budget_expect_ms(const struct budget *b, const struct charge *charge)
+{
+	return estimate(b, charge, b->line);
 }
 
 static void waits(struct reservation *r, struct str rank, struct str tag)
 {
 	int64_t position = 0, before = r->position, estimate_before = r->estimate_ms;
+	const struct budget *b = r->budget;
 
 	if (!str_i64(rank, &position) || !str_i64(tag, &r->tag))
 		return;
 	position++;
 	if (!r->position || position < r->position)
 		r->position = position;
-	r->estimate_ms = estimate(r, position);
+	r->estimate_ms = estimate(b, &r->charge, position - 1);
 	if (r->state != RESERVATION_WAITING)
 		stand(r, RESERVATION_WAITING);
 	if (r->position != before || r->estimate_ms != estimate_before)
@@ -256,6 +261,7 @@ static void answered(struct budget *b, const struct redis_value *value)
 
 	b->posted = true;
 	b->next_ms = redis_item_int(value, 2, -1);
+	b->line = redis_item_int(value, 4, 0);
 	if (budget_units_read(redis_item_str(value, 6), &b->in_force))
 		number(b, b->all->metrics.limit, &b->in_force, true);
 	if (budget_units_read(redis_item_str(value, 5), &units))

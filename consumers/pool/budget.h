@@ -58,6 +58,8 @@ void budgets_epoch(struct budgets *budgets, uint64_t epoch_wall_ms);
 void budgets_heard(struct budgets *budgets, struct str message);
 /* The budget that calls to @model of @account count against; NULL: they are not limited. */
 struct budget *budgets_find(struct budgets *budgets, const char *account, const char *model);
+/* How long a call of @charge that asks now would wait, ms, roughly: what stands in the line before it, each as itself. */
+int64_t budget_expect_ms(const struct budget *budget, const struct charge *charge);
 const char *budget_name(const struct budget *budget);
 
 /* ── one call's reservation ── */

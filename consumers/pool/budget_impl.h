@@ -70,6 +70,7 @@ struct budget {
 	bool want_members;
 	uint64_t members_us;
 	int64_t next_ms;
+	int64_t line; /* how many wait, of all processes, as heard last */
 	struct charge in_force;
 	struct budget_second seconds[BUDGET_SECONDS];
 	struct budget_peer peers[BUDGET_PEERS_MAX];

@@ -152,6 +152,29 @@ enum spend spend_ask(struct work *w, struct target *target, struct provider_requ
 	return SPEND_ASKS;
 }
 
+struct target *spend_shortest(struct work *w, size_t *ret_index)
+{
+	uint64_t now = loop_now_us(w->pool->loop), wait_us;
+	struct target *best = NULL;
+	int64_t shortest = 0;
+
+	for (size_t i = 0; i < w->route.count; i++) {
+		size_t index;
+		struct target *t =
+		    route_choose(&w->route, w->tried | ~(UINT32_C(1) << i), now, &index, &wait_us);
+		struct budget *b =
+		    t ? budgets_find(w->pool->budgets, t->account->config->name, t->model) : NULL;
+		int64_t ms = b ? budget_expect_ms(b, &w->reservation.charge) : 0;
+
+		if (!t || (best && ms >= shortest))
+			continue;
+		best = t;
+		shortest = ms;
+		*ret_index = i;
+	}
+	return best;
+}
+
 static void learn_sizes(struct work *w, const struct usage *usage)
 {
 	if (usage->input_tokens > 0 && w->request_bytes)

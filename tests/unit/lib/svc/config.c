@@ -333,3 +333,38 @@ TEST(weights_that_mean_nothing_are_refused)
 		"s.yaml:3: fairness.orgs.weight: '0' is not a whole number from 1 to 1000\n");
 	refuses("fairness: {shares: 1}\n", "s.yaml:1: unknown key 'shares' in fairness\n");
 }
+
+#define QUOTA_ACCOUNTS                                                               \
+	"accounts:\n- {name: a, kind: openai, base_url: \"http://a\", key_env: K}\n" \
+	"- {name: b, kind: openai, base_url: \"http://b\", key_env: K}\n"
+
+TEST(a_quota_is_for_its_accounts_and_a_class_of_models)
+{
+	ck_assert_int_eq(
+	    parse_with(QUOTA_ACCOUNTS
+		       "quotas:\n- {name: opus, accounts: \"a, b\", models: \"claude-opus-*\", "
+		       "requests: 50, output_tokens: 8000}\n"
+		       "- {name: rest, accounts: a, tokens: 30000, burst_ms: 2s}\n",
+		       NULL, 0, false),
+	    CONFIG_OK);
+	ck_assert_str_eq(config_quota_find(config, STR("b"), STR("claude-opus-4-5"))->name, "opus");
+	ck_assert_str_eq(config_quota_find(config, STR("a"), STR("gpt-5"))->name, "rest");
+	ck_assert_ptr_null(config_quota_find(config, STR("b"), STR("gpt-5")));
+	ck_assert_ptr_null(config_quota_find(config, STR("b"), STR("claude-opus")));
+	ck_assert_int_eq(config->quotas[0].output_tokens, 8000);
+	ck_assert_uint_eq(config->quotas[1].burst_ms, 2000);
+	config_free(config);
+}
+
+TEST(quotas_that_mean_nothing_are_refused)
+{
+	refuses(QUOTA_ACCOUNTS "quotas:\n- {name: q, accounts: \"a,c\", requests: 1}\n",
+		"s.yaml:5: quota 'q' names the unknown account 'c'\n");
+	refuses(QUOTA_ACCOUNTS "quotas:\n- {name: q, accounts: a}\n",
+		"s.yaml:5: quota 'q' limits nothing\n");
+	refuses(QUOTA_ACCOUNTS "quotas:\n- {name: \"q}\", accounts: a, requests: 1}\n",
+		"s.yaml:5: quota 'q}': only letters, digits, '-', '_' and '.'\n");
+	refuses(QUOTA_ACCOUNTS "quotas:\n- {name: q, accounts: a, requests: 1}\n"
+			       "- {name: q, accounts: b, requests: 1}\n",
+		"s.yaml:6: quota 'q' stands in line 5 already\n");
+}
