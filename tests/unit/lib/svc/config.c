@@ -334,9 +334,9 @@ TEST(weights_that_mean_nothing_are_refused)
 	refuses("fairness: {shares: 1}\n", "s.yaml:1: unknown key 'shares' in fairness\n");
 }
 
-#define QUOTA_ACCOUNTS                                                               \
-	"accounts:\n- {name: a, kind: openai, base_url: \"http://a\", key_env: K}\n" \
-	"- {name: b, kind: openai, base_url: \"http://b\", key_env: K}\n"
+#define QUOTA_ACCOUNTS                                                                      \
+	"accounts:\n- {name: a, kind: openai, base_url: \"http://a\", key_env: TEST_KEY}\n" \
+	"- {name: b, kind: openai, base_url: \"http://b\", key_env: TEST_KEY}\n"
 
 TEST(a_quota_is_for_its_accounts_and_a_class_of_models)
 {
