@@ -1,7 +1,8 @@
 /* Fills a lane with jobs as the front would have written them, as fast as the broker takes them.
  *
- *   fill BROKERS LANE COUNT MODEL [ORG]
+ *   fill BROKERS LANE COUNT MODEL [ORG [PARTITIONS]]
  *
+ * PARTITIONS: "2,6": only these, one after the other; all by the jobs' ids without it.
  * Prints "COUNT written in MS ms". The records' deadlines are a day away. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "schemas/lanes.h"
 
 #define PENDING_MAX 20000
+#define PARTITIONS_MAX 64
 #define DAY_MS (24 * 3600 * 1000LL)
 
 struct fill {
@@ -23,6 +25,8 @@ struct fill {
 	enum lane lane;
 	const char *model;
 	const char *org;
+	int32_t partitions[PARTITIONS_MAX];
+	size_t partition_count; /* 0: all */
 	size_t wanted;
 	size_t made;
 	size_t written;
@@ -82,6 +86,8 @@ static void make(struct fill *f)
 			    (struct lane_header){str_of(codec_head.fields[i].name), text};
 	}
 	what.key = job.id;
+	if (f->partition_count)
+		what.partition = f->partitions[f->made % f->partition_count];
 	what.body = buf_str(&body);
 	lane_write(f->writer, &what, on_written, f);
 	buf_fini(&body);
@@ -108,6 +114,16 @@ static void on_wait(struct timer *t)
 	task_post(&f->more);
 }
 
+static void read_partitions(struct fill *f, const char *text)
+{
+	while (*text && f->partition_count < PARTITIONS_MAX) {
+		char *end;
+
+		f->partitions[f->partition_count++] = (int32_t)strtol(text, &end, 10);
+		text = *end ? end + 1 : end;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct log_sink sink = {.fd = 2, .level = LOG_WARN};
@@ -117,7 +133,10 @@ int main(int argc, char **argv)
 	struct fill f = {.org = argc > 5 ? argv[5] : "org_00000000000000000000000000"};
 
 	if (argc < 5 || lane_find(str_of(argv[2]), &f.lane) != LANE_FOUND)
-		return fprintf(stderr, "usage: fill BROKERS LANE COUNT MODEL [ORG]\n"), 2;
+		return fprintf(stderr, "usage: fill BROKERS LANE COUNT MODEL [ORG [PARTITIONS]]\n"),
+		       2;
+	if (argc > 6)
+		read_partitions(&f, argv[6]);
 	f.wanted = (size_t)atol(argv[3]);
 	f.model = argv[4];
 	f.topic = topic_full("", lane_topic_llm(f.lane));

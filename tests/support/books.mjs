@@ -25,6 +25,7 @@ export class Books {
 		writeFileSync(`${b.dir}/meta.json`, JSON.stringify(meta))
 		const err = openSync(`${b.dir}/watch.log`, 'a')
 		b.watch = spawn(`${b.bin}/tests/chaos/ledger/watch`, [stack.kafka, `${b.dir}/log`, ...TOPICS], { stdio: ['ignore', err, err] })
+		process.once('exit', () => b.watch.kill('SIGKILL'))
 		b.gone = new Promise((resolve) => b.watch.once('exit', (code, signal) => resolve(code ?? signal)))
 		return b
 	}

@@ -96,25 +96,44 @@ export class Stack {
 	 * One process more than the stack has: {id, pid, admin, child, end(signal)}; returns when it is ready. Its author ends it.
 	 */
 	async more(program, id, section, ...args) {
+		const made = await this.spawn(program, id, section, ...args)
+		await until(`${id} is ready`, async () => made.child.exitCode !== null || (await fetch(`${made.admin}/readyz`)).ok, 20000)
+		if (made.child.exitCode !== null) throw new Error(`${id} ended with ${made.child.exitCode}`)
+		return made
+	}
+
+	/** As more, at once: it may not serve yet. `began` is when it was started (ms since 1970). */
+	async spawn(program, id, section, ...args) {
 		const bin = readFileSync(`${this.dir}/settings`, 'utf8').match(/^mode=(.*)$/m)[1]
 		const port = await freePort()
 		const log = openSync(`${this.dir}/logs/${id}.log`, 'a')
 		const words = ['--config', this.config, '--id', id, ...args, '--set', `${section}.admin=127.0.0.1:${port}`]
+		const began = Date.now()
 		const child = spawn(`${TOP}/build/${bin}/bin/${program}`, words, { stdio: ['ignore', log, log] })
-		const gone = new Promise((resolve) => child.once('exit', resolve))
+		const leave = () => child.kill('SIGKILL') // nothing outlives its test
+		process.once('exit', leave)
+		const gone = new Promise((resolve) => child.once('exit', resolve)).finally(() => process.off('exit', leave))
 		const made = {
 			id,
 			pid: child.pid,
 			admin: `http://127.0.0.1:${port}`,
 			child,
+			began,
+			gone,
 			end(signal = 'SIGTERM') {
 				child.kill(signal)
 				return gone
 			},
 		}
-		this.services.push(made)
-		await until(`${id} is ready`, async () => child.exitCode !== null || (await fetch(`${made.admin}/readyz`)).ok, 20000)
-		if (child.exitCode !== null) throw new Error(`${id} ended with ${child.exitCode}`)
+		this.services = [...this.services.filter((s) => s.id !== id), made]
+		return made
+	}
+
+	/** Keys of `n` organisations, made by the operators' command. */
+	async keys(n) {
+		const ctl = `${TOP}/build/${readFileSync(`${this.dir}/settings`, 'utf8').match(/^mode=(.*)$/m)[1]}/bin/sluicectl`
+		const made = []
+		for (let i = 1; i <= n; i++) made.push((await exec(ctl, ['--config', this.config, 'keys', 'add', '--org', `many-${i}`, '--name', 'tests'])).stdout.trim())
 		return made
 	}
 

@@ -35,9 +35,10 @@ export class Traffic {
 	/**
 	 * seats: clients of each kind at a time. wait: submits and asks until it has ended. sse: follows the stream. turns: a session of three
 	 * turns at once, followed. ws: a connection with four jobs. forget: submits and never asks. min_ms, max_ms: how long answers take.
+	 * keys: of the organisations, whose jobs stand in other partitions.
 	 */
-	constructor(stack, { name, seed = 1, seats = {}, min_ms = 50, max_ms = 3000, lanes = ['interactive', 'interactive', 'high', 'background'] }) {
-		Object.assign(this, nodes(stack), { stack, name, min_ms, max_ms, lanes })
+	constructor(stack, { name, seed = 1, keys = [stack.key], seats = {}, min_ms = 50, max_ms = 3000, lanes = ['interactive', 'interactive', 'high', 'background'] }) {
+		Object.assign(this, nodes(stack), { stack, name, keys, min_ms, max_ms, lanes })
 		this.seats = { wait: 14, sse: 22, turns: 3, ws: 6, forget: 2, ...seats }
 		this.chance = chance(seed)
 		this.entries = []
@@ -89,7 +90,7 @@ export class Traffic {
 		return list[Math.floor(this.chance() * list.length)]
 	}
 
-	#entry(via) {
+	#entry(via, who = this.#pick(this.keys)) {
 		const n = ++this.serial
 		const ms = Math.round(this.min_ms + this.chance() * (this.max_ms - this.min_ms))
 		const tokens = 4 + Math.floor(this.chance() * 50)
@@ -97,24 +98,25 @@ export class Traffic {
 		const prompt = `${this.name} ${n}`
 		const lane = this.#pick(this.lanes)
 		const how = `ttft=${ttft} rate=${((tokens * 1000) / (ms - ttft)).toFixed(2)} tokens=${tokens}`
-		return { via, prompt, lane, tokens, key: prompt, job: chat(prompt, how, { lane, limits: { queue_ms: 600000, run_ms: 600000 } }) }
+		return { via, who, prompt, lane, tokens, key: prompt, job: chat(prompt, how, { lane, limits: { queue_ms: 600000, run_ms: 600000 } }) }
 	}
 
 	#no(why) {
 		this.refused.set(why, (this.refused.get(why) ?? 0) + 1)
 	}
 
-	#api() {
-		return new Api({ front: this.#pick(this.fronts), key: this.stack.key })
+	/** Any front, in the name of one organisation. */
+	#api(key) {
+		return new Api({ front: this.#pick(this.fronts), key })
 	}
 
 	/** POST until it is done; the same key each time, any front. */
-	async #post(path, body, key, status) {
+	async #post(path, body, key, status, who) {
 		const end = Date.now() + LIMIT_MS
 		for (;;) {
 			try {
 				const headers = { 'idempotency-key': key }
-				const r = await this.#api().call('POST', path, { body, headers, signal: AbortSignal.timeout(SUBMIT_MS) })
+				const r = await this.#api(who).call('POST', path, { body, headers, signal: AbortSignal.timeout(SUBMIT_MS) })
 				if (r.status === status && r.json) return r.json
 				this.#no(`${r.status} ${r.json?.error?.code}`)
 				if (r.status < 500 && r.status !== 429) throw Object.assign(new Error(`${r.status} ${r.text.slice(0, 300)}`), { fatal: true })
@@ -128,7 +130,7 @@ export class Traffic {
 	}
 
 	async #accept(entry) {
-		entry.id = (await this.#post('/v1/jobs', entry.job, entry.key, 202)).id
+		entry.id = (await this.#post('/v1/jobs', entry.job, entry.key, 202, entry.who)).id
 		entry.accepted_ms = Date.now()
 		this.entries.push(entry)
 	}
@@ -147,12 +149,13 @@ export class Traffic {
 	}
 
 	async #turns(n) {
-		const id = (await this.#post('/v1/sessions', { ttl_s: 3600 }, `${this.name} session ${++this.serial}`, 201)).id
+		const who = this.#pick(this.keys)
+		const id = (await this.#post('/v1/sessions', { ttl_s: 3600 }, `${this.name} session ${++this.serial}`, 201, who)).id
 		this.open += n
 		try {
 			const following = []
 			for (let i = 0; i < n; i++) {
-				const entry = this.#entry('turns')
+				const entry = this.#entry('turns', who)
 				entry.job.session = id
 				await this.#accept(entry)
 				following.push(this.#follow(entry))
@@ -167,7 +170,7 @@ export class Traffic {
 		const end = Date.now() + LIMIT_MS
 		while (Date.now() < end) {
 			try {
-				const r = await this.#api().call('GET', `/v1/jobs/${entry.id}?wait=10`, { signal: AbortSignal.timeout(QUIET_MS) })
+				const r = await this.#api(entry.who).call('GET', `/v1/jobs/${entry.id}?wait=10`, { signal: AbortSignal.timeout(QUIET_MS) })
 				if (r.status === 200 && ENDED.includes(r.json.status)) {
 					entry.told = r.json.status
 					entry.answer = new Answer(r.json.attempt, Buffer.from(r.json.result?.text ?? ''))
@@ -190,7 +193,7 @@ export class Traffic {
 			const quiet = new AbortController()
 			let timer = setTimeout(() => quiet.abort(), QUIET_MS)
 			try {
-				for await (const e of this.#api().events(entry.id, { after, signal: quiet.signal })) {
+				for await (const e of this.#api(entry.who).events(entry.id, { after, signal: quiet.signal })) {
 					clearTimeout(timer)
 					timer = setTimeout(() => quiet.abort(), QUIET_MS)
 					if (e.id) after = e.id
@@ -213,7 +216,8 @@ export class Traffic {
 	}
 
 	async #socket(n) {
-		const wanted = Array.from({ length: n }, () => this.#entry('ws'))
+		const who = this.#pick(this.keys)
+		const wanted = Array.from({ length: n }, () => this.#entry('ws', who))
 		const end = Date.now() + LIMIT_MS
 		const line = {}
 		this.open += n
@@ -237,7 +241,7 @@ export class Traffic {
 	}
 
 	async #connection(wanted, line, end) {
-		const c = await Client.open(this.stack, { url: this.#pick(this.pushes) })
+		const c = await Client.open(this.stack, { key: wanted[0].who, url: this.#pick(this.pushes) })
 		try {
 			for (const w of wanted) if (w.id && !w.told) c.answers.set(w.id, w.answer)
 			const jobs = wanted.filter((w) => w.id && !w.told).map((w) => (w.answer.attempt ? { id: w.id, attempt: w.answer.attempt, at: w.answer.length } : { id: w.id }))

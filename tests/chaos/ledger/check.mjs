@@ -31,7 +31,7 @@ function sql(postgres, query) {
 /** The books of a run; see `judge` for what each holds. */
 export function load(dir) {
 	const meta = JSON.parse(readFileSync(`${dir}/meta.json`, 'utf8'))
-	const books = { records: [], results: new Map(), commits: [], ends: new Map(), holes: [], seen: new Map() }
+	const books = { began_ms: meta.began_ms, records: [], results: new Map(), commits: [], ends: new Map(), holes: [], seen: new Map() }
 	const name = (topic) => (topic.startsWith(meta.prefix ?? '') ? topic.slice((meta.prefix ?? '').length) : topic)
 	scan(`${dir}/log`, {
 		record(r) {
@@ -123,7 +123,7 @@ export function judge(books) {
 /** Lost, twice, or other than the client was told. */
 function judgeEnds(books, accepted, counts, wrong) {
 	const where = new Map()
-	for (const r of books.records) push(where, r.id, `${r.topic}/${r.partition}@${r.offset}`)
+	for (const r of books.records) if (r.ms >= (books.began_ms ?? 0)) push(where, r.id, `${r.topic}/${r.partition}@${r.offset}`)
 	for (const [id, client] of accepted) {
 		const rows = books.rows.get(id) ?? []
 		if (rows.length === 0) {

@@ -11,6 +11,7 @@ import { chance, Traffic } from '../../support/traffic.mjs'
 const ROUNDS = Number(process.env.ROUNDS ?? 50)
 const SEED = Number(process.env.SEED ?? Date.now() % 1000000)
 const stack = await Stack.open()
+const keys = await stack.keys(8) // whose jobs stand in most partitions
 
 /** Kinds first, so that three brokers are not three times as likely as the one Redis. */
 function kinds() {
@@ -23,7 +24,7 @@ test(`${ROUNDS} rounds of SIGKILL and SIGSTOP under load, seed ${SEED}: nothing 
 	const pick = (list) => list[Math.floor(draw() * list.length)]
 	const ids = [...stack.services.map((s) => s.id), ...stack.parts.map((p) => p.name)]
 	const books = Books.open(stack, 'rounds')
-	const traffic = new Traffic(stack, { name: `rounds-${Date.now().toString(36)}`, seed: SEED }).start()
+	const traffic = new Traffic(stack, { name: `rounds-${Date.now().toString(36)}`, seed: SEED, keys }).start()
 	const themselves = []
 	const began = Date.now()
 	try {
