@@ -1,5 +1,7 @@
 #include "schemas/lanes.h"
 
+#include <string.h>
+
 #include "lib/base/mem.h"
 
 static const struct topic_info topics[] = {
@@ -77,14 +79,37 @@ uint64_t lane_hash(struct str bytes)
 	return hash;
 }
 
-int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions)
+/* The low bits of FNV are its weakest: mix (the finaliser of splitmix64). */
+static uint64_t shard_hash(uint64_t org, uint64_t pick)
 {
-	uint64_t hash = lane_hash(org) + pick * UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t hash = org + pick * UINT64_C(0x9E3779B97F4A7C15);
 
-	/* the low bits of FNV are its weakest: mix (the finaliser of splitmix64) */
 	hash = (hash ^ (hash >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
 	hash = (hash ^ (hash >> 27)) * UINT64_C(0x94D049BB133111EB);
-	return (int32_t)((hash ^ (hash >> 31)) % (uint64_t)partitions);
+	return hash ^ (hash >> 31);
+}
+
+int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions)
+{
+	uint64_t hash = lane_hash(org);
+	int32_t chosen[LANE_SHARDS_MAX]; /* sorted */
+	int32_t at = 0;
+
+	pick %= (uint64_t)(partitions < LANE_SHARDS_MAX ? partitions : LANE_SHARDS_MAX);
+	for (uint64_t i = 0; i <= pick; i++) {
+		uint64_t before = 0;
+
+		/* the at-th of those that are not chosen yet */
+		at = (int32_t)(shard_hash(hash, i) % ((uint64_t)partitions - i));
+		while (before < i && chosen[before] <= at) {
+			before++;
+			at++;
+		}
+		memmove(&chosen[before + 1], &chosen[before],
+			(LANE_SHARDS_MAX - 1 - before) * sizeof(chosen[0]));
+		chosen[before] = at;
+	}
+	return at;
 }
 
 char *topic_full(const char *prefix, enum topic topic)

@@ -37,8 +37,10 @@ int64_t tier_ms(enum topic topic);
 /* The tier for a wait: the longest that is not longer, else the shortest. */
 enum topic tier_for(int64_t wait_ms);
 
+#define LANE_SHARDS_MAX 64
 /* Shuffle sharding: the partition of a lane that @org's @pick-th choice falls on (0 <= pick < the organisation's number of
- * partitions): one organisation's flood fills few partitions, and two organisations rarely share all of theirs. */
+ * partitions): one organisation's flood fills few partitions, and two organisations rarely share all of theirs. Choices of one organisation
+ * differ while there are partitions left (and up to LANE_SHARDS_MAX). */
 int32_t lane_shard(struct str org, uint64_t pick, int32_t partitions);
 /* A hash of bytes that is the same everywhere and for ever (FNV-1a, 64 bit): for choices that several programs must agree on. */
 uint64_t lane_hash(struct str bytes);

@@ -13,7 +13,7 @@
 /* Zeroed + fair_init. */
 struct fair {
 	struct map tenants; /* last tag of each; forgotten when it lies in the past */
-	uint64_t now;	    /* virtual time: the tag of the job that was begun last */
+	uint64_t now;	    /* virtual time: the highest tag of a job that was begun */
 	size_t sweep_at;
 };
 

@@ -123,6 +123,7 @@ static void take_heads(struct pool *pool, size_t number)
 		record = lane_take(pool->reader, number);
 		if (!record)
 			return;
+		lane_record_hold(record);
 		series_add(metric_one(pool->metric.taken, lane_name(lane->lane)), 1);
 		if (!str_u64(lane_record_header(record, "estimate"), &estimate))
 			estimate = 1;
@@ -146,7 +147,6 @@ static void begin_works(struct pool *pool, struct pool_lane *lane)
 			task_post(&pool->take);
 			return;
 		}
-		fair_begun(&lane->fair, head->place.node.tag);
 		work_new(pool, lane, head);
 	}
 }

@@ -419,8 +419,11 @@ static int read_head(struct work *w)
 
 void work_park(struct work *w)
 {
-	if (w->counted_ahead)
+	/* Not when it is claimed: else who comes now would stand behind all that are claimed ahead and wait for a slot. */
+	if (w->counted_ahead) {
 		w->lane->ahead--;
+		fair_begun(&w->lane->fair, w->tag);
+	}
 	w->counted_ahead = false;
 	place_leave(&w->lane->places, &w->place);
 	pool_look(w->pool);
@@ -494,6 +497,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	w->redis = lane->redis;
 	w->writer = lane->writer;
 	w->record = record;
+	lane_record_begin(record);
 	w->tag = head->place.node.tag;
 	place_begin(&lane->places, &head->place, &w->place, w->tag);
 	mem_free(head);

@@ -96,8 +96,10 @@ struct lane_reader_options {
 	size_t topic_count;
 	uint64_t commit_us; /* 200 ms: committed when dirty, at most this often */
 	size_t
-	    window_records;  /* 20000 records buffered or taken and not yet completed, per reader */
-	size_t window_bytes; /* 32 MiB; each lane has an equal share of both */
+	    window_records; /* 20000 records buffered or taken and not yet completed, per reader */
+	size_t
+	    window_bytes; /* 32 MiB. A lane may use of both what the others leave; a quarter is kept
+				for all in equal parts */
 	uint64_t session_us; /* 10 s session time-out */
 };
 
@@ -135,6 +137,11 @@ struct str lane_record_body(const struct lane_record *record);
 struct str lane_record_header(const struct lane_record *record, const char *name);
 /* Gives the body's memory back; key, headers and numbers stay. */
 void lane_record_forget_body(struct lane_record *record);
+/* A record that is taken counts as one that may be completed at any time: only so many of a partition are given out that the set of
+ * completed ones fits into a commit, whatever their order. One that its owner only looks at and keeps back does not count from hold to
+ * begin (done and drop begin it); so a whole window of one partition may be looked at. Each safe when it is so already. */
+void lane_record_hold(struct lane_record *record);
+void lane_record_begin(struct lane_record *record);
 /* Completed: will never be needed again. Frees the record. Goes into the next commit. */
 void lane_record_done(struct lane_record *record);
 /* Not completed: somebody else will get it after this reader is gone. Frees the record. */

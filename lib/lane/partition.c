@@ -15,6 +15,7 @@ struct lane_record {
 	uint64_t wall_ms;
 	size_t lane_index; /* good after the reader too */
 	size_t size;	   /* bytes counted in the lane */
+	bool held;	   /* kept back by its owner: not counted as open */
 	struct str key;
 	char *body;
 	size_t body_size;
@@ -172,13 +173,29 @@ void partition_ingest(struct partition *p, const rd_kafka_message_t *m)
 	p->lane->held_bytes += r->size;
 }
 
+bool lane_has_room(const struct lane *lane)
+{
+	const struct window *w = lane->window;
+	size_t records = 0, bytes = 0;
+
+	if (lane->held < w->least && lane->held_bytes < w->least_bytes)
+		return true;
+	for (size_t i = 0; i < w->lane_count; i++) {
+		const struct lane *l = &w->lanes[i];
+
+		records += l->held > w->least ? l->held : w->least;
+		bytes += l->held_bytes > w->least_bytes ? l->held_bytes : w->least_bytes;
+	}
+	return records < w->records && bytes < w->bytes;
+}
+
 bool partition_wants(const struct partition *p)
 {
 	const struct lane *lane = p->lane;
-	size_t share = lane->limit / (lane->partition_count ? lane->partition_count : 1);
+	size_t share = lane->window->records / lane->window->lane_count /
+		       (lane->partition_count ? lane->partition_count : 1);
 
-	return p->state == PARTITION_OPEN && lane->held < lane->limit &&
-	       lane->held_bytes < lane->limit_bytes &&
+	return p->state == PARTITION_OPEN && lane_has_room(lane) &&
 	       p->ready_count < (share > READY_MIN ? share : READY_MIN);
 }
 
@@ -301,11 +318,28 @@ static void record_end(struct lane_record *r, bool dirty)
 		lane_reader_changed(reader, dirty);
 }
 
+void lane_record_hold(struct lane_record *r)
+{
+	if (r->held)
+		return;
+	r->held = true;
+	r->partition->open--;
+}
+
+void lane_record_begin(struct lane_record *r)
+{
+	if (!r->held)
+		return;
+	r->held = false;
+	r->partition->open++;
+}
+
 void lane_record_done(struct lane_record *r)
 {
 	struct partition *p = r->partition;
 	bool counts = p->state != PARTITION_GONE;
 
+	lane_record_begin(r);
 	if (counts) {
 		done_add(&p->done, r->offset);
 		p->open--;
@@ -316,5 +350,6 @@ void lane_record_done(struct lane_record *r)
 
 void lane_record_drop(struct lane_record *r)
 {
+	lane_record_begin(r);
 	record_end(r, false);
 }

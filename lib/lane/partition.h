@@ -17,8 +17,20 @@
 #include "lib/lane/done.h"
 #include "lib/lane/lane.h"
 
-/* One topic of a reader. Its limits are its share of the reader's window: a lane that nobody drains cannot take the
- * room of another. */
+struct lane;
+
+/* What the lanes of a reader may hold in all, and each of them whatever the others hold: a lane that nobody drains cannot take
+ * the last room of another. */
+struct window {
+	const struct lane *lanes;
+	size_t lane_count;
+	size_t records;
+	size_t bytes;
+	size_t least; /* records of each lane */
+	size_t least_bytes;
+};
+
+/* One topic of a reader. */
 struct lane {
 	struct lane_reader *reader;
 	size_t index;
@@ -28,8 +40,7 @@ struct lane {
 	size_t partition_count;
 	size_t held; /* records buffered or taken */
 	size_t held_bytes;
-	size_t limit;
-	size_t limit_bytes;
+	const struct window *window;
 	bool hungry; /* lane_take found nothing: tell when there is something */
 };
 
@@ -44,7 +55,7 @@ struct partition {
 	struct done done;
 	bool based;   /* the base is known: a commit or a record was seen */
 	int64_t next; /* the first offset not seen; meaningless before based */
-	size_t open;  /* offsets taken and not completed, dropped ones among them */
+	size_t open;  /* offsets taken and not completed, dropped ones among them, held ones not */
 	struct list ready;
 	size_t ready_count;
 	struct list taken; /* by offset */
@@ -64,6 +75,8 @@ must_check enum done_result partition_learn(struct partition *p, int64_t base, s
 /* One record from Kafka; copied. Seen and completed ones are passed over; a gap in the offsets counts as completed when the
  * record behind it is taken. */
 void partition_ingest(struct partition *p, const rd_kafka_message_t *m);
+/* There is room for a record of this lane. */
+bool lane_has_room(const struct lane *lane);
 /* There is room for more of it. */
 bool partition_wants(const struct partition *p);
 /* lane_take would find a record here. */

@@ -8,6 +8,9 @@
 #define COMMIT_US (200 * US_PER_MS)
 #define WINDOW_RECORDS 20000
 #define WINDOW_BYTES (32u * 1024 * 1024)
+/* One in so many parts of the window is kept for all lanes, in equal shares: 15,000 jobs of one organisation in one lane fit into the rest,
+ * and another's job behind them is seen. */
+#define KEPT_PART 4
 #define SESSION_US (10 * US_PER_S)
 /* Bounds of one turn of the loop, and of one partition's part in it. */
 #define TURN_EVENTS 256
@@ -138,7 +141,7 @@ static size_t drain_round(struct lane_reader *r)
 		struct lane *lane = &r->lanes[i];
 		struct partition *first = list_first(&lane->partitions, struct partition, link);
 
-		if (!first || lane->held >= lane->limit)
+		if (!first || !lane_has_room(lane))
 			continue;
 		list_each (&lane->partitions, at)
 			count += drain(r, container_of(at, struct partition, link));
@@ -424,9 +427,16 @@ static void lanes_make(struct lane_reader *r, const struct lane_reader_options *
 {
 	size_t records = o->window_records ? o->window_records : WINDOW_RECORDS;
 	size_t bytes = o->window_bytes ? o->window_bytes : WINDOW_BYTES;
+	size_t parts = o->topic_count * KEPT_PART;
 
 	r->lanes = mem_alloc(o->topic_count * sizeof(*r->lanes));
 	r->lane_count = o->topic_count;
+	r->window = (struct window){.lanes = r->lanes,
+				    .lane_count = r->lane_count,
+				    .records = records,
+				    .bytes = bytes,
+				    .least = records / parts ? records / parts : 1,
+				    .least_bytes = bytes / parts ? bytes / parts : 1};
 	for (size_t i = 0; i < o->topic_count; i++) {
 		struct lane *lane = &r->lanes[i];
 
@@ -434,8 +444,7 @@ static void lanes_make(struct lane_reader *r, const struct lane_reader_options *
 		lane->index = i;
 		lane->topic = mem_strdup(o->topics[i]);
 		list_init(&lane->partitions);
-		lane->limit = records / o->topic_count ? records / o->topic_count : 1;
-		lane->limit_bytes = bytes / o->topic_count ? bytes / o->topic_count : 1;
+		lane->window = &r->window;
 		lane->hungry = true;
 	}
 }

@@ -32,6 +32,7 @@ struct lane_reader {
 	struct sm end;
 	struct lane *lanes;
 	size_t lane_count;
+	struct window window;
 	struct list gone; /* partitions of others whose records are still taken */
 	bool assigned;	  /* ever */
 	rd_kafka_topic_partition_list_t *incoming; /* while LOOKING */

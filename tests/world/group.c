@@ -22,6 +22,7 @@ struct lane_record {
 	int64_t offset;
 	struct log_record kept;
 	bool bodyless;
+	bool held;
 };
 
 /* A partition as its reader sees it. */
@@ -35,6 +36,7 @@ struct part {
 	struct done done;
 	int64_t next;
 	size_t open;
+	size_t held;
 	struct list ready;
 	struct list taken;
 	bool fetching;
@@ -640,10 +642,29 @@ void lane_record_forget_body(struct lane_record *record)
 	record->bodyless = true;
 }
 
+void lane_record_hold(struct lane_record *record)
+{
+	if (record->part && !record->held) {
+		record->part->open--;
+		record->part->held++;
+	}
+	record->held = true;
+}
+
+void lane_record_begin(struct lane_record *record)
+{
+	if (record->part && record->held) {
+		record->part->open++;
+		record->part->held--;
+	}
+	record->held = false;
+}
+
 void lane_record_done(struct lane_record *record)
 {
 	struct part *p = record->part;
 
+	lane_record_begin(record);
 	list_remove(&record->link);
 	if (p) {
 		p->open--;
@@ -655,6 +676,7 @@ void lane_record_done(struct lane_record *record)
 
 void lane_record_drop(struct lane_record *record)
 {
+	lane_record_begin(record);
 	list_remove(&record->link);
 	mem_free(record);
 }
@@ -668,7 +690,7 @@ struct lane_depth lane_reader_depth(const struct lane_reader *reader, size_t lan
 
 		d.base += p->done.base;
 		d.completed += done_above(&p->done);
-		d.taken += (int64_t)p->open;
+		d.taken += (int64_t)(p->open + p->held);
 		d.end += (int64_t)broker_topic(reader->topics[lane])->parts[p->number].count;
 	}
 	return d;

@@ -1,5 +1,7 @@
 // Organisation A fills the background lane with JOBS (15,000) jobs, then organisation B submits one: how long B waits, in job times, with and
-// without a partition that both use. On a stack of its own: the jobs sleep (no provider, no network), and every slot is taken.
+// without a partition that both use. On a stack of its own: the jobs sleep (no provider, no network), and every slot is taken. Jobs of 50 ms
+// wait for slots, and B less than ten job times; with jobs of 5 ms the queue's own way is what there is to wait for, so that is said and B must
+// only be far before the line's end.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
@@ -49,12 +51,13 @@ const ended = () => stack.metric('sluice-pool-1', 'sluice_pool_jobs_ended_total'
 
 for (const ms of [50, 5])
 	for (const shared of [false, true])
-		test(`${JOBS} jobs of ${ms} ms wait in organisation A's line, then B submits one, ${shared ? 'into the same partitions' : 'no partition shared'}: B waits less than ten job times`, async () => {
+		test(`${JOBS} jobs of ${ms} ms wait in organisation A's line, then B submits one, ${shared ? 'into the same partitions' : 'no partition shared'}: B does not wait for them`, async () => {
 			if (!stack) await open()
 			const api = new Api(stack)
 			const of_b = await shards(api)
 			const of_a = shared ? of_b : [0, 1, 2, 3, 4, 5, 6, 7].filter((p) => !of_b.includes(p)).slice(0, of_b.length)
 			const before = await ended()
+			const began = Date.now()
 			const { stdout } = await exec(`${TOP}/build/${MODE}/tests/bench/fill`, [stack.kafka, 'background', String(JOBS), `sleep-${ms}ms`, A, of_a.join()])
 			const waits = []
 			for (let i = 0; i < TRIES; i++) {
@@ -66,10 +69,10 @@ for (const ms of [50, 5])
 			}
 			const left = JOBS + TRIES - ((await ended()) - before)
 			await until('the line is drained', async () => (await ended()) - before >= JOBS + TRIES, 120000)
-			console.log(`        A in partitions ${of_a}, B in ${of_b}; ${stdout.trim()}; B's waits: ${waits.map((w) => w.toFixed(1)).join(', ')} job times; ${left} of A's were left then`)
+			const drain = (Date.now() - began) / ms
+			console.log(`        A in partitions ${of_a}, B in ${of_b}; ${stdout.trim()}; B's waits: ${waits.map((w) => w.toFixed(1)).join(', ')} job times; ${left} of A's were left then; the line took ${drain.toFixed(0)} job times`)
 			assert.ok(left > 0, 'A had jobs in line all the while')
-			const median = [...waits].sort((a, b) => a - b)[Math.floor(TRIES / 2)]
-			assert.ok(ms === 50 ? Math.max(...waits) < 10 : median < 10, `waited ${waits.map((w) => w.toFixed(1))} job times`)
+			assert.ok(Math.max(...waits) < (ms === 50 ? 10 : drain / 5), `waited ${waits.map((w) => w.toFixed(1))} job times`)
 		}, { limit_ms: 240000 })
 
 await run(import.meta.url, { after: () => exec(`${TOP}/compose/stack`, ['reset', '--dir', DIR]).catch(() => {}) })

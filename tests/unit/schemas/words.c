@@ -186,3 +186,20 @@ TEST(an_organisation_uses_few_partitions_and_all_are_used)
 	for (size_t i = 0; i < countof(used); i++)
 		ck_assert(used[i]);
 }
+
+TEST(the_partitions_of_an_organisation_differ)
+{
+	char org[32];
+
+	for (int i = 0; i < 100; i++) {
+		int n = snprintf(org, sizeof(org), "org_%d", i);
+		struct str name = {org, (size_t)n};
+		unsigned seen = 0;
+
+		for (uint64_t pick = 0; pick < 8; pick++)
+			seen |= 1u << lane_shard(name, pick, 8);
+		ck_assert_uint_eq(seen, 255);
+		ck_assert_int_eq(lane_shard(name, 8, 8), lane_shard(name, 0, 8));
+		ck_assert_int_eq(lane_shard(name, 5, 1), 0);
+	}
+}
