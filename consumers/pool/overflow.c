@@ -21,7 +21,7 @@ void overflow_parks(struct work *w, bool parks)
 	o->parked_bytes += w->parked_bytes;
 }
 
-/* The reader gives each lane an equal share of its window. */
+/* Of an equal share of the window: what other lanes leave may be used, not counted on. */
 static bool half_full(const struct pool *pool, const struct overflow *o)
 {
 	size_t lanes = pool->lane_count;
