@@ -3,6 +3,8 @@
  *
  *   ttft_client NAME http://127.0.0.1:18000 KEY STREAMS SAMPLES [TTFT_MS RATE TOKENS [CA_FILE]]
  *
+ * Lines of TTFT_HEADERS in the environment ("name: value", \n between them) go into each request.
+ *
  * STREAMS run at once, each begins a new request when its last one ended, after a random pause, until SAMPLES are taken. Prints one line:
  * NAME STREAMS samples failed p50_ms p99_ms max_ms. A stream counts only when its answer was whole ("[DONE]"). */
 #include <errno.h>
@@ -171,6 +173,8 @@ static int by_value(const void *a, const void *b)
 static void make_request(struct bench *b, const char *key, const char *rate, const char *tokens)
 {
 	char body[512];
+	const char *more = getenv("TTFT_HEADERS");
+	struct str lines = str_of(more ? more : ""), line;
 	int n = snprintf(body, sizeof(body),
 			 "{\"model\":\"gpt-5.4-mini\",\"stream\":true,\"messages\":[{\"role\":"
 			 "\"user\",\"content\":"
@@ -180,8 +184,11 @@ static void make_request(struct bench *b, const char *key, const char *rate, con
 	buf_printf(
 	    &b->request,
 	    "POST /v1/chat/completions HTTP/1.1\r\nhost: %s:%u\r\nauthorization: Bearer %s\r\n"
-	    "content-type: application/json\r\ncontent-length: %d\r\n\r\n%s",
-	    b->host, b->port, key, n, body);
+	    "content-type: application/json\r\ncontent-length: %d\r\n",
+	    b->host, b->port, key, n);
+	while (lines.len && str_split(&lines, '\n', &line))
+		buf_printf(&b->request, "%.*s\r\n", STR_FMT(line));
+	buf_printf(&b->request, "\r\n%s", body);
 }
 
 int main(int argc, char **argv)
