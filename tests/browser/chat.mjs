@@ -165,6 +165,33 @@ test('failover is seen as it happens: before the first word, and in the middle',
 		assert.equal(two.target.provider, 'openai')
 	}))
 
+test('the place in line is shown, and a seam where another provider goes on', () =>
+	withChat(behind.url, async (chat) => {
+		// The server has neither for a lone job whose provider is well: they are put in on the way.
+		let put = () => {}
+		await chat.page.routeWebSocket(/v1\/ws/, (ws) => {
+			const server = ws.connectToServer()
+			put = (e) => ws.send(JSON.stringify(e))
+			server.onMessage((m) => ws.send(m))
+		})
+		await chat.page.reload()
+		await chat.connected()
+		const answer = await chat.ask('Which place? [sim ttft=2500 rate=60 words=1 tokens=80]')
+		await until('it is accepted', async () => answer.getAttribute('data-job'))
+		const job = await answer.getAttribute('data-job')
+		put({ ev: 'queued', job, lane: 'interactive', position: 3, estimate_ms: 2500, why: 'slots' })
+		await until('its place is shown', async () => (await answer.locator('.place').textContent()) === 'In line, position 3, about 2.5 s')
+		await until('and said', async () => (await chat.page.textContent('#said')) === 'In line, position 3, about 2.5 s')
+		put({ ev: 'queued', job, lane: 'interactive', position: 1, estimate_ms: null, why: 'slots' })
+		await until('the next place is shown', async () => (await answer.locator('.place').textContent()) === 'Next in line')
+		await chat.has(answer, 20)
+		put({ ev: 'seam', job, attempt: 1, at: 4, provider: 'openai', model: 'gpt-4o-mini' })
+		await answer.locator('.seam').waitFor()
+		assert.match(await answer.locator('.events').textContent(), /openai goes on where it stopped/)
+		await whole(chat, answer)
+		assert.equal(await answer.locator('.seam').count(), 1)
+	}))
+
 test('Escape stops the answer; what was there stays', () =>
 	withChat(behind.url, async (chat) => {
 		const answer = await chat.ask(LONG)

@@ -13,7 +13,7 @@ const SAMPLES = [
 	{ title: 'A plain question', about: 'streams an answer', text: 'How do the tides work?', steer: 'words=1 rate=45 tokens=140 ttft=400' },
 	{ title: 'A long answer', about: 'cut your network meanwhile, it goes on', text: 'Tell me everything about tides.', steer: 'words=1 rate=30 tokens=900 ttft=400' },
 	{ title: 'Failover before the first word', about: 'the next provider answers, nothing is lost', text: 'What is a spring tide?', steer: 'only=claude status=529 words=1 rate=45 tokens=120 ttft=500' },
-	{ title: 'Failover in the middle', about: 'as you chose: begun anew, gone on with, or stopped', text: 'Why are there two high tides a day?', steer: 'only=claude fail=45 words=1 rate=30 tokens=140 ttft=400' },
+	{ title: 'Failover in the middle', about: 'as you chose: begun anew, or stopped', text: 'Why are there two high tides a day?', steer: 'only=claude fail=45 words=1 rate=30 tokens=140 ttft=400' },
 ]
 const WAITS = {
 	order: 'the turn before it',
