@@ -1,0 +1,280 @@
+/* The five clocks of a call at a provider, each against a server that keeps it waiting in just that place, over HTTP/2 and
+ * HTTP/1.1: which fault it ends in, when, and whether it is proved that nothing was processed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "consumers/pool/call.h"
+#include "consumers/pool/route.h"
+#include "lib/base/clock.h"
+#include "lib/base/mem.h"
+#include "lib/net/client.h"
+#include "lib/net/conn.h"
+#include "lib/net/http.h"
+#include "lib/net/loop.h"
+#include "lib/svc/config.h"
+
+#define LIMIT_MS 10000
+#define SHORT_MS 250
+#define LONG_MS 8000
+/* A clock may run over by so much on a busy machine. */
+#define SLACK_MS 200
+#define DRIP_MS 40
+#define TOKEN    \
+	"data: " \
+	"{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n"
+
+/* Where the server stops. */
+enum stop { STOP_BEFORE_HEAD, STOP_BEFORE_TOKEN, STOP_PINGS, STOP_AFTER_TOKEN, STOP_NEVER };
+
+struct test {
+	struct loop *loop;
+	struct log_sink sink;
+	struct log log;
+	struct http_server *server;
+	struct listener *deaf;
+	int deaf_fds[8];
+	enum stop stop;
+	struct http_req *req;
+	char dir[64];
+	char cert[96];
+	char key[96];
+	struct timer drip;
+	bool ended;
+	size_t text;
+	int passed;
+	int failed;
+};
+
+static void claim(struct test *t, enum client_http http, bool holds, const char *sentence)
+{
+	printf("%s HTTP/%s: %s\n", holds ? "ok  " : "FAIL", http == CLIENT_HTTP_2 ? "2" : "1.1",
+	       sentence);
+	if (holds)
+		t->passed++;
+	else
+		t->failed++;
+}
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- the server ---- */
+
+static void on_drip(struct timer *timer)
+{
+	struct test *t = container_of(timer, struct test, drip);
+
+	if (!t->req)
+		return;
+	http_stream_write(t->req, t->stop == STOP_PINGS ? STR(": still here\n\n") : STR(TOKEN));
+	timer_set(&t->drip, DRIP_MS * US_PER_MS);
+}
+
+static void on_request(void *ctx, struct http_req *req)
+{
+	struct test *t = ctx;
+
+	t->req = req;
+	if (t->stop == STOP_BEFORE_HEAD)
+		return;
+	http_stream_begin(req, 200, "text/event-stream");
+	if (t->stop == STOP_AFTER_TOKEN)
+		http_stream_write(req, STR(TOKEN));
+	if (t->stop == STOP_PINGS || t->stop == STOP_NEVER)
+		timer_set(&t->drip, 1);
+}
+
+static void on_gone(void *ctx, struct http_req *req)
+{
+	struct test *t = ctx;
+
+	if (t->req == req)
+		t->req = NULL;
+}
+
+static void on_deaf(void *ctx, int fd, const char *peer)
+{
+	struct test *t = ctx;
+
+	(void)peer;
+	for (int i = 0; i < 8; i++) {
+		if (t->deaf_fds[i])
+			continue;
+		t->deaf_fds[i] = fd;
+		return;
+	}
+	close(fd);
+}
+
+/* ---- a call ---- */
+
+static void on_part(void *ctx, const char *type, struct str id, struct str name)
+{
+	(void)ctx;
+	(void)type;
+	(void)id;
+	(void)name;
+}
+
+static void on_text(void *ctx, struct str text)
+{
+	((struct test *)ctx)->text += text.len;
+}
+
+static void on_end(void *ctx)
+{
+	((struct test *)ctx)->ended = true;
+}
+
+struct wait {
+	const char *sentence;
+	enum stop stop;
+	uint64_t connect_ms, headers_ms, first_token_ms, silence_ms, whole_ms;
+	enum fault fault;
+	const char *message;
+	bool unprocessed;
+	bool text;
+};
+
+static void run(struct test *t, enum client_http http, const char *url, const struct wait *w)
+{
+	static const struct call_ops ops = {.part = on_part, .text = on_text, .end = on_end};
+	struct config_account config = {.name = "a",
+					.kind = "openai",
+					.base_url = url,
+					.connect_ms = w->connect_ms,
+					.headers_ms = w->headers_ms,
+					.first_token_ms = w->first_token_ms,
+					.silence_ms = w->silence_ms,
+					.whole_ms = w->whole_ms};
+	struct account account = {.config = &config, .provider = provider_find(STR("openai"))};
+	struct target target = {.account = &account, .model = "m"};
+	struct provider_request request = {.path = "/v1/chat/completions"};
+	struct client_options options = client_defaults();
+	uint64_t from, took;
+
+	options.base_url = url;
+	options.http = http;
+	options.ca_file = t->cert;
+	options.connect_us = w->connect_ms * US_PER_MS;
+	options.min_connections = 0;
+	if (client_open(t->loop, &options, &t->log, &account.client) < 0)
+		exit(2);
+	buf_add_text(&request.body, "{}");
+	t->stop = w->stop;
+	t->ended = false;
+	t->text = 0;
+	loop_turn(t->loop, 0);
+	from = clock_ms();
+	struct call *call = call_open(t->loop, &target, &request, &ops, t, &t->log);
+	while (!t->ended && clock_ms() - from < LIMIT_MS)
+		loop_turn(t->loop, 20 * US_PER_MS);
+	took = clock_ms() - from;
+	const struct call_outcome *o = call_outcome(call);
+	bool in_time = took + 2 >= SHORT_MS && took <= SHORT_MS + SLACK_MS;
+	if (!in_time || o->fault != w->fault)
+		printf("     after %llu ms: %s, %.*s\n", (unsigned long long)took,
+		       o->fault ? fault_info(o->fault)->code : "none", STR_FMT(o->message));
+	claim(t, http,
+	      t->ended && in_time && o->fault == w->fault && str_is(o->message, w->message) &&
+		  o->unprocessed == w->unprocessed && (t->text > 0) == w->text,
+	      w->sentence);
+	call_free(call);
+	client_close(account.client);
+	provider_request_fini(&request);
+	timer_stop(&t->drip);
+}
+
+static const struct wait waits[] = {
+    {"headers: the request is there, and no head comes", STOP_BEFORE_HEAD, LONG_MS, SHORT_MS,
+     LONG_MS, LONG_MS, LONG_MS, FAULT_PROVIDER_SILENT, "no answer began in time", false, false},
+    {"first token: a head, and nothing behind it", STOP_BEFORE_TOKEN, LONG_MS, LONG_MS, SHORT_MS,
+     LONG_MS, LONG_MS, FAULT_PROVIDER_SILENT, "no token came in time", false, false},
+    {"first token: comments are no token", STOP_PINGS, LONG_MS, LONG_MS, SHORT_MS, LONG_MS, LONG_MS,
+     FAULT_PROVIDER_SILENT, "no token came in time", false, false},
+    {"silence: a token, and no other", STOP_AFTER_TOKEN, LONG_MS, LONG_MS, LONG_MS, SHORT_MS,
+     LONG_MS, FAULT_PROVIDER_SILENT, "the stream fell silent", false, true},
+    {"whole: tokens without an end", STOP_NEVER, LONG_MS, LONG_MS, LONG_MS, LONG_MS, SHORT_MS,
+     FAULT_PROVIDER_SILENT, "the call took too long", false, true},
+};
+
+static const struct wait connect_wait = {"connect: accepted, and not a word",
+					 STOP_NEVER,
+					 SHORT_MS,
+					 LONG_MS,
+					 LONG_MS,
+					 LONG_MS,
+					 LONG_MS,
+					 FAULT_PROVIDER_TRANSPORT,
+					 "timeout",
+					 true,
+					 false};
+
+static bool certificate(struct test *t)
+{
+	char command[400];
+
+	snprintf(t->dir, sizeof(t->dir), "/tmp/sluice-clocks-XXXXXX");
+	if (!mkdtemp(t->dir))
+		return false;
+	snprintf(t->cert, sizeof(t->cert), "%s/cert.pem", t->dir);
+	snprintf(t->key, sizeof(t->key), "%s/key.pem", t->dir);
+	snprintf(command, sizeof(command),
+		 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+		 "-subj /CN=peer -addext subjectAltName=IP:127.0.0.1 -keyout %s -out %s "
+		 "2>/dev/null",
+		 t->key, t->cert);
+	return system(command) == 0;
+}
+
+int main(void)
+{
+	static const enum client_http both[] = {CLIENT_HTTP_2, CLIENT_HTTP_1};
+	static const struct http_server_ops server_ops = {.request = on_request, .gone = on_gone};
+	static struct test t;
+	struct http_server_options o = http_server_defaults();
+	char url[64], deaf[64];
+
+	if (!certificate(&t)) {
+		printf("skipped: no openssl command\n0 passed, 0 failed\n");
+		return 0;
+	}
+	t.loop = loop_new(1);
+	t.sink = (struct log_sink){.fd = 2, .level = LOG_ERROR};
+	t.log = (struct log){.sink = &t.sink, .key = "svc", .value = "test"};
+	timer_init(&t.drip, t.loop, on_drip);
+	o.listen = "127.0.0.1:0";
+	o.cert_file = t.cert;
+	o.key_file = t.key;
+	o.http2 = true;
+	if (http_server_open(t.loop, &o, &server_ops, &t, &t.log, &t.server) < 0 ||
+	    listener_open(t.loop, "127.0.0.1:0", false, on_deaf, &t, &t.deaf) < 0)
+		return 2;
+	snprintf(url, sizeof(url), "https://127.0.0.1:%u", http_server_port(t.server));
+	snprintf(deaf, sizeof(deaf), "https://127.0.0.1:%u", listener_port(t.deaf));
+	for (size_t h = 0; h < countof(both); h++) {
+		run(&t, both[h], deaf, &connect_wait);
+		for (size_t i = 0; i < countof(waits); i++)
+			run(&t, both[h], url, &waits[i]);
+	}
+	http_server_close(t.server);
+	listener_close(t.deaf);
+	for (int i = 0; i < 8; i++)
+		if (t.deaf_fds[i])
+			close(t.deaf_fds[i]);
+	loop_turn(t.loop, 0);
+	loop_free(t.loop);
+	unlink(t.cert);
+	unlink(t.key);
+	rmdir(t.dir);
+	printf("%d passed, %d failed\n", t.passed, t.failed);
+	return t.failed ? 1 : 0;
+}
