@@ -143,6 +143,7 @@ int push_open(struct svc *svc, void **ret_push)
 	push->loop = svc->loop;
 	push->log = svc->log;
 	push->options = svc->options;
+	push->pace.per_s = (uint64_t)push->options->max_deltas_per_s;
 	list_init(&push->sessions);
 #define METRIC(field, name, type, help, labels) \
 	push->metric.field = metric_register(&svc->metrics, name, METRIC_##type, help, labels);
@@ -208,6 +209,7 @@ int push_reload(void *ctx, const struct config *old)
 
 	(void)old;
 	push->options = push->svc->options;
+	push->pace.per_s = (uint64_t)push->options->max_deltas_per_s;
 	submitter_reload(push->submitter, push->svc->config);
 	keys_forget(push->keys);
 	return 0;

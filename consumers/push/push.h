@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "consumers/push/pace.h"
 #include "lib/base/buf.h"
 #include "lib/base/id.h"
 #include "lib/base/list.h"
@@ -61,6 +62,7 @@ struct push {
 	char derived[65]; /* the secret, where none is configured */
 	struct list sessions;
 	size_t session_count;
+	struct pace pace;
 	struct push_metrics metric;
 	bool draining;
 	char error_id[ID_SIZE]; /* of what the HTTP server refuses by itself */

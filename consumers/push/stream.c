@@ -15,6 +15,8 @@
 /* Events that may be held back before the answer is paused. */
 #define HELD_BYTES 65536
 #define QUEUED_US (250 * US_PER_MS)
+/* Text that is gathered while the process is busy, before it goes whatever the pace. */
+#define ROLL_BYTES 8192
 /* How a state that cannot be read (Redis lost its memory) is asked for again. */
 #define RETRY_US (1 * US_PER_S)
 #define RETRIES_MAX 600
@@ -53,6 +55,11 @@ struct stream {
 	char status[16];
 	struct buf text;
 	struct buf parts;
+	/* text whose turn has not come (pace.h) */
+	struct buf rolled;
+	struct timer roll;
+	int64_t rolled_attempt, rolled_at;
+	uint64_t delta_us; /* when the last one went */
 	struct timer queued;
 	struct latest waiting; /* in line */
 	/* its state cannot be read */
@@ -77,6 +84,8 @@ static void flow(struct stream *st)
 
 	if (st->follow && !st->ended)
 		follow_pause(st->follow, pause);
+	if (st->rolled.len && !st->session->full && !timer_is_set(&st->roll))
+		timer_set(&st->roll, 0);
 	say_waiting(st);
 }
 
@@ -92,6 +101,62 @@ static void send(struct stream *st, struct frame *f)
 	buf_add_str(&st->frames, buf_str(&f->text));
 	buf_fini(&f->text);
 	flow(st);
+}
+
+static void delta(struct stream *st, int64_t attempt, int64_t at, struct str text)
+{
+	struct push *push = st->session->push;
+	struct frame f = {0};
+
+	st->delta_us = loop_now_us(push->loop);
+	pace_count(&push->pace, st->delta_us);
+	frame_delta(&f, str_of(st->job), attempt, at, text);
+	send(st, &f);
+}
+
+/* Nothing more is gathered: it goes, before whatever comes next. */
+static void unroll(struct stream *st)
+{
+	struct buf text = st->rolled;
+
+	timer_stop(&st->roll);
+	if (!text.len)
+		return;
+	st->rolled = (struct buf){0};
+	delta(st, st->rolled_attempt, st->rolled_at, buf_str(&text));
+	buf_fini(&text);
+}
+
+static void on_roll(struct timer *t)
+{
+	struct stream *st = container_of(t, struct stream, roll);
+
+	if (!st->session->full) /* else when it has drained */
+		unroll(st);
+}
+
+/* The first text goes at once, what follows as the process is loaded. */
+static void roll(struct stream *st, int64_t attempt, int64_t at, struct str text)
+{
+	struct push *push = st->session->push;
+	uint64_t now = loop_now_us(push->loop), gap = pace_gap_us(&push->pace, now);
+	uint64_t past = st->delta_us ? now - st->delta_us : gap;
+
+	if (st->rolled.len &&
+	    (attempt != st->rolled_attempt || at != st->rolled_at + (int64_t)st->rolled.len))
+		unroll(st);
+	if (!st->rolled.len && past >= gap) {
+		delta(st, attempt, at, text);
+		return;
+	}
+	if (!st->rolled.len) {
+		st->rolled_attempt = attempt;
+		st->rolled_at = at;
+		timer_set(&st->roll, gap - past);
+	}
+	buf_add_str(&st->rolled, text);
+	if (st->rolled.len >= ROLL_BYTES)
+		unroll(st);
 }
 
 static void flush(struct stream *st)
@@ -143,12 +208,14 @@ static void stream_free(struct stream *st)
 		told_add(&s->told, str_of(st->job));
 	follow_close(st->follow);
 	timer_stop(&st->queued);
+	timer_stop(&st->roll);
 	timer_stop(&st->retry);
 	if (map_find(&s->streams, str_of(st->job)) == st)
 		map_take(&s->streams, str_of(st->job));
 	list_remove(&st->link);
 	count_streams(s->push, -1);
 	buf_fini(&st->frames);
+	buf_fini(&st->rolled);
 	buf_fini(&st->text);
 	buf_fini(&st->parts);
 	latest_drop(&st->waiting);
@@ -399,12 +466,10 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 {
 	struct stream *st = ctx;
-	struct frame f = {0};
 
 	prove(st);
 	if (!st->gathering) {
-		frame_delta(&f, str_of(st->job), attempt, at, text);
-		send(st, &f);
+		roll(st, attempt, at, text);
 		return;
 	}
 	buf_add_str(&st->text, text);
@@ -447,6 +512,7 @@ static void on_event(void *ctx, const struct event *event)
 			   STR_FMT(event->payload));
 		return;
 	}
+	unroll(st);
 	frame_live(&f, event);
 	send(st, &f);
 }
@@ -455,6 +521,7 @@ static void on_reset(void *ctx, int64_t attempt)
 {
 	struct stream *st = ctx;
 
+	unroll(st);
 	if (st->probing) {
 		/* Not from there, then: as where the client named no byte. */
 		st->probing = false;
@@ -478,6 +545,7 @@ static void on_end(void *ctx, const struct follow_end *last)
 	struct frame f = {0};
 
 	prove(st); /* its text is not there to be looked at */
+	unroll(st);
 	go_on(st);
 	if (st->gathering) {
 		keep_status(st, last->status);
@@ -524,6 +592,7 @@ static void on_gone(void *ctx, bool unsure)
 {
 	struct stream *st = ctx;
 
+	unroll(st);
 	if (unsure && (st->said || st->fresh) && st->retries < RETRIES_MAX) {
 		/* An answer that was begun is waited for: Redis is away, or its job is not written anew yet. */
 		st->retries++;
@@ -574,6 +643,7 @@ static void open_follow(struct stream *st, struct str channel, bool again)
 
 static void reopen(struct stream *st)
 {
+	unroll(st);
 	/* Before its first word is out, it begins as it was wanted. */
 	if (!st->gathering && !st->probing && (follow_attempt(st->follow) > 0 || st->fresh)) {
 		st->again = true;
@@ -602,6 +672,7 @@ static struct stream *stream_new(struct session *s, struct str job)
 	st->job = mem_dup(job.ptr, job.len);
 	st->waiting.gap_us = QUEUED_US;
 	timer_init(&st->queued, s->push->loop, on_queued);
+	timer_init(&st->roll, s->push->loop, on_roll);
 	timer_init(&st->retry, s->push->loop, on_retry);
 	list_push_back(&s->all_streams, &st->link);
 	map_set(&s->streams, str_of(st->job), st);

@@ -689,6 +689,30 @@ test('a page of an origin that is not in the list is a 403; a client without one
 	}
 })
 
+test('a process that sends more deltas than it is to gathers the text of each answer; nothing is lost or said twice', async () => {
+	const port = await freePort()
+	const url = `ws://127.0.0.1:${port}/v1/ws`
+	const busy = await stack.more('sluice-push', 'sluice-push-busy', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', 'push.max_deltas_per_s=1')
+	try {
+		const { client } = await hello({}, { url })
+		const jobs = await Promise.all(
+			[1, 2, 3].map(async (n) => {
+				const job = chat(`rolled up ${n}`, 'ttft=0 rate=100 tokens=250', { max_tokens: 500 })
+				return { job, id: await client.submit(`r${n}`, job) }
+			}),
+		)
+		for (const { job, id } of jobs) {
+			await client.end(id)
+			whole(client, id, said(job, 250))
+			const deltas = client.events.filter((e) => e.ev === 'delta' && e.job === id)
+			assert.ok(deltas.length > 4 && deltas.length < 60, `${deltas.length} deltas in 2.5 s`)
+			assert.ok(deltas[0].text.length < 200, 'the first text goes at once')
+		}
+	} finally {
+		await busy.end()
+	}
+})
+
 test('permessage-deflate: long messages are packed in both directions, short ones are not', async () => {
 	const { client } = await hello({}, { packed: true })
 	assert.equal(client.ws.extensions, 'permessage-deflate')
