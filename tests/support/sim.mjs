@@ -32,9 +32,11 @@ export class Sim {
 		return sim
 	}
 
-	close() {
+	/** Ends it; an end that is no clean one is an error (a sanitiser's word stands in the log). */
+	async close() {
 		this.child.kill('SIGTERM')
-		return this.gone
+		const status = await this.gone
+		if (status !== 0) throw new Error(`sluice-sim ended with ${status}: ${this.log.slice(-4000)}`)
 	}
 
 	async #control(method, path, body) {
