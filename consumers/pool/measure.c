@@ -76,7 +76,8 @@ static void measure_accounts(struct pool *pool)
 			   stats.connections);
 		series_set(metric_one(pool->metric.opened, a->config->name),
 			   (double)stats.connections_opened);
-		series_set(metric_one(pool->metric.streams, a->config->name), stats.calls);
+		series_set(metric_one(pool->metric.streams, a->config->name),
+			   stats.calls - stats.waiting);
 		series_set(metric_one(pool->metric.stream_waits, a->config->name), stats.waiting);
 	}
 }
