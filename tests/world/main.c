@@ -2,7 +2,7 @@
  *
  *   world [N] [SEED]      N histories (200) from SEED (1); N = 1 tells its story
  *   world budgets [N] [SEED]  the same of histories of quotas alone (budget.c)
- *   world plants [N]      each planted defect, and the seed that finds it first among N (400); only where SLUICE_PLANTS is built in */
+ *   world plants [N] [OF] each planted defect, and the seed that finds it first among N (400); only where SLUICE_PLANTS is built in */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,14 +165,18 @@ static bool find_plant(size_t plant, uint64_t most)
 	return false;
 }
 
-static int try_plants(uint64_t most)
+/* @of: only those whose name has it; NULL: all. */
+static int try_plants(uint64_t most, const char *of)
 {
 	unsigned found = 0, missed = 0;
 
 	for (size_t i = 0; i < plants_count(); i++) {
 		int status;
-		pid_t pid = fork();
+		pid_t pid;
 
+		if (of && !strstr(plants_name(i), of))
+			continue;
+		pid = fork();
 		must(pid >= 0);
 		if (!pid) {
 			plants_set(i);
@@ -199,7 +203,7 @@ int main(int argc, char **argv)
 	uint64_t count = number(first, 200);
 
 	if (first && strcmp(first, "plants") == 0)
-		return try_plants(number(second, 400));
+		return try_plants(number(second, 400), argc > 3 ? argv[3] : NULL);
 	budgets_only = first && strcmp(first, "budgets") == 0;
 	if (budgets_only) {
 		count = number(second, 100);
