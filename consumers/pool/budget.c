@@ -262,6 +262,7 @@ static void answered(struct budget *b, const struct redis_value *value)
 	b->posted = true;
 	b->next_ms = redis_item_int(value, 2, -1);
 	b->line = redis_item_int(value, 4, 0);
+	b->known = b->known || redis_item_int(value, 8, 1) == 0;
 	if (budget_units_read(redis_item_str(value, 6), &b->in_force))
 		number(b, b->all->metrics.limit, &b->in_force, true);
 	if (budget_units_read(redis_item_str(value, 5), &units))
@@ -591,6 +592,8 @@ struct budgets *budgets_new(const struct budgets_request *request)
 	all->redis = request->redis;
 	all->log = request->log;
 	all->metrics = request->metrics;
+	all->fresh = request->fresh;
+	all->ctx = request->ctx;
 	all->worker = mem_printf("%.*s", STR_FMT(request->worker));
 	snprintf(all->process, sizeof(all->process), "%016llx",
 		 (unsigned long long)rand_u64(loop_rand(all->loop)));

@@ -44,6 +44,9 @@ struct budgets_request {
 	const struct config *config;
 	const struct log *log;
 	struct str worker; /* its control channel is told of grants */
+	/* True where nothing was ever done by anybody, so that a quota nobody knows is a new one and not forgotten. NULL: never true. */
+	bool (*fresh)(void *ctx);
+	void *ctx;
 	struct budget_metrics metrics;
 };
 /* Never NULL. @config must outlive it, or the next budgets_reload. */

@@ -67,6 +67,7 @@ struct budget {
 	struct map by_id; /* waiting, asking and open ones */
 	uint64_t epoch;
 	bool posted;
+	bool known; /* it stood open once: who spends of it is known here */
 	bool want_members;
 	uint64_t members_us;
 	int64_t next_ms;
@@ -86,6 +87,8 @@ struct budgets {
 	char *worker;
 	char process[20]; /* random per start */
 	struct budget_metrics metrics;
+	bool (*fresh)(void *ctx);
+	void *ctx;
 	struct list all;
 };
 

@@ -67,8 +67,9 @@ static uint64_t alive_us(const struct budget *b, const struct budget_peer *p)
 void budget_post(const struct budget *b, struct buf *out)
 {
 	uint64_t now = loop_now_us(b->all->loop);
+	bool fresh = !b->known && b->all->fresh && b->all->fresh(b->all->ctx);
 
-	buf_add_char(out, '-');
+	buf_add_char(out, b->known ? 'k' : fresh ? 'f' : '-');
 	for (size_t i = 0; i < b->peer_count; i++)
 		buf_printf(out, ";m %s %llu", b->peers[i].process,
 			   (unsigned long long)age_ms(b, alive_us(b, &b->peers[i])));

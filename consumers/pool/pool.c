@@ -418,6 +418,17 @@ static void register_metrics(struct pool *pool, struct metrics *metrics)
 #undef METRIC
 }
 
+/* No record of this pool's lanes was ever completed. */
+static bool is_fresh(void *ctx)
+{
+	struct pool *pool = ctx;
+
+	for (size_t i = 0; pool->reader && i < pool->lane_count; i++)
+		if (lane_reader_depth(pool->reader, i).base > 0)
+			return false;
+	return pool->reader != NULL;
+}
+
 /* Reservations go with the interactive lane's connections: no bulk stands before them. */
 static void open_budgets(struct pool *pool)
 {
@@ -428,6 +439,8 @@ static void open_budgets(struct pool *pool)
 	    .config = pool->config,
 	    .log = pool->log,
 	    .worker = str_of(pool->worker),
+	    .fresh = is_fresh,
+	    .ctx = pool,
 	    .metrics = {m->quota_used, m->quota_limit, m->quota_reserved, m->quota_settled,
 			m->quota_waiting, m->quota_refused},
 	};

@@ -13,7 +13,7 @@
 --   "hold ID"                                    it goes on: its output counts from now
 --   "learn L L L L R R R R"                      the provider's limits and what it says remains (-1: not said)
 --   "deny MS"                                    the provider refused for its rate: nothing is granted for so long
--- post: pieces between ';': "-" (nothing), "m PROCESS AGE_MS" a member that was alive then, "s AGE_MS R I O T" spent then, "r ID AGE_MS
+-- post: pieces between ';': first "k" (it knows this quota from before), "f" (nothing was ever done here) or "-", "m PROCESS AGE_MS" a member that was alive then, "s AGE_MS R I O T" spent then, "r ID AGE_MS
 --       OUTPUT_AGE_MS R I O T" an open reservation
 -- Returns a list: verdict, epoch, and
 --   'ok'     next_ms (when the head of the line fits by time alone, -1: nobody waits), '1' where this process is to look then,
@@ -40,7 +40,8 @@ local function text4(x)
 	return string.format('%.0f %.0f %.0f %.0f', x[1], x[2], x[3], x[4])
 end
 
-local h = call('HMGET', B, 'epoch', 'made', 'closed', 'denied', 'from', 'sum', 'pace', 'low', 'vt', 'headed', 'now')
+local h = call('HMGET', B, 'epoch', 'made', 'closed', 'denied', 'from', 'sum', 'pace', 'low', 'vt', 'headed', 'now',
+	'blind')
 local stored = tonumber(h[1] or '-1')
 if epoch < stored then
 	return {'stale', tostring(stored)}
@@ -55,6 +56,7 @@ local slot = math.floor(now / SLOT)
 local made, closed, denied = tonumber(h[2] or '0'), tonumber(h[3] or '0'), tonumber(h[4] or '0')
 local from, sum, pace, low = tonumber(h[5] or first), four(h[6]), four(h[7]), four(h[8])
 local vt, headed = four(h[9]), h[10] or ''
+local blind = h[12] == '1' -- nobody has said yet who lived before this record
 
 -- ── members ──
 
@@ -86,6 +88,8 @@ if anew then
 		local m = member(all[i])
 		member_set(all[i], math.min(m.last, now), '0', m.worker)
 	end
+	-- In an epoch older than a window a record that is not there means that nobody reserved.
+	blind = stored < 0 and now - epoch < WINDOW
 	made, closed, denied, from, headed = now, 0, 0, first, ''
 	sum, pace, low, vt = {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}
 end
@@ -214,8 +218,9 @@ if not posted then
 	end
 	member_set(process, now, '1', ARGV[2])
 	-- As if the last window had been spent whole, until all who live have posted and a window has passed since any died.
+	if string.match(ARGV[8], '^[kf]') then blind = false end
 	if made + WINDOW > now then
-		closed = made + SETTLE_MS
+		closed = made + (blind and WINDOW or SETTLE_MS)
 		all = call('HGETALL', MEMBERS)
 		for i = 1, #all, 2 do
 			local m = member(all[i])
@@ -450,7 +455,7 @@ end
 
 call('HSET', B, 'epoch', ARGV[3], 'v', '1', 'made', made, 'closed', closed, 'denied', denied, 'from', from, 'sum', text4(sum),
 	'pace', string.format('%.3f %.3f %.3f %.3f', pace[1], pace[2], pace[3], pace[4]), 'low', text4(low), 'vt', text4(vt),
-	'headed', head or '', 'now', now)
+	'headed', head or '', 'now', now, 'blind', blind and '1' or '0')
 local list = {}
 if ARGV[9] == '1' then
 	local all = call('HGETALL', MEMBERS)

@@ -241,13 +241,20 @@ static void on_control(void *ctx, struct str payload)
 						       payload.len - sizeof(head) + 1});
 }
 
+static bool is_fresh(void *ctx)
+{
+	(void)ctx;
+	return test.arrival_count == 0;
+}
+
 static void pool_begin(struct pool_node *n)
 {
 	static const struct redis_ops ops = {.epoch = on_epoch};
 	static const struct redis_sub_ops control = {on_standing, on_control, NULL};
 	struct redis_options options = redis_defaults();
 	struct key key = key_control(str_of(n->name));
-	struct budgets_request request = {.worker = str_of(n->name), .config = test.config};
+	struct budgets_request request = {
+	    .worker = str_of(n->name), .config = test.config, .fresh = is_fresh};
 
 	n->loop = world_loop(n->name);
 	must(redis_open(n->loop, &options, &ops, n, &n->loop->log, &n->redis) == 0);

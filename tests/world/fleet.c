@@ -440,8 +440,7 @@ static void arrived(bool anthropic)
 	for (size_t i = arrivals[which].count; i-- > 0; within++)
 		if (arrivals[which].at_us[i] + 60 * US_PER_S <= world->now_us)
 			break;
-	/* Where Redis forgot and who knew of it crashed, nobody knows. */
-	if (config == limited && within > most && !(redis_server_forgot() && fleet.crashes))
+	if (config == limited && within > most)
 		world_violation("overspent: %zu calls in a minute, the limit is %zu", within, most);
 }
 
