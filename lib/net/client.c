@@ -392,6 +392,19 @@ static int url_parse(struct client *client, const char *url)
 	return bad ? -EINVAL : tls;
 }
 
+static int origin_read(struct client *client)
+{
+	const struct client_options *o = &client->options;
+
+	if (o->address_ok && o->http != CLIENT_HTTP_1)
+		return -EINVAL;
+	if (o->base_url)
+		return url_parse(client, o->base_url);
+	client->authority = mem_strdup("");
+	client->prefix = mem_strdup("");
+	return o->http == CLIENT_HTTP_1 ? 0 : -EINVAL;
+}
+
 int client_open(struct loop *loop, const struct client_options *options, const struct log *log,
 		struct client **ret_client)
 {
@@ -406,7 +419,7 @@ int client_open(struct loop *loop, const struct client_options *options, const s
 	task_init(&client->pump, loop, on_pump);
 	timer_init(&client->retry, loop, on_retry);
 	client->callbacks = link_callbacks();
-	int r = options->base_url ? url_parse(client, options->base_url) : -EINVAL;
+	int r = origin_read(client);
 	bool h1 = options->http == CLIENT_HTTP_1 || (r == 0 && options->http == CLIENT_HTTP_AUTO);
 	if (r == 1)
 		r = tls_client_new(options->ca_file,

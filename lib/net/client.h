@@ -32,6 +32,7 @@ struct loop;
 struct client;
 struct client_call;
 struct series;
+struct sockaddr;
 
 enum client_end {
 	CLIENT_DONE, /* END_STREAM: the body is whole for the transport */
@@ -64,7 +65,9 @@ enum client_http {
 };
 
 struct client_options {
-	const char *base_url; /* "https://api.anthropic.com", with an optional path prefix */
+	/* "https://api.anthropic.com", with an optional path prefix. NULL (with CLIENT_HTTP_1 alone): any origin, the path of
+	 * each call is a whole URL; the limits are those of all origins together. */
+	const char *base_url;
 	enum client_http http;
 	const char *ca_file;		 /* NULL: the system's */
 	uint64_t connect_us;		 /* 5 s: name, TCP, TLS and the peer's SETTINGS */
@@ -79,6 +82,10 @@ struct client_options {
 	uint64_t idle_us;	  /* 60 s without a call: closed, but for min_connections */
 	uint32_t min_connections; /* 1: opened at once and kept warm */
 	uint32_t window_bytes;	  /* stream window 256 KiB; connection window 16 MiB */
+	/* Asked of the very address that is about to be connected, after names are resolved: false leaves it out, and a call
+	 * for which no other one is left ends with CLIENT_CONNECT. NULL: any. With CLIENT_HTTP_1 alone (else -EINVAL). */
+	bool (*address_ok)(void *ctx, const struct sockaddr *address);
+	void *address_ctx;
 };
 struct client_options client_defaults(void);
 

@@ -11,6 +11,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/base/metric.h"
+#include "lib/net/address.h"
 #include "lib/net/client_impl.h"
 
 #define HEAD_BYTES 65536
@@ -42,6 +43,7 @@ struct h1_exchange {
 	bool sent;
 	bool held; /* libcurl holds back what came while paused */
 	char why[CURL_ERROR_SIZE];
+	char refused[ADDRESS_TEXT_SIZE]; /* by address_ok; "" for none */
 	char name[80];
 };
 
@@ -104,6 +106,8 @@ static void exchange_end(struct h1_exchange *x, CURLcode code)
 		return;
 	}
 	snprintf(why, sizeof(why), "%s", x->why[0] || !code ? x->why : curl_easy_strerror(code));
+	if (x->refused[0] && end == CLIENT_CONNECT)
+		snprintf(why, sizeof(why), "address not allowed: %s", x->refused);
 	exchange_part(x);
 	exchange_free(x);
 	call_end(call, end, why);
@@ -217,12 +221,18 @@ static void on_clock(struct timer *t)
 
 static curl_socket_t on_socket_open(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
 {
-	struct h1_pool *pool = ctx;
-	curl_socket_t fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	struct h1_exchange *x = ctx;
+	const struct client_options *o = &x->pool->client->options;
+	curl_socket_t fd;
 
 	(void)purpose;
+	if (o->address_ok && !o->address_ok(o->address_ctx, &a->addr)) {
+		address_text(&a->addr, x->refused);
+		return CURL_SOCKET_BAD;
+	}
+	fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 	if (fd != CURL_SOCKET_BAD)
-		pool->sockets++;
+		x->pool->sockets++;
 	return fd;
 }
 
@@ -372,21 +382,24 @@ static struct curl_slist *fields_of(const struct client_call *call)
 	return curl_slist_append(list, "Expect:");
 }
 
-static void set_transport(CURL *c, const struct client *client, struct h1_pool *pool)
+static void set_transport(struct h1_exchange *x, const struct client *client, struct h1_pool *pool)
 {
+	CURL *c = x->easy;
 	const struct client_options *o = &client->options;
 
 	curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(c, CURLOPT_PROXY, "");
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+	/* A name that is still being resolved when its call ends is left to its thread: else libcurl waits for that one here. */
+	curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)(o->connect_us / US_PER_MS));
 	curl_easy_setopt(c, CURLOPT_MAXAGE_CONN, (long)(o->idle_us / US_PER_S));
 	curl_easy_setopt(c, CURLOPT_MAXLIFETIME_CONN, (long)(o->max_age_us / US_PER_S));
 	curl_easy_setopt(c, CURLOPT_BUFFERSIZE, READ_BYTES);
 	curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, READ_BYTES);
 	curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, on_socket_open);
-	curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, pool);
+	curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, x);
 	curl_easy_setopt(c, CURLOPT_CLOSESOCKETFUNCTION, on_socket_close);
 	curl_easy_setopt(c, CURLOPT_CLOSESOCKETDATA, pool);
 	if (o->ca_file)
@@ -399,9 +412,10 @@ static void set_request(struct h1_exchange *x, const struct client_call *call)
 	const nghttp2_nv *method = &call->nv[0], *path = &call->nv[3];
 	cleanup_free char *verb =
 	    mem_printf("%.*s", (int)method->valuelen, (const char *)method->value);
-	cleanup_free char *url =
-	    mem_printf("%s://%s%.*s", call->client->tls ? "https" : "http", call->client->authority,
-		       (int)path->valuelen, (const char *)path->value);
+	bool whole = !call->client->options.base_url;
+	cleanup_free char *url = mem_printf(
+	    "%s%s%s%.*s", whole ? "" : (call->client->tls ? "https" : "http"), whole ? "" : "://",
+	    call->client->authority, (int)path->valuelen, (const char *)path->value);
 
 	curl_easy_setopt(c, CURLOPT_URL, url);
 	curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
@@ -440,7 +454,7 @@ void h1_send(struct client *client, struct client_call *call)
 	x->easy = curl_easy_init();
 	must(x->easy);
 	x->fields = fields_of(call);
-	set_transport(x->easy, client, pool);
+	set_transport(x, client, pool);
 	set_request(x, call);
 	call->h1 = x;
 	call->body_sent = 0;
