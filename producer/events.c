@@ -8,7 +8,7 @@
 #include "lib/relay/follow.h"
 #include "producer/front.h"
 #include "producer/sse_out.h"
-#include "producer/view.h"
+#include "lib/relay/view.h"
 #include "schemas/keys.h"
 
 struct watch_job {

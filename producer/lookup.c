@@ -9,7 +9,7 @@
 #include "lib/store/blob.h"
 #include "lib/store/pg.h"
 #include "producer/front.h"
-#include "producer/view.h"
+#include "lib/relay/view.h"
 #include "schemas/keys.h"
 #include "schemas/lanes.h"
 

@@ -1,7 +1,7 @@
 #include "producer/sse_out.h"
 
 #include "lib/base/json.h"
-#include "producer/view.h"
+#include "lib/relay/view.h"
 #include "schemas/keys.h"
 
 static struct json_out begin(struct buf *out, const char *ev, struct str job)

@@ -9,7 +9,7 @@
 #include "producer/admit.h"
 #include "producer/front.h"
 #include "producer/sse_out.h"
-#include "producer/view.h"
+#include "lib/relay/view.h"
 #include "tests/unit/test.h"
 
 SUITE("producer/examples");

@@ -1,7 +1,7 @@
-/* What clients read of a job: one shape, whether its state comes from Redis or its end from PostgreSQL; and the events of
+/* What clients read of a job: one shape, whether its state comes from Redis or its end from PostgreSQL, over HTTP or in a webhook; and the events of
  * protocol.md section 2. Refuses to ask anybody. */
-#ifndef SLUICE_PRODUCER_VIEW_H
-#define SLUICE_PRODUCER_VIEW_H
+#ifndef SLUICE_RELAY_VIEW_H
+#define SLUICE_RELAY_VIEW_H
 
 #include "lib/base/arena.h"
 #include "lib/base/buf.h"

@@ -1,4 +1,4 @@
-#include "producer/view.h"
+#include "lib/relay/view.h"
 
 #include "lib/base/json.h"
 #include "schemas/fault.h"
