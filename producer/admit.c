@@ -4,12 +4,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/base/id.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
+#include "lib/net/address.h"
+#include "lib/net/url.h"
 #include "lib/svc/config.h"
 #include "schemas/keys.h"
 #include "schemas/lanes.h"
@@ -360,10 +363,51 @@ static void metadata_field(struct native *n, struct json_object *value)
 			      "metadata must be at most %d bytes of JSON.", METADATA_MAX);
 }
 
+/* Where a name leads is seen when it is called; what is plainly not allowed is said here. */
+static void url_field(struct native *n, struct json_object *value)
+{
+	const struct config_webhooks *allowed = &n->config->webhooks;
+	struct str text = text_field(n, value, "webhook.url", URL_MAX_BYTES);
+	struct sockaddr_storage address;
+	const char *why;
+	struct url url;
+
+	if (n->a.fault != FAULT_NONE)
+		return;
+	if (url_read(n->arena, text, &url, &why) != URL_OK)
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "webhook.url", "webhook.url: %s.", why);
+	else if (!url.https && !allowed->http)
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "webhook.url",
+			      "webhook.url: it must begin with https://.");
+	else if (address_read(url.host, &address) &&
+		 !address_public((const struct sockaddr *)&address) &&
+		 !address_within((const struct sockaddr *)&address, str_of(allowed->networks)))
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "webhook.url",
+			      "webhook.url: this address is not a public one.");
+}
+
 static void webhook_field(struct native *n, struct json_object *value)
 {
-	(void)value;
-	admitted_fail(&n->a, FAULT_NOT_SUPPORTED, "webhook", "webhook is not supported yet.");
+	if (!json_object_is_type(value, json_type_object)) {
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "webhook",
+			      "webhook must be an object.");
+		return;
+	}
+	json_object_object_foreach(value, key, member)
+	{
+		char param[80];
+
+		if (strcmp(key, "url") == 0) {
+			url_field(n, member);
+			continue;
+		}
+		snprintf(param, sizeof(param), "webhook.%s", key);
+		admitted_fail(&n->a, FAULT_UNKNOWN_FIELD, param, "%s is not a known field.", param);
+	}
+	if (!json_str(value, "url").len)
+		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "webhook.url",
+			      "webhook.url is missing.");
+	n->job->webhook = admit_raw(n->arena, value);
 }
 
 static void not_before_field(struct native *n, struct json_object *value)

@@ -295,6 +295,8 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 	small.queue_ms = job->queue_ms;
 	small.run_ms = job->run_ms;
 	small.deadline_ms = job->deadline_ms;
+	small.metadata = job->metadata;
+	small.webhook = job->webhook;
 	small.blob = str_of(ref);
 	buf_reset(&s->record);
 	codec_encode(&codec_job, &small, &s->record);

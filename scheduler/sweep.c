@@ -98,7 +98,20 @@ static void nudge(struct look *k, const char *why)
 
 /* ── what stands ── */
 
-enum { F_STATE, F_KIND, F_LANE, F_SESSION, F_TURN, F_CREATED, F_DEADLINE, F_COPY, F_WISH, F_LEASE };
+enum {
+	F_STATE,
+	F_KIND,
+	F_LANE,
+	F_SESSION,
+	F_TURN,
+	F_CREATED,
+	F_DEADLINE,
+	F_COPY,
+	F_WISH,
+	F_LEASE,
+	F_METADATA,
+	F_WEBHOOK,
+};
 
 static struct str kept(struct look *k, const struct redis_value *value, size_t field)
 {
@@ -119,6 +132,8 @@ static void read_head(struct look *k, const struct redis_value *value)
 	k->head.created_ms = redis_item_int(value, F_CREATED, 0);
 	k->head.deadline_ms = redis_item_int(value, F_DEADLINE, 0);
 	k->head.copy = redis_item_int(value, F_COPY, 0);
+	k->head.metadata = kept(k, value, F_METADATA);
+	k->head.webhook = kept(k, value, F_WEBHOOK);
 }
 
 /* It ended, and its pool died before it could say so here. */
@@ -164,10 +179,10 @@ static void look_at(struct sweep *sw, struct str org, struct str job)
 {
 	struct look *k = look_new(sw, org, job);
 	struct key key = key_job(job);
-	const struct str args[] = {STR("HMGET"), key_str(&key),	    STR("state"),
-				   STR("kind"),	 STR("lane"),	    STR("session"),
-				   STR("turn"),	 STR("created_ms"), STR("deadline_ms"),
-				   STR("copy"),	 STR("wish"),	    STR("lease")};
+	const struct str args[] = {
+	    STR("HMGET"),   key_str(&key), STR("state"),      STR("kind"),	  STR("lane"),
+	    STR("session"), STR("turn"),   STR("created_ms"), STR("deadline_ms"), STR("copy"),
+	    STR("wish"),    STR("lease"),  STR("metadata"),   STR("webhook")};
 
 	redis_command(sw->s->redis, job, args, countof(args), on_state, k);
 }

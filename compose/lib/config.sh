@@ -115,7 +115,7 @@ config_write() {
 	{
 		echo "# Made by compose/stack at every up: changes here are lost. Sections of a file of yours, given with"
 		echo "# --config, replace those of the same name."
-		for name in log kafka redis postgres blob accounts routes prices front push pool archive; do
+		for name in log kafka redis postgres blob webhooks accounts routes prices front push pool archive; do
 			own=$(section_of "$USER_CONFIG" "$name")
 			if [[ -n $own ]]; then
 				printf '%s\n' "$own"
@@ -142,6 +142,8 @@ section_kafka() { printf 'kafka:\n  brokers: "%s"\n' "$KAFKA"; }
 section_redis() { printf 'redis:\n  url: "%s"\n' "$REDIS"; }
 section_postgres() { printf 'postgres:\n  conninfo: "%s"\n' "$POSTGRES"; }
 section_blob() { printf 'blob:\n  dir: "%s"\n' "$DIR/blob"; }
+# A stack's clients and receivers are on this machine.
+section_webhooks() { printf 'webhooks:\n  http: true\n  networks: "127.0.0.0/8, ::1"\n'; }
 section_front() {
 	printf 'front:\n  listen: "127.0.0.1:%d"\n' "$PORTS"
 	printf '  pages: true\n  pages_push_url: "ws://127.0.0.1:%d/v1/ws"\n  pages_key_file: "%s"\n' $((PORTS + 1)) "$DIR/keys/demo"

@@ -5,6 +5,7 @@
 SERVICES='
 sluice-archive | consumers/archive | 1 | 70 | archive |
 sluice-scheduler | scheduler | 1 | 75 | scheduler |
+sluice-notify  | consumers/notify  | 1 | 80 | notify  |
 sluice-pool    | consumers/pool    | 1 | 50 | pool    | --pool llm
 sluice-front   | producer          | 1 | 40 | front   |
 sluice-push    | consumers/push    | 1 | 60 | push    |

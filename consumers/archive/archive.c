@@ -306,7 +306,7 @@ static const char move_sql[] =
     "WHERE o.reader = 'archive' AND o.topic = $2 AND o.partition = m.part AND o.next_offset = "
     "m.old";
 
-/* Only the jobs that this statement inserts have calls in the ledger. The list's order is kept, so the first wins. */
+/* Only the jobs that this statement inserts have calls in the ledger, and a webhook. The list's order is kept, so the first wins. */
 static char *insert_sql(void)
 {
 	return mem_printf(
@@ -314,8 +314,14 @@ static char *insert_sql(void)
 	    "r(%s) "
 	    "ON CONFLICT (job) DO NOTHING RETURNING job), "
 	    "ledger AS (INSERT INTO calls (%s) SELECT %s FROM json_to_recordset($2::json) AS c(%s) "
-	    "WHERE job IN (SELECT job FROM made) ON CONFLICT DO NOTHING RETURNING job) "
-	    "SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM ledger)",
+	    "WHERE job IN (SELECT job FROM made) ON CONFLICT DO NOTHING RETURNING job), "
+	    "hooks AS (INSERT INTO webhooks (job, org, url, origin, due_ms, created_ms) "
+	    "SELECT job, org, url, origin, finished_ms, finished_ms "
+	    "FROM json_to_recordset($3::json) AS h(job text, org text, url text, origin text, "
+	    "finished_ms bigint) WHERE job IN (SELECT job FROM made) "
+	    "ON CONFLICT DO NOTHING RETURNING job) "
+	    "SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM ledger), "
+	    "(SELECT count(*) FROM hooks)",
 	    row_results.names, row_results.names, row_results.typed, row_calls.names,
 	    row_calls.names, row_calls.typed);
 }
@@ -339,6 +345,7 @@ static void committed(struct archive *a, const struct pg_rows *rows)
 	series_observe_us(metric_only(a->metric.batch), loop_now_us(a->svc->loop) - a->begun_us);
 	count(a->metric.rows, rows_made);
 	count(a->metric.calls, (size_t)pg_int(rows, 0, 1, 0));
+	count(a->metric.webhooks, (size_t)pg_int(rows, 0, 2, 0));
 	count(a->metric.duplicates, a->sending.rows - rows_made + a->sending.repeated);
 	count(a->metric.bad, a->sending.records - a->sending.rows - a->sending.repeated);
 	log_debug(&a->svc->log, "batch committed", F_UINT("records", a->sending.records),
@@ -447,7 +454,7 @@ static void brackets(struct buf *inside, struct buf *out)
 static void send_batch(struct archive *a)
 {
 	cleanup_free char *insert = insert_sql();
-	struct buf moves = {0}, results = {0}, calls = {0};
+	struct buf moves = {0}, results = {0}, calls = {0}, webhooks = {0};
 
 	a->sending = a->filling;
 	a->filling = (struct batch){0};
@@ -455,10 +462,11 @@ static void send_batch(struct archive *a)
 	write_moves(a, &moves);
 	brackets(&a->sending.results, &results);
 	brackets(&a->sending.calls, &calls);
+	brackets(&a->sending.webhooks, &webhooks);
 	{
 		const struct str to[] = {buf_str(&moves), str_of(a->topic)};
-		const struct str rows[] = {buf_str(&results), buf_str(&calls)};
-		const struct pg_statement statements[] = {{move_sql, to, 2}, {insert, rows, 2}};
+		const struct str rows[] = {buf_str(&results), buf_str(&calls), buf_str(&webhooks)};
+		const struct pg_statement statements[] = {{move_sql, to, 2}, {insert, rows, 3}};
 
 		a->begun_us = loop_now_us(a->svc->loop);
 		a->request = pg_transaction(a->pg, statements, 2, 0, all_moved, on_batch, a);
@@ -466,6 +474,7 @@ static void send_batch(struct archive *a)
 	buf_fini(&moves);
 	buf_fini(&results);
 	buf_fini(&calls);
+	buf_fini(&webhooks);
 	sm_move(&a->sm, ARCHIVE_WRITING);
 	pause_reading(a, a->draining);
 }

@@ -16,6 +16,7 @@ struct batch {
 	struct map jobs;    /* whose rows stand here */
 	struct buf results; /* insides of JSON lists */
 	struct buf calls;
+	struct buf webhooks;
 	struct arena scratch; /* of the record at hand */
 	size_t records;	      /* all, bad and repeated ones too */
 	size_t rows;

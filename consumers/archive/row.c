@@ -4,6 +4,7 @@
 
 #include "lib/base/enc.h"
 #include "lib/base/json.h"
+#include "lib/net/url.h"
 #include "lib/relay/state.h"
 
 /* The columns that are written: name and type. */
@@ -210,7 +211,35 @@ static void write_calls(const struct result *r, struct buf *out)
 		write_call(r, json_object_array_get_idx(list, i), (int)i + 1, out);
 }
 
-void row_write(const struct result *result, struct buf *results, struct buf *calls)
+/* What the front let pass parses here too. */
+static void write_webhook(const struct result *r, struct buf *out)
+{
+	cleanup_json struct json_object *webhook = NULL;
+	struct json_out o = {.buf = out};
+	struct json_error error;
+	struct arena arena = {0};
+	const char *why;
+	struct url url;
+
+	if (!r->webhook.len || json_read(r->webhook, &webhook, &error) ||
+	    url_read(&arena, json_str(webhook, "url"), &url, &why) != URL_OK) {
+		arena_reset(&arena);
+		return;
+	}
+	if (out->len)
+		buf_add_char(out, ',');
+	json_open(&o, '{');
+	json_put_str(&o, "job", r->id);
+	json_put_str(&o, "org", r->org);
+	json_put_str(&o, "url", json_str(webhook, "url"));
+	json_put_str(&o, "origin", url.origin);
+	json_put_int(&o, "finished_ms", r->finished_ms);
+	json_close(&o, '}');
+	arena_reset(&arena);
+}
+
+void row_write(const struct result *result, struct buf *results, struct buf *calls,
+	       struct buf *webhooks)
 {
 	struct json_out o = {.buf = results};
 
@@ -221,4 +250,5 @@ void row_write(const struct result *result, struct buf *results, struct buf *cal
 	write_answer(result, &o);
 	json_close(&o, '}');
 	write_calls(result, calls);
+	write_webhook(result, webhooks);
 }

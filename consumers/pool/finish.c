@@ -51,8 +51,9 @@ static void fill_result(struct work *w, struct result *r, struct arena *a)
 	r->partial = w->fault != FAULT_NONE && r->bytes > 0;
 	r->fault = str_of(w->fault ? fault_info(w->fault)->code : "");
 	r->fault_message = str_of(w->fault_message);
-	r->metadata = w->job.metadata;
-	r->webhook = w->job.webhook;
+	/* A nudge has no body: its headers say them. */
+	r->metadata = w->job.metadata.len ? w->job.metadata : w->head.metadata;
+	r->webhook = w->job.webhook.len ? w->job.webhook : w->head.webhook;
 	r->topic = str_of(w->lane->topic);
 	r->partition = lane_record_partition(w->record);
 	r->offset = lane_record_offset(w->record);

@@ -47,6 +47,8 @@ void retry_body(const struct work *w, struct buf *out)
 	small.queue_ms = job->queue_ms;
 	small.run_ms = job->run_ms;
 	small.deadline_ms = w->head.deadline_ms;
+	small.metadata = job->metadata;
+	small.webhook = job->webhook;
 	small.blob = w->blob;
 	codec_encode(&codec_job, &small, out);
 }

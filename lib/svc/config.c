@@ -5,6 +5,7 @@
 
 #include "lib/base/id.h"
 #include "lib/base/mem.h"
+#include "lib/net/address.h"
 #include "lib/svc/lists.h"
 #include "lib/svc/record.h"
 #include "lib/svc/tree.h"
@@ -63,6 +64,13 @@ static const struct option blob_options[] = {
 	OPTION_LINE(dir, "dir", STRING, "/var/lib/sluice/blob", 1, 4096, "payloads above 256 KiB")
 };
 #undef OPTION_OF
+#define OPTION_OF struct config_webhooks
+static const struct option webhooks_options[] = {
+	OPTION_LINE(http, "http", BOOL, false, 0, 0, "a job may name an http:// URL too")
+	OPTION_LINE(networks, "networks", STRING, "", 0, 4096, "networks allowed besides public addresses")
+	OPTION_LINE(ca_file, "ca_file", STRING, "", 0, 4096, "CAs to trust for receivers; the system's where empty")
+};
+#undef OPTION_OF
 /* clang-format on */
 
 /* A section that is one map of values. */
@@ -79,6 +87,7 @@ enum {
 	SECTION_REDIS,
 	SECTION_POSTGRES,
 	SECTION_BLOB,
+	SECTION_WEBHOOKS,
 	SECTION_FAIRNESS,
 	SECTION_OWN,
 	SECTIONS
@@ -100,6 +109,8 @@ static void sections_of(const struct config_request *request, struct config *con
 	out[SECTION_POSTGRES] =
 	    (struct section){"postgres", TABLE(postgres_options, &config->postgres), NULL};
 	out[SECTION_BLOB] = (struct section){"blob", TABLE(blob_options, &config->blob), NULL};
+	out[SECTION_WEBHOOKS] =
+	    (struct section){"webhooks", TABLE(webhooks_options, &config->webhooks), NULL};
 	out[SECTION_FAIRNESS] = (struct section){"fairness", {{0}}, 0, fairness_lists};
 	out[SECTION_OWN] =
 	    (struct section){request->section ? request->section : "",
@@ -173,6 +184,11 @@ static void check_meaning(struct record_reader *r, const struct tree *root,
 	if (!config->log_json && strcmp(log->format, "text") != 0)
 		record_refuse(r, at ? record_line(at, "format") : 0,
 			      "log.format: '%s' is not text or json", log->format);
+	at = tree_find(root, "webhooks");
+	if (!address_networks_good(str_of(config->webhooks.networks)))
+		record_refuse(r, at ? record_line(at, "networks") : 0,
+			      "webhooks.networks: networks like 10.1.0.0/16 or fd00::/8 are "
+			      "expected, comma-separated");
 	at = tree_find(root, "redis");
 	if (!lists_url_is(config->redis.url, "redis"))
 		record_refuse(r, at ? record_line(at, "url") : 0,

@@ -8,6 +8,7 @@
  *	redis:    {url: "redis://127.0.0.1:6379"}
  *	postgres: {conninfo: "host=127.0.0.1 dbname=sluice password=${SLUICE_PG_PASSWORD}"}
  *	blob:     {dir: /var/lib/sluice/blob}
+ *	webhooks: {networks: "10.1.0.0/16"}
  *	accounts: [{name: anthropic-main, kind: anthropic, base_url: "https://api.anthropic.com", key_env: ANTHROPIC_API_KEY}]
  *	routes:   [{name: feedback, kind: task, targets: [{account: anthropic-main, model: claude-sonnet-4-5}]}]
  *	prices:   [{provider: anthropic, model: claude-sonnet-4-5, valid_from: 2026-01-01, input: 3, output: 15}]
@@ -55,6 +56,14 @@ struct config_postgres {
 
 struct config_blob {
 	const char *dir;
+};
+
+/* What URLs a job may name for its webhook, and where sluice-notify may connect to. */
+struct config_webhooks {
+	bool http; /* also http://, without TLS */
+	const char
+	    *networks; /* allowed besides the public Internet: "10.1.0.0/16, ::1"; "" for none */
+	const char *ca_file; /* trust for receivers; "" for the system's */
 };
 
 /* An account at a provider. */
@@ -154,6 +163,7 @@ struct config {
 	struct config_redis redis;
 	struct config_postgres postgres;
 	struct config_blob blob;
+	struct config_webhooks webhooks;
 	struct config_account *accounts;
 	size_t account_count;
 	struct config_route *routes;

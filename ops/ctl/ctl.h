@@ -41,6 +41,11 @@ int ctl_dead_list(const struct ctl *ctl);
 int ctl_dead_show(const struct ctl *ctl);
 int ctl_dead_redrive(const struct ctl *ctl);
 int ctl_dead_drop(const struct ctl *ctl);
+int ctl_webhooks_list(const struct ctl *ctl);
+int ctl_webhooks_retry(const struct ctl *ctl);
+int ctl_webhooks_secret(const struct ctl *ctl);
+int ctl_webhooks_rotate(const struct ctl *ctl);
+int ctl_webhooks_retire(const struct ctl *ctl);
 
 /* How the configuration reaches Kafka. */
 static inline struct lane_options ctl_kafka(const struct ctl *ctl)

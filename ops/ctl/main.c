@@ -24,6 +24,11 @@ static const struct word {
     {"dead", "show", true, ctl_dead_show},
     {"dead", "redrive", true, ctl_dead_redrive},
     {"dead", "drop", true, ctl_dead_drop},
+    {"webhooks", "list", true, ctl_webhooks_list},
+    {"webhooks", "retry", true, ctl_webhooks_retry},
+    {"webhooks", "secret", true, ctl_webhooks_secret},
+    {"webhooks", "rotate", true, ctl_webhooks_rotate},
+    {"webhooks", "retire", true, ctl_webhooks_retire},
 };
 
 /* The command line, read. */
@@ -58,6 +63,13 @@ static void help(FILE *out)
 	    "--limit N\n"
 	    "      submits them again as new jobs (metadata.redrive_of names the old one), or "
 	    "puts them away\n"
+	    "  sluicectl --config FILE webhooks list [--org O] [--limit N] [--all]\n"
+	    "      webhooks that failed and wait, or were given up; --all: every one\n"
+	    "  sluicectl --config FILE webhooks retry JOB | --org O\n"
+	    "      makes one due now, or all of an organisation that were given up\n"
+	    "  sluicectl --config FILE webhooks secret|rotate|retire --org O\n"
+	    "      prints the secrets that sign, newest first; rotate adds one, retire leaves the "
+	    "newest\n"
 	    "  sluicectl chat --front URL --key KEY [--lane L] [--task T | --model M] \"text\"\n"
 	    "      sends one job, prints its answer as it streams, then its times (SLUICE_FRONT, "
 	    "SLUICE_KEY)\n\n"
@@ -181,6 +193,22 @@ static int check_dead(const struct word *word, struct line *l)
 	return 0;
 }
 
+static int check_webhooks(const struct word *word, struct line *l)
+{
+	struct ctl *ctl = &l->ctl;
+	bool retry = word->run == ctl_webhooks_retry;
+
+	if (l->count > (retry ? 3 : 2))
+		return usage("too much", l->words[l->count - 1]);
+	if (l->count == 3)
+		ctl->text = l->words[2];
+	if (retry && !ctl->text == !ctl->org)
+		return usage("webhooks retry needs a job's id, or --org", NULL);
+	if (!retry && word->run != ctl_webhooks_list && !ctl->org)
+		return usage("this needs --org NAME", NULL);
+	return 0;
+}
+
 static int check(const struct word *word, struct line *l)
 {
 	struct ctl *ctl = &l->ctl;
@@ -190,6 +218,8 @@ static int check(const struct word *word, struct line *l)
 		return usage("keys add needs --org NAME", NULL);
 	if (strcmp(word->first, "dead") == 0)
 		return check_dead(word, l);
+	if (strcmp(word->first, "webhooks") == 0)
+		return check_webhooks(word, l);
 	if (word->run != ctl_chat)
 		return at < l->count ? usage("too much", l->words[at]) : 0;
 	if (!ctl->front)

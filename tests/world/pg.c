@@ -300,10 +300,11 @@ static void insert_results(struct pg_request *r, const struct statement *s)
 			   STR_FMT(json_str(row, "status")));
 	}
 	r->rows.count = 1;
-	r->rows.columns = 2;
-	r->rows.cells = arena_alloc(&r->arena, 2 * sizeof(struct str));
+	r->rows.columns = 3;
+	r->rows.cells = arena_alloc(&r->arena, 3 * sizeof(struct str));
 	r->rows.cells[0] = str_of(arena_printf(&r->arena, "%lld", (long long)made));
 	r->rows.cells[1] = STR("0");
+	r->rows.cells[2] = STR("0");
 }
 
 static void run(struct pg_request *r, const struct statement *s, bool really)
