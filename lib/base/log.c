@@ -113,21 +113,50 @@ static void add_field(const struct log_sink *sink, struct buf *line, const struc
 	}
 }
 
-static void put_line(struct log_sink *sink, struct buf *line)
+#define GATHERED_MAX 65536
+
+/* A log that cannot take the bytes does not stop the program: they are lost. */
+static void put_bytes(const struct log_sink *sink, struct str bytes)
+{
+	ssize_t n;
+
+	while (bytes.len) {
+		n = write(sink->fd, bytes.ptr, bytes.len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return;
+		bytes.ptr += n;
+		bytes.len -= (size_t)n;
+	}
+}
+
+void log_flush(struct log_sink *sink)
+{
+	if (!sink->gathered.len)
+		return;
+	put_bytes(sink, buf_str(&sink->gathered));
+	buf_reset(&sink->gathered);
+}
+
+static void put_line(struct log_sink *sink, enum log_level level, struct buf *line)
 {
 	struct str whole = buf_str(line);
 	size_t keep = str_utf8_cut(whole, sizeof(sink->last) - 1);
-	ssize_t n;
 
 	memcpy(sink->last, whole.ptr, keep);
 	sink->last[keep] = 0;
 	if (sink->fd < 0)
 		return;
 	buf_add_char(line, '\n');
-	/* A log that cannot take the line does not stop the program: the line is lost. */
-	do
-		n = write(sink->fd, line->data, line->len);
-	while (n < 0 && errno == EINTR);
+	if (sink->gathers && level < LOG_WARN && sink->gathered.len < GATHERED_MAX) {
+		if (!sink->gathered.len)
+			sink->gathers(sink->gathers_ctx);
+		buf_add_str(&sink->gathered, buf_str(line));
+		return;
+	}
+	log_flush(sink);
+	put_bytes(sink, buf_str(line));
 }
 
 void log_write(const struct log *l, enum log_level level, const char *event,
@@ -149,7 +178,7 @@ void log_write(const struct log *l, enum log_level level, const char *event,
 		add_field(sink, &line, &fields[i]);
 	if (sink->json)
 		buf_add_char(&line, '}');
-	put_line(sink, &line);
+	put_line(sink, level, &line);
 	buf_fini(&line);
 }
 

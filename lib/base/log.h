@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/base/buf.h"
 #include "lib/base/str.h"
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
@@ -24,6 +25,11 @@ struct log_sink {
 	uint64_t (*wall_ms)(void *ctx); /* the loop's clock; NULL: no time is written */
 	void *ctx;
 	char last[512]; /* the newest line, cut */
+	/* Optional: lines below warn are gathered, and this is called with the first of them; the owner calls log_flush soon (a
+	 * file's disk must not be waited for in the middle of a turn, once per line). */
+	void (*gathers)(void *ctx);
+	void *gathers_ctx;
+	struct buf gathered;
 };
 
 /* Key and value must live as long as the log. */
@@ -57,6 +63,8 @@ struct log log_child(const struct log *parent, const char *key, const char *valu
 bool log_wants(const struct log *l, enum log_level level);
 void log_write(const struct log *l, enum log_level level, const char *event,
 	       const struct log_field *fields, size_t count);
+/* Writes the lines that were gathered. */
+void log_flush(struct log_sink *sink);
 /* Text of -errno and the newest trace; valid until the next call in this thread. */
 const char *log_error_text(int r);
 

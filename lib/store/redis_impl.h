@@ -54,6 +54,7 @@ struct redis_pipe {
 	struct list sent;   /* wait for their replies, oldest first */
 	size_t count;	    /* of both */
 	size_t sent_count;
+	unsigned replies;
 	bool checking; /* the periodic question is on its way */
 	char run_id[65];
 	struct timer wait; /* the oldest queued one's limit */

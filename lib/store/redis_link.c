@@ -43,8 +43,10 @@ void redis_link_fail(struct redis_link *link, const char *why)
 		link->ops->lost(link);
 }
 
-static void link_flush(struct redis_link *link)
+void redis_link_flush(struct redis_link *link)
 {
+	if (!link->conn || link->state < REDIS_LINK_GREETING)
+		return;
 	while (link->out.len) {
 		struct str bytes = buf_str(&link->out);
 		ssize_t n = conn_write(link->conn, bytes.ptr, bytes.len);
@@ -63,10 +65,7 @@ static void link_flush(struct redis_link *link)
 
 static void on_flush(struct task *task)
 {
-	struct redis_link *link = container_of(task, struct redis_link, flush);
-
-	if (link->conn && link->state >= REDIS_LINK_GREETING)
-		link_flush(link);
+	redis_link_flush(container_of(task, struct redis_link, flush));
 }
 
 void redis_link_added(struct redis_link *link, size_t bytes)
@@ -134,7 +133,7 @@ static void on_ready(void *ctx, struct conn *conn, unsigned events)
 
 	(void)conn;
 	if (events & CONN_WRITABLE)
-		link_flush(link);
+		redis_link_flush(link);
 	if (link->conn && (events & CONN_READABLE))
 		link_read(link);
 }

@@ -64,6 +64,8 @@ void redis_link_init(struct redis_link *link, struct loop *loop, const struct re
 void redis_link_fini(struct redis_link *link);
 /* To be called after each addition to link->out: it is written at the end of the turn. */
 void redis_link_added(struct redis_link *link, size_t bytes);
+/* Writes what was added now: the server works on it while the rest of the turn goes on. It may cut the connection. */
+void redis_link_flush(struct redis_link *link);
 /* Cuts the connection: ops.lost comes before this returns, where it was open. For the logs: @why. */
 void redis_link_fail(struct redis_link *link, const char *why);
 

@@ -10,6 +10,8 @@
 
 /* How often the epoch is looked at on each connection, and the oldest request's age with it. */
 #define TICK_US (500 * US_PER_MS)
+/* Of many replies read at once: what they lead to leaves after so many, so that the server is not idle meanwhile. */
+#define FLUSH_EVERY 12
 
 /* The value names the run that it was made in: another run_id makes it anew, once for all processes, also for those
  * that start later. Nothing is written where nothing changed. */
@@ -285,6 +287,8 @@ static void on_reply(struct redis_link *link, const struct redis_value *value)
 	send_queued(pipe);
 	if (readonly)
 		redis_link_fail(link, "it became a replica");
+	else if (++pipe->replies % FLUSH_EVERY == 0)
+		redis_link_flush(link);
 }
 
 /* What was not handed to the socket was certainly not executed: it waits for the next connection. */

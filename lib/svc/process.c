@@ -30,6 +30,18 @@ static uint64_t loop_time(void *ctx)
 	return loop_wall_ms(ctx);
 }
 
+static void on_gathers(void *ctx)
+{
+	struct process *p = ctx;
+
+	task_post(&p->flush);
+}
+
+static void on_flush(struct task *t)
+{
+	log_flush(&container_of(t, struct process, flush)->sink);
+}
+
 struct log_sink process_sink(const struct config *config)
 {
 	return (struct log_sink){.fd = STDERR_FILENO,
@@ -187,6 +199,9 @@ static void process_init(struct process *p, struct config *config, unsigned work
 	p->svc.loop = loop_new(config->common.seed ? (uint64_t)config->common.seed + worker : 0);
 	p->sink.ctx = p->svc.loop;
 	p->sink.wall_ms = loop_time;
+	task_init(&p->flush, p->svc.loop, on_flush);
+	p->sink.gathers = on_gathers;
+	p->sink.gathers_ctx = p;
 	p->started_us = loop_now_us(p->svc.loop);
 	timer_init(&p->drain, p->svc.loop, on_drain_limit);
 	metrics_init(&p->svc.metrics);
@@ -201,6 +216,10 @@ static void process_fini(struct process *p)
 		p->program->close(p->ctx);
 	admin_close(p);
 	p->sink.wall_ms = system_wall_ms;
+	p->sink.gathers = NULL;
+	log_flush(&p->sink);
+	buf_fini(&p->sink.gathered);
+	task_cancel(&p->flush);
 	loop_free(p->svc.loop);
 	log_info(&p->svc.log, "ended", F_INT("code", p->exit_code));
 	metrics_fini(&p->svc.metrics);

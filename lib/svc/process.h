@@ -20,6 +20,7 @@ struct process {
 	struct config **configs; /* all that were ever in use; the last is the current one */
 	size_t config_count;
 	struct timer drain;
+	struct task flush; /* the log's lines of this turn */
 	struct http_server *admin;
 	uint64_t started_us;
 	uint64_t nofile;
