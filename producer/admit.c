@@ -344,10 +344,8 @@ static void limits_field(struct native *n, struct json_object *value)
 static void on_cut_field(struct native *n, struct json_object *value)
 {
 	n->job->on_cut = text_field(n, value, "on_cut", 0);
-	if (str_is(n->job->on_cut, "continue"))
-		admitted_fail(&n->a, FAULT_NOT_SUPPORTED, "on_cut",
-			      "on_cut \"continue\" is not supported yet.");
-	else if (!str_is(n->job->on_cut, "restart") && !str_is(n->job->on_cut, "fail"))
+	if (!str_is(n->job->on_cut, "restart") && !str_is(n->job->on_cut, "continue") &&
+	    !str_is(n->job->on_cut, "fail"))
 		admitted_fail(&n->a, FAULT_INVALID_REQUEST, "on_cut",
 			      "on_cut must be \"restart\", \"continue\" or \"fail\".");
 }

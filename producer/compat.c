@@ -462,10 +462,7 @@ static void read_headers(struct compat *c, struct admitted *a)
 		admitted_fail(a, FAULT_INVALID_REQUEST, "x-sluice-session",
 			      "x-sluice-session must be an id that begins with ses_.");
 	c->job.session = session;
-	if (str_is(on_cut, "continue"))
-		admitted_fail(a, FAULT_NOT_SUPPORTED, "x-sluice-on-cut",
-			      "x-sluice-on-cut: continue is not supported yet.");
-	else if (on_cut.len && !str_is(on_cut, "fail"))
+	if (on_cut.len && !str_is(on_cut, "continue") && !str_is(on_cut, "fail"))
 		admitted_fail(a, FAULT_INVALID_REQUEST, "x-sluice-on-cut",
 			      "x-sluice-on-cut must be \"continue\" or \"fail\".");
 	/* Where nothing was streamed, beginning anew is not seen. */

@@ -68,6 +68,11 @@ struct key key_idem(struct str org, struct str hash_hex)
 	return make("i:{%.*s}:%.*s", org, hash_hex);
 }
 
+struct key key_breaker(struct str id)
+{
+	return make("brk:{%.*s}%.*s", id, STR(""));
+}
+
 struct key key_channel(struct str session_or_job)
 {
 	return make("ev:%.*s%.*s", session_or_job, STR(""));

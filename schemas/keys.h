@@ -48,6 +48,8 @@ struct key key_ticket(struct str hash_hex);
 struct key key_idem(struct str org, struct str hash_hex);
 struct key key_channel(struct str session_or_job);
 struct key key_control(struct str worker);
+/* What all processes know of a breaker: consumers/pool/breaker.h. */
+struct key key_breaker(struct str id);
 #define KEY_QUOTA_COUNT 7
 /* The keys of the script `budget`, in its order. */
 void key_quota(struct str quota, struct key ret_keys[static KEY_QUOTA_COUNT]);

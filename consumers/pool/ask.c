@@ -16,6 +16,9 @@
  * the ledger, not from the count: the next claim counts a death without a call as one. */
 #define CALL_DUE_US (20 * US_PER_MS)
 
+/* Within this all begin that waited for a breaker. */
+#define WAKE_US (20 * US_PER_MS)
+
 /* ── the call's beginning is written ── */
 
 void work_calls_json(const struct work *w, struct buf *out)
@@ -31,6 +34,8 @@ void work_calls_json(const struct work *w, struct buf *out)
 		json_put_text(&o, "account", c->account);
 		json_put_text(&o, "model", c->model);
 		json_put_int(&o, "attempt", c->attempt);
+		if (c->at)
+			json_put_int(&o, "at", c->at);
 		json_put_int(&o, "started_ms", (int64_t)c->started_ms);
 		json_put_int(&o, "first_token_ms", (int64_t)c->first_token_ms);
 		json_put_int(&o, "ended_ms", (int64_t)c->ended_ms);
@@ -146,9 +151,9 @@ static void estimate(struct work *w, struct work_call *c, bool begun)
 	if (!begun)
 		return;
 	if (c->usage.output_tokens <= 1)
-		c->usage.output_tokens = (int64_t)(w->scribe.text.len + 3) / 4;
+		c->usage.output_tokens = ((int64_t)w->scribe.text.len - c->at + 3) / 4;
 	if (!c->usage.input_tokens)
-		c->usage.input_tokens = past_input(w);
+		c->usage.input_tokens = past_input(w) + (c->at + 3) / 4;
 }
 
 void ask_note_end(struct work *w, enum fault as)
@@ -172,8 +177,16 @@ void ask_note_end(struct work *w, enum fault as)
 									      : outcome_name(o)}),
 		   1);
 	spend_settle(w, o);
+	ask_leave(w);
+}
+
+void ask_leave(struct work *w)
+{
+	if (!w->call)
+		return;
 	call_free(w->call);
 	w->call = NULL;
+	target_left(w->target, w->probe);
 }
 
 static void on_backoff(struct timer *t)
@@ -190,8 +203,21 @@ void work_back_off(struct work *w, uint64_t us, const char *why)
 	if (retry_defer(w, us) || retry_overflow(w, us))
 		return;
 	sm_move(&w->sm, WORK_BACKOFF);
+	w->waits_until_us = loop_now_us(w->pool->loop) + us;
 	work_waits(w, why);
 	work_again(w, us, on_backoff);
+}
+
+bool work_wake(struct work *w, bool well)
+{
+	uint64_t wait_us;
+
+	if (sm_state(&w->sm) != WORK_BACKOFF || !w->why || strcmp(w->why, "breaker") != 0 ||
+	    !route_lets(&w->route, 0, &wait_us))
+		return false;
+	/* not all in one turn */
+	work_again(w, well ? rand_below(loop_rand(w->pool->loop), WAKE_US) : 0, on_backoff);
+	return true;
 }
 
 /* Full jitter, doubled each time, never before the provider's own word. */
@@ -222,10 +248,11 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		      bool text_seen)
 {
 	enum fault_retry retry = fault_info(fault)->retry;
-	uint64_t wait_us;
-	size_t index;
+	uint64_t wait_us, us;
 
-	if (retry == FAULT_NEVER || (text_seen && str_is(w->job.on_cut, "fail"))) {
+	if (seam_refused(w, fault))
+		retry = FAULT_LATER;
+	if (retry == FAULT_NEVER || (text_seen && seam_or_end(w) && !seam_may(w))) {
 		fail(w, fault, message);
 		return;
 	}
@@ -237,26 +264,31 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		fail(w, fault, message);
 		return;
 	}
-	w->anew =
-	    w->anew ||
-	    text_seen; /* when the next call begins: until then the text that was there stands */
 	uint32_t asked = UINT32_C(1) << w->target_index;
+	/* when the next call begins: until then the text that was there stands */
+	w->goes_on = text_seen && !w->anew && seam_may(w);
+	w->goes_on_here = w->goes_on && !w->seam_due;
+	w->anew = w->anew || (text_seen && !w->goes_on);
 	/* Not processed: the same one may be asked at once, but not for ever. */
 	if (fault != FAULT_PROVIDER_REFUSED_STREAM || (w->refused & asked))
 		w->tried |= asked;
 	else
 		w->refused |= asked;
-	if (route_choose(&w->route, w->tried, loop_now_us(w->pool->loop), &index, &wait_us)) {
+	if (route_lets(&w->route, w->tried, &wait_us)) {
 		if (sm_state(&w->sm) == WORK_CALLING)
 			work_run(w); /* the slot is kept: the next target at once */
 		return;
 	}
 	w->tried = 0;
-	if (!route_choose(&w->route, 0, loop_now_us(w->pool->loop), &index, &wait_us) && !wait_us)
+	if (!route_lets(&w->route, 0, &wait_us) && !wait_us) {
 		fail(w, fault, message); /* every account that could serve it is out */
+		return;
+	}
+	us = back_off_us(w, retry_after_ms);
+	if (wait_us > us)
+		work_back_off(w, wait_us, retry == FAULT_WAIT ? "limit" : "breaker");
 	else
-		work_back_off(w, back_off_us(w, retry_after_ms),
-			      retry == FAULT_WAIT ? "limit" : "retry");
+		work_back_off(w, us, retry == FAULT_WAIT ? "limit" : "retry");
 }
 
 static void on_end(void *ctx)
@@ -270,8 +302,7 @@ static void on_end(void *ctx)
 
 	kept.len = str_utf8_cut(o.message, kept.len);
 	memcpy(message, o.message.ptr ? o.message.ptr : "", kept.len);
-	target_learn(w->target, o.fault, o.retry_after_ms, loop_now_us(w->pool->loop),
-		     loop_rand(w->pool->loop));
+	target_learn(w->target, o.fault, o.retry_after_ms);
 	w->finish_reason = o.finish_reason;
 	ask_note_end(w, o.fault);
 	if (!o.fault) {
@@ -279,26 +310,44 @@ static void on_end(void *ctx)
 		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
 		return;
 	}
-	if (o.fault == FAULT_PROVIDER_AUTH || o.fault == FAULT_PROVIDER_QUOTA)
-		log_error(&w->log, "account is out: its key or its credit is refused",
-			  F_STR("account", w->target->account->config->name));
+	if (o.fault == FAULT_PROVIDER_AUTH || o.fault == FAULT_PROVIDER_QUOTA ||
+	    o.fault == FAULT_PROVIDER_DENIED) {
+		log_error(&w->log, "account is out: its key, its credit or the model is refused",
+			  F_STR("account", w->target->account->config->name),
+			  F_STR("model", w->target->model));
+		series_add(metric_series(w->pool->metric.refused,
+					 (const char *const[]){w->target->account->config->name,
+							       w->target->model,
+							       fault_info(o.fault)->code}),
+			   1);
+	}
 	log_info(&w->log, "call failed", F_STR("fault", fault_info(o.fault)->code),
 		 F_STR("account", w->target->account->config->name), F_INT("tries", w->tries),
 		 F_VIEW("message", kept));
 	try_again(w, o.fault, kept, o.retry_after_ms, text_seen);
 }
 
+static void first_output(struct work *w)
+{
+	if (w->output_seen)
+		return;
+	w->output_seen = true;
+	target_answers(w->target, loop_now_us(w->pool->loop) - w->called_us);
+}
+
 static void on_text(void *ctx, struct str text)
 {
 	struct work *w = ctx;
 
-	target_answers(w->target);
+	first_output(w);
 	if (w->scribe.text.len + text.len > w->pool->options->max_answer_bytes) {
 		call_break(w->call, FAULT_PROVIDER_TOO_BIG,
 			   "the answer is longer than max_answer_bytes");
 		return;
 	}
-	scribe_text(&w->scribe, text);
+	text = seam_output(w, text, false);
+	if (text.len)
+		scribe_text(&w->scribe, text);
 }
 
 static void on_head(void *ctx)
@@ -312,7 +361,8 @@ static void on_part(void *ctx, const char *type, struct str id, struct str name)
 {
 	struct work *w = ctx;
 
-	target_answers(w->target);
+	first_output(w);
+	seam_output(w, STR(""), true);
 	scribe_part(&w->scribe, type, id, name);
 }
 
@@ -331,6 +381,8 @@ static enum provider_built build(struct work *w, struct target *target,
 	    .temperature = job->temperature,
 	    .model = target->model,
 	    .key = target->account->config->key,
+	    .prefix = w->call_goes_on ? buf_str(&w->scribe.text) : STR(""),
+	    .prefix_how = target->account->config->prefix,
 	};
 
 	if (w->body) {
@@ -347,8 +399,9 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	struct pool *pool = w->pool;
 	uint64_t now = loop_wall_ms(pool->loop);
 
-	if (w->anew) {
+	if (w->anew || (w->goes_on && !w->call_goes_on)) {
 		w->anew = false;
+		w->goes_on = false;
 		w->attempt += !PLANTED(ATTEMPT_KEPT);
 		scribe_begin(&w->scribe, w->attempt);
 	}
@@ -356,7 +409,9 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	w->request_bytes = request->body.len;
 	w->short_of = 0;
 	w->too_big = false;
-	target_asked(target, loop_now_us(pool->loop));
+	w->probe = target_asked(target);
+	w->called_us = loop_now_us(pool->loop);
+	w->output_seen = false;
 	w->tries++;
 	w->calls[w->call_count++] = (struct work_call){
 	    .provider = target->account->config->kind,
@@ -365,6 +420,10 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	    .attempt = w->attempt,
 	    .started_ms = now,
 	};
+	w->seam_due = false;
+	if (w->goes_on)
+		seam_begin(w);
+	w->goes_on = false;
 	if (!w->picked_up_ms) {
 		w->picked_up_ms = now;
 		series_observe_us(metric_one(pool->metric.pickup, lane_name(w->lane->lane)),
@@ -388,31 +447,83 @@ void ask_spent(struct work *w, const struct provider_request *request)
 	begin(w, w->reserved_for, request);
 }
 
-/* The next target; where the budgets of all that are left are short, the one with the shortest line is waited for. */
-static struct target *choose(struct work *w, uint64_t *ret_wait_us)
+/* What is reserved already is used, where it may be; where the budgets of all that are left are short, the one with the shortest line is
+ * waited for. */
+static struct target *choose(struct work *w, uint32_t skip, uint64_t *ret_wait_us)
 {
-	uint64_t now = loop_now_us(w->pool->loop);
-	struct target *target =
-	    route_choose(&w->route, w->tried | w->short_of, now, &w->target_index, ret_wait_us);
+	int reserved = w->reservation.state == RESERVATION_OURS
+			   ? route_lets_this(&w->route, w->reserved_for, skip)
+			   : -1;
 
-	if (target || !w->short_of)
+	if (reserved >= 0) {
+		w->target_index = (size_t)reserved;
+		return w->reserved_for;
+	}
+	if (w->short_of == SHORT_OF_ALL) {
+		struct target *target = spend_shortest(w, skip, &w->target_index);
+
+		if (target)
+			return target;
+	}
+	return route_choose(&w->route, skip, loop_rand(w->pool->loop), &w->target_index,
+			    ret_wait_us);
+}
+
+/* The next target outside of @skip that can be asked, which grows by those that cannot. NULL: none now. */
+static struct target *pick(struct work *w, bool goes_on, uint32_t *skip,
+			   struct provider_request *request, char why[static 128],
+			   uint64_t *ret_wait_us)
+{
+	uint32_t short_of = w->short_of == SHORT_OF_ALL ? 0 : w->short_of;
+	struct target *target;
+
+	w->call_goes_on = goes_on;
+	while ((target = choose(w, *skip | short_of, ret_wait_us))) {
+		if (build(w, target, request, why) == PROVIDER_BUILT)
+			return target;
+		provider_request_fini(request);
+		*skip |= UINT32_C(1) << w->target_index;
+	}
+	return NULL;
+}
+
+/* One that goes on with the text: rather another, else the one that was cut, where it is worth it. */
+static struct target *pick_to_go_on(struct work *w, struct provider_request *request)
+{
+	uint32_t skip = w->tried, cannot;
+	struct target *target;
+	uint64_t wait_us;
+	char why[128];
+
+	target = pick(w, true, &skip, request, why, &wait_us);
+	if (target || !w->goes_on_here)
 		return target;
-	w->short_of = ~UINT32_C(0);
-	if (w->reservation.state == RESERVATION_OURS) /* it waited for that one */
-		target = route_choose(&w->route, ~(UINT32_C(1) << w->target_index), now,
-				      &w->target_index, ret_wait_us);
-	if (!target)
-		target = spend_shortest(w, &w->target_index);
-	if (target)
-		return target;
-	return route_choose(&w->route, w->tried, now, &w->target_index, ret_wait_us);
+	cannot = skip & ~w->tried;
+	return pick(w, true, &cannot, request, why, &wait_us);
+}
+
+/* The next target with its request; where the budgets of all that are left are short, the first of them is waited for. */
+static struct target *pick_any(struct work *w, struct provider_request *request,
+			       char why[static 128], uint64_t *ret_wait_us)
+{
+	struct target *target = NULL;
+
+	for (;;) {
+		if (w->goes_on)
+			target = pick_to_go_on(w, request);
+		if (!target)
+			target = pick(w, false, &w->tried, request, why, ret_wait_us);
+		if (target || !w->short_of || w->short_of == SHORT_OF_ALL)
+			return target;
+		w->short_of = SHORT_OF_ALL;
+	}
 }
 
 void work_run(struct work *w)
 {
 	struct provider_request request;
 	struct target *target;
-	uint64_t wait_us;
+	uint64_t wait_us = 0;
 	char why[128] = "";
 
 	if (sm_state(&w->sm) == WORK_SLOT) {
@@ -420,20 +531,15 @@ void work_run(struct work *w)
 		if (w->reservation.state != RESERVATION_OURS)
 			w->short_of = 0;
 	}
-	for (;;) {
-		target = choose(w, &wait_us);
-		if (!target)
-			break;
-		if (build(w, target, &request, why) == PROVIDER_BUILT) {
-			if (spend_ask(w, target, &request) == SPEND_GO)
-				begin(w, target, &request);
-			provider_request_fini(&request);
-			return;
-		}
+	target = pick_any(w, &request, why, &wait_us);
+	if (target && w->goes_on && !w->call_goes_on && seam_or_end(w)) {
 		provider_request_fini(&request);
-		w->tried |= UINT32_C(1) << w->target_index;
-	}
-	if (wait_us) {
+		fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));
+	} else if (target) {
+		if (spend_ask(w, target, &request) == SPEND_GO)
+			begin(w, target, &request);
+		provider_request_fini(&request);
+	} else if (wait_us) {
 		w->tried = 0;
 		work_back_off(w, wait_us, "breaker");
 	} else if (w->too_big) {

@@ -15,11 +15,23 @@ static void read_history(struct work *w);
 
 static void loaded(struct work *w)
 {
+	struct route_wish wish = {
+	    .task = w->job.task,
+	    .model = w->job.model,
+	    .org = w->head.org,
+	    .user = w->job.user,
+	    .session = w->head.session.len ? w->head.session
+		       : w->job.user.len   ? w->job.user
+					   : w->head.job,
+	};
+
 	w->loaded = true;
 	w->waits = 0;
 	past_estimate(w);
 	lane_record_forget_body(w->record);
-	if (route_find(w->pool->routes, w->job.task, w->job.model, &w->route)) {
+	routes_unref(w->routes); /* loaded before, and the claim was lost */
+	w->routes = NULL;
+	if (route_find(w->pool->routes, &wish, &w->route)) {
 		finish_begin(w, "failed", FAULT_UNKNOWN_ROUTE, STR(""));
 		return;
 	}

@@ -71,7 +71,7 @@ static void measure_accounts(struct pool *pool)
 			continue;
 		stats = client_stats(a->client);
 		series_set(metric_one(pool->metric.out, a->config->name),
-			   a->out_until_us > loop_now_us(pool->loop));
+			   breaker_is_out(a->breaker));
 		series_set(metric_one(pool->metric.connections, a->config->name),
 			   stats.connections);
 		series_set(metric_one(pool->metric.opened, a->config->name),

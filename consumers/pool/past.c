@@ -28,6 +28,7 @@ static struct work_call read_call(struct work *w, struct json_object *call)
 	    .account = kept(w, call, "account"),
 	    .model = kept(w, call, "model"),
 	    .attempt = json_int(call, "attempt", 0),
+	    .at = json_int(call, "at", 0),
 	    .started_ms = (uint64_t)json_int(call, "started_ms", 0),
 	    .first_token_ms = (uint64_t)json_int(call, "first_token_ms", 0),
 	    .ended_ms = (uint64_t)json_int(call, "ended_ms", 0),
@@ -61,6 +62,7 @@ void past_calls(struct work *w, struct str calls, int64_t bytes)
 	if (last->ended_ms)
 		return;
 	w->past_open = true;
+	bytes -= last->at < bytes ? last->at : bytes;
 	last->usage.output_tokens = (bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
 	price(w, last);
 }
@@ -80,6 +82,6 @@ void past_estimate(struct work *w)
 		return;
 	w->past_open = false;
 	last = &w->calls[w->call_count - 1];
-	last->usage.input_tokens = past_input(w);
+	last->usage.input_tokens = past_input(w) + last->at / BYTES_PER_TOKEN;
 	price(w, last);
 }

@@ -297,7 +297,7 @@ static void on_line(struct timer *t)
 static int open_routes(struct pool *pool, const struct config *config, struct routes **ret_routes)
 {
 	struct account *a;
-	int r = routes_open(pool->loop, config, pool->log, ret_routes);
+	int r = routes_open(pool->loop, config, pool->breakers, pool->log, ret_routes);
 
 	if (r < 0)
 		return err_trace(r);
@@ -448,6 +448,32 @@ static void open_budgets(struct pool *pool)
 	pool->budgets = budgets_new(&request);
 }
 
+/* Who waited for a breaker goes on: all where it is closed, one where it is half open. */
+static void on_breaker(void *ctx, bool well)
+{
+	struct pool *pool = ctx;
+
+	list_each (&pool->all, at)
+		if (work_wake(container_of(at, struct work, link), well) && !well)
+			return;
+}
+
+static void open_breakers(struct pool *pool)
+{
+	struct breakers_request request = {
+	    .loop = pool->loop,
+	    .redis = pool->redis,
+	    .log = pool->log,
+	    .worker = pool->worker,
+	    .state = pool->metric.breaker,
+	    .changes = pool->metric.breaker_changes,
+	    .changed = on_breaker,
+	    .ctx = pool,
+	};
+
+	pool->breakers = breakers_new(&request);
+}
+
 static void on_hand_back(struct timer *t);
 
 int pool_open(const struct pool_request *request, struct pool **ret_pool)
@@ -485,8 +511,10 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	r = read_lanes(pool);
 	if (r >= 0)
 		r = open_stores(pool);
-	if (r >= 0)
+	if (r >= 0) {
 		open_budgets(pool);
+		open_breakers(pool);
+	}
 	if (r >= 0)
 		r = open_routes(pool, pool->config, &pool->routes);
 	if (r >= 0)
@@ -608,6 +636,7 @@ void pool_close(struct pool *pool)
 	task_cancel(&pool->take);
 	budgets_free(pool->budgets);
 	routes_unref(pool->routes);
+	breakers_free(pool->breakers);
 	blob_close(pool->blob);
 	pg_close(pool->pg);
 	redis_unsubscribe(pool->control);

@@ -21,6 +21,7 @@
 #include "schemas/lanes.h"
 
 struct blob;
+struct breakers;
 struct budgets;
 struct config;
 struct lane_reader;
@@ -74,6 +75,7 @@ struct pool {
 	struct lane_writer *bulk_writer; /* gathers for longer */
 	struct lane_reader *reader;
 	struct routes *routes;
+	struct breakers *breakers;
 	struct budgets *budgets;
 	struct redis_sub *control;
 	struct pool_metrics metric;

@@ -9,21 +9,17 @@
 #include "lib/base/rand.h"
 #include "lib/svc/config.h"
 
-#define SHUT_FIRST_MS 250
-#define SHUT_MAX_MS 15000
-/* After so long one job finds out whether the account is good again. */
-#define OUT_MS 60000
-#define FAILURES_TO_SHUT 3
-/* A probe that says nothing for so long is one no more. */
-#define PROBE_US (15 * US_PER_S)
-/* How soon who waits for a probe looks again. */
-#define PROBE_LOOK_US (100 * US_PER_MS)
+/* Of a new latency in the average of a target's. */
+#define NEWEST 0.2
+/* A target that was not asked yet counts as this quick: it is tried soon. */
+#define LATENCY_UNKNOWN_US 1000.0
 
 struct routes {
 	unsigned refs;
 	const struct config *config;
 	struct account *accounts;
 	size_t account_count;
+	struct breakers *breakers;
 	struct target **targets; /* one per (account, model) */
 	size_t target_count;
 };
@@ -57,18 +53,20 @@ static int account_open(struct account *a, const struct config_account *config, 
 	return err_trace(client_open(loop, &options, log, &a->client));
 }
 
-int routes_open(struct loop *loop, const struct config *config, const struct log *log,
-		struct routes **ret_routes)
+int routes_open(struct loop *loop, const struct config *config, struct breakers *breakers,
+		const struct log *log, struct routes **ret_routes)
 {
 	struct routes *routes = mem_new(struct routes);
 
 	routes->refs = 1;
 	routes->config = config;
+	routes->breakers = breakers;
 	routes->account_count = config->account_count;
 	routes->accounts = mem_alloc(config->account_count * sizeof(struct account));
 	for (size_t i = 0; i < config->account_count; i++) {
 		int r = account_open(&routes->accounts[i], &config->accounts[i], loop, log);
 
+		routes->accounts[i].breaker = breakers_find(breakers, &config->accounts[i], NULL);
 		if (r < 0) {
 			log_error(log, "account cannot be used",
 				  F_STR("account", config->accounts[i].name),
@@ -113,6 +111,7 @@ static struct target *target_of(struct routes *routes, const struct config_targe
 	t = mem_new(struct target);
 	t->account = &routes->accounts[want->account - routes->config->accounts];
 	t->model = want->model;
+	t->breaker = breakers_find(routes->breakers, want->account, want->model);
 	routes->targets =
 	    mem_resize(routes->targets, (routes->target_count + 1) * sizeof(*routes->targets));
 	routes->targets[routes->target_count++] = t;
@@ -129,27 +128,32 @@ static void add_target(struct routes *routes, struct route *route, const struct 
 	for (size_t i = 0; i < route->count; i++)
 		if (route->targets[i] == t)
 			return;
+	route->weights[route->count] = (unsigned)want->weight;
 	route->targets[route->count++] = t;
 }
 
-enum route_found route_find(struct routes *routes, struct str task, struct str model,
+enum route_found route_find(struct routes *routes, const struct route_wish *wish,
 			    struct route *ret_route)
 {
 	const struct config *config = routes->config;
-	const struct config_route *named =
-	    task.len ? config_route_find(config, CONFIG_ROUTE_TASK, task)
-		     : config_route_find(config, CONFIG_ROUTE_MODEL, model);
+	enum config_route_kind kind = wish->task.len ? CONFIG_ROUTE_TASK : CONFIG_ROUTE_MODEL;
+	struct str name = wish->task.len ? wish->task : wish->model;
+	const struct config_route *named = NULL;
 	struct route route = {.system = ""};
 
+	for (size_t r = 0; r < config->route_count && !named; r++)
+		if (config->routes[r].kind == kind && str_is(name, config->routes[r].name) &&
+		    config_route_is_for(&config->routes[r], wish->org, wish->user, wish->session))
+			named = &config->routes[r];
 	if (named) {
 		route.system = named->system;
 		route.max_tokens = named->max_tokens;
 		for (size_t i = 0; i < named->target_count; i++)
 			add_target(routes, &route, &named->targets[i]);
-	} else if (!task.len && model.len) {
+	} else if (!wish->task.len && wish->model.len) {
 		for (size_t r = 0; r < config->route_count; r++)
 			for (size_t i = 0; i < config->routes[r].target_count; i++)
-				if (str_is(model, config->routes[r].targets[i].model))
+				if (str_is(wish->model, config->routes[r].targets[i].model))
 					add_target(routes, &route, &config->routes[r].targets[i]);
 	}
 	if (!route.count)
@@ -158,86 +162,181 @@ enum route_found route_find(struct routes *routes, struct str task, struct str m
 	return ROUTE_FOUND;
 }
 
-struct target *route_choose(const struct route *route, uint32_t tried, uint64_t now_us,
-			    size_t *ret_index, uint64_t *ret_wait_us)
+/* ── the choice ── */
+
+static bool lets(const struct target *t, uint64_t *ret_wait_us)
 {
-	uint64_t wait = 0;
+	uint64_t a = 0, b = 0;
+	bool account = breaker_lets(t->account->breaker, &a);
+	bool target = breaker_lets(t->breaker, &b);
+
+	if (account && target)
+		return true;
+	/* refused: it is not waited for */
+	*ret_wait_us = breaker_is_out(t->account->breaker) || breaker_is_out(t->breaker) ? 0
+		       : a > b								 ? a
+											 : b;
+	return false;
+}
+
+/* Those that may be asked now, bit per index; where there are none, the shortest wait. */
+static uint32_t open_ones(const struct route *route, uint32_t skip, uint64_t *ret_wait_us)
+{
+	uint32_t open = 0;
+	uint64_t least = 0, wait;
 
 	for (size_t i = 0; i < route->count; i++) {
-		struct target *t = route->targets[i];
-		uint64_t until = t->shut_until_us;
-
-		if (t->probe_until_us > now_us && until <= now_us)
-			until = now_us + PROBE_LOOK_US;
-		if (tried & (UINT32_C(1) << i) || t->account->out_until_us > now_us)
+		if (skip & (UINT32_C(1) << i))
 			continue;
-		if (until <= now_us) {
-			*ret_index = i;
-			*ret_wait_us = 0;
-			return t;
-		}
-		if (!wait || until - now_us < wait)
-			wait = until - now_us;
+		if (lets(route->targets[i], &wait))
+			open |= UINT32_C(1) << i;
+		else if (wait && (!least || wait < least))
+			least = wait;
 	}
-	*ret_wait_us = wait;
-	return NULL;
+	*ret_wait_us = open ? 0 : least;
+	return open;
 }
 
-void target_asked(struct target *t, uint64_t now_us)
+bool route_lets(const struct route *route, uint32_t skip, uint64_t *ret_wait_us)
 {
-	if (t->failures >= FAILURES_TO_SHUT)
-		t->probe_until_us = now_us + PROBE_US;
+	return open_ones(route, skip, ret_wait_us) != 0;
 }
 
-void target_answers(struct target *t)
+int route_lets_this(const struct route *route, const struct target *target, uint32_t skip)
 {
-	if (!t->probe_until_us)
+	uint64_t wait_us;
+
+	for (size_t i = 0; i < route->count; i++)
+		if (route->targets[i] == target && !(skip & (UINT32_C(1) << i)) &&
+		    lets(target, &wait_us))
+			return (int)i;
+	return -1;
+}
+
+/* One of @open within [from, to), by weight. */
+static size_t draw(const struct route *route, uint32_t open, size_t from, size_t to,
+		   struct rand *rand)
+{
+	uint64_t sum = 0, at;
+
+	for (size_t i = from; i < to; i++)
+		if (open & (UINT32_C(1) << i))
+			sum += route->weights[i];
+	at = rand_below(rand, sum);
+	for (size_t i = from; i < to; i++) {
+		if (!(open & (UINT32_C(1) << i)))
+			continue;
+		if (at < route->weights[i])
+			return i;
+		at -= route->weights[i];
+	}
+	return from;
+}
+
+/* What one more call there would cost: its latency times those that are there already. */
+static double load(const struct target *t)
+{
+	return (t->latency_us > 0 ? t->latency_us : LATENCY_UNKNOWN_US) * (t->in_flight + 1.0);
+}
+
+struct target *route_choose(const struct route *route, uint32_t skip, struct rand *rand,
+			    size_t *ret_index, uint64_t *ret_wait_us)
+{
+	uint32_t open = open_ones(route, skip, ret_wait_us);
+	size_t first = 0, end, other;
+
+	if (!open)
+		return NULL;
+	while (!(open & (UINT32_C(1) << first)))
+		first++;
+	for (end = first; end < route->count && route->weights[end]; end++)
+		;
+	if (end > first + 1) {
+		first = draw(route, open, first, end, rand);
+		open &= ~(UINT32_C(1) << first);
+		for (other = first; other && route->weights[other - 1]; other--)
+			;
+		while (other < end && !(open & (UINT32_C(1) << other)))
+			other++;
+		if (other < end) {
+			other = draw(route, open, other, end, rand);
+			if (load(route->targets[other]) < load(route->targets[first]))
+				first = other;
+		}
+	}
+	*ret_index = first;
+	return route->targets[first];
+}
+
+/* ── what calls teach ── */
+
+bool target_asked(struct target *t)
+{
+	bool account = breaker_asked(t->account->breaker), target = breaker_asked(t->breaker);
+
+	t->in_flight++;
+	return account || target;
+}
+
+void target_left(struct target *t, bool probe)
+{
+	t->in_flight--;
+	if (!probe)
 		return;
-	t->probe_until_us = 0;
-	t->failures = FAILURES_TO_SHUT - 1; /* the next failure shuts it again */
+	breaker_drop(t->account->breaker);
+	breaker_drop(t->breaker);
 }
 
-static void shut(struct target *t, uint64_t for_us, uint64_t now_us)
+void target_answers(struct target *t, uint64_t after_us)
 {
-	if (now_us + for_us > t->shut_until_us)
-		t->shut_until_us = now_us + for_us;
+	double us = (double)after_us;
+
+	t->latency_us = t->latency_us > 0 ? t->latency_us + (us - t->latency_us) * NEWEST : us;
+	breaker_answers(t->account->breaker);
+	breaker_answers(t->breaker);
 }
 
-void target_learn(struct target *t, enum fault fault, int64_t retry_after_ms, uint64_t now_us,
-		  struct rand *rand)
+void target_learn(struct target *t, enum fault fault, int64_t retry_after_ms)
 {
-	uint64_t ms;
+	struct breaker *account = t->account->breaker;
 
-	t->probe_until_us = 0;
 	switch (fault) {
 	case FAULT_NONE:
-		t->failures = 0;
-		t->shut_until_us = 0;
+		breaker_learn(account, BREAKER_WELL, -1);
+		breaker_learn(t->breaker, BREAKER_WELL, -1);
 		return;
 	case FAULT_PROVIDER_AUTH:
 	case FAULT_PROVIDER_QUOTA:
-		t->account->out_until_us = now_us + OUT_MS * US_PER_MS;
+		breaker_learn(account, BREAKER_OUT, -1);
+		return;
+	case FAULT_PROVIDER_DENIED:
+		breaker_answers(account);
+		breaker_learn(t->breaker, BREAKER_OUT, -1);
 		return;
 	case FAULT_PROVIDER_RATE:
-		ms = retry_after_ms >= 0 ? (uint64_t)retry_after_ms : 1000;
-		shut(t, ms * US_PER_MS + rand_below(rand, 100) * US_PER_MS, now_us);
+		breaker_answers(account);
+		breaker_learn(t->breaker, BREAKER_NOT_NOW, retry_after_ms);
 		return;
 	case FAULT_PROVIDER_OVERLOADED:
+		breaker_answers(account);
+		breaker_learn(t->breaker, retry_after_ms > 0 ? BREAKER_NOT_NOW : BREAKER_SAID,
+			      retry_after_ms);
+		return;
 	case FAULT_PROVIDER_TRANSPORT:
 	case FAULT_PROVIDER_CUT:
 	case FAULT_PROVIDER_MALFORMED:
 	case FAULT_PROVIDER_SILENT:
-		if (++t->failures < FAILURES_TO_SHUT)
-			return;
-		ms = SHUT_FIRST_MS
-		     << (t->failures - FAILURES_TO_SHUT < 6 ? t->failures - FAILURES_TO_SHUT : 6);
-		ms = ms > SHUT_MAX_MS ? SHUT_MAX_MS : ms;
-		if (retry_after_ms > (int64_t)ms)
-			ms = (uint64_t)retry_after_ms;
-		shut(t, ms * US_PER_MS, now_us);
+		breaker_learn(t->breaker, BREAKER_FAILED, retry_after_ms);
+		return;
+	case FAULT_PROVIDER_BAD_REQUEST:
+	case FAULT_PROVIDER_TOO_BIG:
+	case FAULT_PROVIDER_CONTENT:
+		/* the request's own fault says nothing but that it is there */
+		breaker_answers(account);
+		breaker_answers(t->breaker);
 		return;
 	default:
-		return; /* the request's own fault says nothing about the target */
+		return;
 	}
 }
 

@@ -1,11 +1,16 @@
 /* Targets: who may serve a job, and which of them is asked next. A target is an account at a provider and a model; one client (a
- * pool of connections) per account. Refuses to call: call.h does. */
+ * pool of connections) per account. Refuses to call: call.h does.
+ *
+ * A route's targets are asked in the order of its list. Those that stand together with a weight are one step: of two that are drawn by
+ * weight, the one with less latency and fewer calls under way is asked. A target whose breaker (breaker.h) is open is left out, which costs
+ * nothing. Of routes with one name the first is taken that is for the job's organisation, its user, or its share of sessions. */
 #ifndef SLUICE_POOL_ROUTE_H
 #define SLUICE_POOL_ROUTE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "consumers/pool/breaker.h"
 #include "lib/base/err.h"
 #include "lib/base/log.h"
 #include "lib/base/str.h"
@@ -23,26 +28,25 @@ struct account {
 	const struct config_account *config;
 	const struct provider *provider;
 	struct client *client;
-	uint64_t
-	    out_until_us; /* loop time; key or credit refused: out until then, nobody waits for it */
+	struct breaker *breaker; /* of all of it: key or credit refused */
 };
 
 struct target {
 	struct account *account;
 	const char *model;
-	uint64_t shut_until_us; /* loop time; after faults or a 429 */
-	unsigned failures;	/* in a row */
-	double input_per_byte;	/* tokens per byte of a request, as its answers say; 0: not known */
-	double output_tokens;	/* of an answer, on average; 0: not known */
-	uint64_t
-	    probe_until_us; /* loop time; it was shut, and one call finds out whether it is well */
+	struct breaker *breaker;
+	double input_per_byte; /* tokens per byte of a request, as its answers say; 0: not known */
+	double output_tokens;  /* of an answer, on average; 0: not known */
+	double latency_us;  /* until the first token, on average, newer ones more; 0: not known */
+	unsigned in_flight; /* calls under way */
 };
 
 /* All targets of one configuration; reference-counted, since calls outlive a reload. */
 struct routes;
 
-/* Opens a client per account. -EINVAL with a log line for an account that cannot be used. */
-must_check int routes_open(struct loop *loop, const struct config *config, const struct log *log,
+/* Opens a client per account. -EINVAL with a log line for an account that cannot be used. @breakers must outlive it. */
+must_check int routes_open(struct loop *loop, const struct config *config,
+			   struct breakers *breakers, const struct log *log,
 			   struct routes **ret_routes);
 struct routes *routes_ref(struct routes *routes);
 void routes_unref(struct routes *routes); /* accepts NULL */
@@ -52,28 +56,42 @@ void routes_unref(struct routes *routes); /* accepts NULL */
 /* The targets of a job: by its task, its model's alias, or a provider's model that some route names. */
 struct route {
 	struct target *targets[ROUTE_TARGETS_MAX];
+	unsigned weights[ROUTE_TARGETS_MAX]; /* 0: a step of its own */
 	size_t count;
 	const char *system; /* "" for none */
 	int64_t max_tokens; /* 0: none */
 };
+/* What a route is asked for. @session: what a share of the routes is stable for: the session, else the user, else the job. */
+struct route_wish {
+	struct str task;
+	struct str model;
+	struct str org;
+	struct str user;
+	struct str session;
+};
 enum route_found { ROUTE_FOUND = 0, ROUTE_UNKNOWN = 1 };
-must_check enum route_found route_find(struct routes *routes, struct str task, struct str model,
+must_check enum route_found route_find(struct routes *routes, const struct route_wish *wish,
 				       struct route *ret_route);
 
-/* The next target to ask: the first in order that is neither out nor shut nor in @tried (bit per index). NULL otherwise, with the time in
- * @ret_wait_us until the first that is only shut returns; 0 where none will: all were tried, or their accounts are out. */
-struct target *route_choose(const struct route *route, uint32_t tried, uint64_t now_us,
+/* The next target to ask: of those that are neither shut nor in @skip (bit per index). NULL otherwise, with the time in @ret_wait_us until the
+ * first that is only shut may return; 0 where none will: all are skipped, or refused our account. */
+struct target *route_choose(const struct route *route, uint32_t skip, struct rand *rand,
 			    size_t *ret_index, uint64_t *ret_wait_us);
+/* Whether there is one; else *ret_wait_us as route_choose. */
+bool route_lets(const struct route *route, uint32_t skip, uint64_t *ret_wait_us);
+/* The index of @target where it is not in @skip and may be asked; -1: it may not. */
+int route_lets_this(const struct route *route, const struct target *target, uint32_t skip);
 
-/* @target is asked now. Where it was shut until now the call is a probe: until it answers, fails, or was silent for long, nobody else asks,
- * so that an outage costs tries to few jobs and the others wait. */
-void target_asked(struct target *target, uint64_t now_us);
-/* Its first output is there: whoever waits for the probe may ask. */
-void target_answers(struct target *target);
+/* @target is asked now. True: it was shut until now and the call is a probe. Until it answers, fails, or was silent for long, nobody else
+ * asks, so that an outage costs tries to few jobs and the others wait. */
+bool target_asked(struct target *target);
+/* The call's end, of which nothing more is to be learned (target_learn came before, or never). @probe: as target_asked said. */
+void target_left(struct target *target, bool probe);
+/* Its first output is there, @after_us: whoever waits for the probe may ask. */
+void target_answers(struct target *target, uint64_t after_us);
 
 /* What a call taught about its target. FAULT_NONE: it is well. */
-void target_learn(struct target *target, enum fault fault, int64_t retry_after_ms, uint64_t now_us,
-		  struct rand *rand);
+void target_learn(struct target *target, enum fault fault, int64_t retry_after_ms);
 
 /* For metrics and readiness: the accounts in their order; NULL behind the last. */
 struct account *routes_account(const struct routes *routes, size_t index);

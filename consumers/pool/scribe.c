@@ -311,6 +311,30 @@ static void say_part(struct scribe *s, const struct scribe_part *part, size_t in
 	buf_fini(&event);
 }
 
+/* What is not sent yet goes first, so that followers see both in order. */
+static void send_before(struct scribe *s)
+{
+	if (s->rewrite || all_sent(s))
+		return;
+	timer_stop(&s->timer);
+	send(s, s->sent);
+}
+
+void scribe_seam(struct scribe *s, const char *provider, const char *model)
+{
+	struct buf event = {0};
+	struct json_out o = {.buf = &event};
+
+	send_before(s);
+	event_head(&event, "seam", s->job, s->attempt, -1);
+	json_put_int(&o, "at", (int64_t)s->text.len);
+	json_put_text(&o, "provider", provider);
+	json_put_text(&o, "model", model);
+	redis_command(s->redis, s->job, (struct str[]){STR("PUBLISH"), s->channel, buf_str(&event)},
+		      3, NULL, NULL);
+	buf_fini(&event);
+}
+
 void scribe_part(struct scribe *s, const char *type, struct str id, struct str name)
 {
 	struct scribe_part *part;
@@ -324,10 +348,7 @@ void scribe_part(struct scribe *s, const char *type, struct str id, struct str n
 	part->type = type;
 	part->id = (struct str){arena_dup(&s->arena, id.ptr, id.len), id.len};
 	part->name = (struct str){arena_dup(&s->arena, name.ptr, name.len), name.len};
-	if (!s->rewrite && !all_sent(s)) {
-		timer_stop(&s->timer);
-		send(s, s->sent);
-	}
+	send_before(s);
 	say_part(s, part, s->part_count++);
 	s->parts_dirty = true;
 }

@@ -78,6 +78,8 @@ void scribe_begin(struct scribe *s, int64_t attempt);
 void scribe_adopt(struct scribe *s, int64_t attempt);
 void scribe_part(struct scribe *s, const char *type, struct str id, struct str name);
 void scribe_text(struct scribe *s, struct str text);
+/* The text goes on from another provider: told to the followers, behind the bytes before it. */
+void scribe_seam(struct scribe *s, const char *provider, const char *model);
 /* What is not sent yet, for the write that ends the answer (it may be nothing); it counts as sent. @head and @parts, empty before, hold
  * its texts. False where the whole text has to be written anew: scribe_flush does. */
 bool scribe_rest(struct scribe *s, struct state_append *ret_rest, struct buf *head,

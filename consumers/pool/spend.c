@@ -38,10 +38,8 @@ static void expect(const struct target *t, const struct provider_request *reques
 static bool others(const struct work *w, size_t index)
 {
 	uint64_t wait_us;
-	size_t other;
 
-	return route_choose(&w->route, w->tried | w->short_of | UINT32_C(1) << index,
-			    loop_now_us(w->pool->loop), &other, &wait_us) != NULL;
+	return route_lets(&w->route, w->tried | w->short_of | UINT32_C(1) << index, &wait_us);
 }
 
 static void forget_request(struct work *w)
@@ -152,21 +150,22 @@ enum spend spend_ask(struct work *w, struct target *target, struct provider_requ
 	return SPEND_ASKS;
 }
 
-struct target *spend_shortest(struct work *w, size_t *ret_index)
+struct target *spend_shortest(struct work *w, uint32_t skip, size_t *ret_index)
 {
-	uint64_t now = loop_now_us(w->pool->loop), wait_us;
 	struct target *best = NULL;
 	int64_t shortest = 0;
 
 	for (size_t i = 0; i < w->route.count; i++) {
-		size_t index;
-		struct target *t =
-		    route_choose(&w->route, w->tried | ~(UINT32_C(1) << i), now, &index, &wait_us);
+		struct target *t = w->route.targets[i];
+
+		if (route_lets_this(&w->route, t, skip) < 0)
+			continue;
+
 		struct budget *b =
-		    t ? budgets_find(w->pool->budgets, t->account->config->name, t->model) : NULL;
+		    budgets_find(w->pool->budgets, t->account->config->name, t->model);
 		int64_t ms = b ? budget_expect_ms(b, &w->reservation.charge) : 0;
 
-		if (!t || (best && ms >= shortest))
+		if (best && ms >= shortest)
 			continue;
 		best = t;
 		shortest = ms;

@@ -12,7 +12,7 @@ enum spend {
 /* May @w call @target with @request? SPEND_ASKS keeps @request (it is zeroed). */
 enum spend spend_ask(struct work *w, struct target *target, struct provider_request *request);
 /* All that are left were short: the one whose line is shortest for what @w asked last. NULL where none is left. */
-struct target *spend_shortest(struct work *w, size_t *ret_index);
+struct target *spend_shortest(struct work *w, uint32_t skip, size_t *ret_index);
 /* The call ended: @outcome as its provider told it. */
 void spend_settle(struct work *w, const struct call_outcome *outcome);
 /* There will be no call, or its end was not seen: what was not called for is given back, what was counts as reserved. Safe where nothing

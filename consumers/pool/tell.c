@@ -51,6 +51,11 @@ void tell_wait(struct work *w)
 		     w->reservation.estimate_ms);
 		return;
 	}
+	if (sm_state(&w->sm) == WORK_BACKOFF && w->waits_until_us > loop_now_us(w->pool->loop)) {
+		tell(w->lane, &wait, w->attempt, 0,
+		     (int64_t)((w->waits_until_us - loop_now_us(w->pool->loop)) / US_PER_MS));
+		return;
+	}
 	position = place_position(&w->lane->places, &w->place);
 	tell(w->lane, &wait, w->attempt, position, place_estimate_ms(&w->lane->places, position));
 }

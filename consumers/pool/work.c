@@ -167,14 +167,23 @@ static void on_claim_timer(struct timer *t)
 static void forget_call(struct work *w)
 {
 	spend_drop(w);
-	call_free(w->call);
-	w->call = NULL;
+	ask_leave(w);
 	w->target = NULL;
 	pool_drop_slot(w->pool, w);
 	scribe_begin(&w->scribe, 0);
 	w->anew = false;
+	w->goes_on = false;
+	w->seam_due = false;
 	w->status = NULL;
 	w->resume = WORK_OVER;
+}
+
+/* The text that stands goes on as the present attempt's, and with it the calls that gave it. */
+static void adopt(struct work *w)
+{
+	for (size_t i = 0; i < w->call_count; i++)
+		if (w->calls[i].attempt == w->scribe.attempt)
+			w->calls[i].attempt = w->attempt;
 }
 
 /* The claim was won again after it was lost: goes on where it was. */
@@ -187,11 +196,13 @@ static void go_on(struct work *w)
 		 F_STR("stage", states[resume].name));
 	if (resume == WORK_CALLING && w->call) {
 		sm_move(&w->sm, WORK_CALLING);
+		adopt(w);
 		ask_say_call(w);
 		scribe_adopt(&w->scribe, w->attempt);
 	} else if (resume == WORK_DEFERRING) {
 		retry_go_on(w);
 	} else if (w->status) {
+		adopt(w);
 		scribe_adopt(&w->scribe, w->attempt);
 		finish_write(w);
 	} else {
@@ -437,7 +448,7 @@ static void free_work(struct work *w)
 	timer_stop(&w->say);
 	spend_drop(w);
 	pool_drop_slot(w->pool, w);
-	call_free(w->call);
+	ask_leave(w);
 	scribe_fini(&w->scribe);
 	routes_unref(w->routes);
 	json_object_put(w->messages);

@@ -55,6 +55,8 @@ enum work_state {
 const char *work_state_name(enum work_state state);
 
 #define WORK_CALLS_MAX 32
+/* work.short_of: all that are left are short, and one is waited for. */
+#define SHORT_OF_ALL (~UINT32_C(0))
 
 /* One call, as the ledger keeps it. */
 struct work_call {
@@ -62,6 +64,8 @@ struct work_call {
 	const char *account;
 	const char *model;
 	int64_t attempt;
+	int64_t
+	    at; /* the byte of the attempt that its text begins at: beyond 0 it goes on with another's (seam.c) */
 	uint64_t started_ms;
 	uint64_t first_token_ms;
 	uint64_t ended_ms;
@@ -129,8 +133,18 @@ struct work {
 	uint32_t tried;
 	uint32_t refused; /* these refused a stream already */
 	bool anew;	  /* the next call begins the answer anew, under another attempt */
+	bool goes_on; /* the next call goes on with the text that stands, where a provider can */
+	bool goes_on_never;
+	bool goes_on_here; /* also at a provider that was tried: it said something since */
+	bool call_goes_on; /* what is built goes on with it */
+	bool seam_due;	   /* the present call goes on, and said nothing yet */
+	size_t seam_space; /* of the text's white space at its end: so far it was said again */
 	struct target *target;
 	size_t target_index;
+	bool probe;	  /* the call finds out whether its target is well again */
+	bool output_seen; /* of the call */
+	uint64_t called_us;
+	uint64_t waits_until_us; /* in WORK_BACKOFF */
 	struct call *call;
 	struct reservation reservation; /* of the call, or of the next one */
 	struct target *reserved_for;
@@ -199,6 +213,8 @@ void work_over(struct work *w, bool done);
 void work_park(struct work *w);
 /* Waits without a slot for @why (a word of the protocol), then wants one; the claim is kept, unless a tier takes it (retry.h). */
 void work_back_off(struct work *w, uint64_t us, const char *why);
+/* A breaker moved: true where @w waited for that and goes on. @well: so may all others. */
+bool work_wake(struct work *w, bool well);
 /* It waits for @why (a word of the protocol): told to its followers if it lasts. NULL: it goes on. */
 void work_waits(struct work *w, const char *why);
 /* Its place in a budget's line changed: told, at most four times a second. */
@@ -218,8 +234,20 @@ void ask_call_due(void *ctx);
 void ask_on_call_due(struct timer *t);
 /* @request's cost is reserved: the call is made. */
 void ask_spent(struct work *w, const struct provider_request *request);
+/* seam.c: the text that stands may be gone on with by another provider. */
+bool seam_may(const struct work *w);
+/* What was said cannot be taken back: it is gone on with, or the job ends. */
+bool seam_or_end(const struct work *w);
+/* The present call, just noted, goes on with the text that stands. */
+void seam_begin(struct work *w);
+/* It says @text, or begins a part: what is left of it for the answer. */
+struct str seam_output(struct work *w, struct str text, bool part);
+/* It was to go on and was refused for that: the job is not at fault, and does not try again. */
+bool seam_refused(struct work *w, enum fault fault);
 /* The present call is over, @as this: goes into the ledger, and is freed. */
 void ask_note_end(struct work *w, enum fault as);
+/* Frees the call, where there is one, without a word in the ledger. */
+void ask_leave(struct work *w);
 /* finish.c: the order that makes redelivery safe */
 void finish_begin(struct work *w, const char *status, enum fault fault, struct str message);
 void finish_write(struct work *w);

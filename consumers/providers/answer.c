@@ -152,8 +152,9 @@ enum fault answer_status_fault(int status)
 {
 	switch (status) {
 	case 401:
-	case 403:
 		return FAULT_PROVIDER_AUTH;
+	case 403:
+		return FAULT_PROVIDER_DENIED;
 	case 402:
 		return FAULT_PROVIDER_QUOTA;
 	case 413:

@@ -139,6 +139,36 @@ static void from_native(const struct ask *ask, struct json_object *body)
 				       json_object_new_double(ask->temperature));
 }
 
+/* From which version on a family refuses a conversation that ends with an assistant's message. */
+static const struct {
+	const char *family;
+	int since; /* ask_version */
+} no_prefix[] = {
+    {"opus-", 406}, {"sonnet-", 406}, {"haiku-", 500}, {"fable", 0}, {"mythos", 0},
+};
+
+/* What was answered already goes behind the messages. Thinking, an output format and a forced tool call begin every answer anew. */
+static enum provider_built put_prefix(const struct ask *ask, struct json_object *body,
+				      char ret_why[static 128])
+{
+	struct str thinking = json_str(json_member(body, "thinking"), "type");
+	struct str choice = json_str(json_member(body, "tool_choice"), "type");
+	bool takes = strcmp(ask->prefix_how, "none") != 0;
+
+	for (size_t i = 0; i < countof(no_prefix) && strcmp(ask->prefix_how, "auto") == 0; i++)
+		if (ask_version(ask->model, no_prefix[i].family) >= no_prefix[i].since)
+			takes = false;
+	if ((thinking.len && !str_is(thinking, "disabled")) || str_is(choice, "any") ||
+	    str_is(choice, "tool") || json_member(json_member(body, "output_config"), "format"))
+		takes = false;
+	if (!takes) {
+		snprintf(ret_why, 128, "%.60s does not go on with a text of others", ask->model);
+		return PROVIDER_CANNOT;
+	}
+	ask_put_prefix(ask, body);
+	return PROVIDER_BUILT;
+}
+
 static enum provider_built build(const struct ask *ask, struct provider_request *ret_request,
 				 char ret_why[static 128])
 {
@@ -157,6 +187,8 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 		if (!r)
 			r = check_mapped(ask, body, ret_why);
 	}
+	if (!r && ask->prefix.len)
+		r = put_prefix(ask, body, ret_why);
 	if (r)
 		return r;
 	json_object_object_add(body, "model", json_object_new_string(ask->model));
@@ -185,16 +217,18 @@ static const struct {
     {429, NULL, "contract_spend_limit_reached", FAULT_PROVIDER_QUOTA},
     {400, NULL, "usage limits", FAULT_PROVIDER_QUOTA},
     {400, NULL, "credit balance", FAULT_PROVIDER_QUOTA},
+    {400, NULL, "organization_on_hold", FAULT_PROVIDER_QUOTA},
     {0, "overloaded_error", NULL, FAULT_PROVIDER_OVERLOADED},
     {0, "api_error", NULL, FAULT_PROVIDER_OVERLOADED},
     {0, "timeout_error", NULL, FAULT_PROVIDER_OVERLOADED},
     {0, "rate_limit_error", NULL, FAULT_PROVIDER_RATE},
     {0, "authentication_error", NULL, FAULT_PROVIDER_AUTH},
-    {0, "permission_error", NULL, FAULT_PROVIDER_AUTH},
+    {0, "permission_error", NULL, FAULT_PROVIDER_DENIED},
     {0, "billing_error", NULL, FAULT_PROVIDER_QUOTA},
     {0, "request_too_large", NULL, FAULT_PROVIDER_TOO_BIG},
     {0, "invalid_request_error", NULL, FAULT_PROVIDER_BAD_REQUEST},
     {0, "not_found_error", NULL, FAULT_PROVIDER_BAD_REQUEST},
+    {0, "conflict_error", NULL, FAULT_PROVIDER_OVERLOADED},
 };
 
 static bool holds(struct str text, const char *piece)

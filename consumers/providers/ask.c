@@ -106,6 +106,37 @@ enum provider_built ask_refused(const char *field, const struct ask *ask, char r
 	return PROVIDER_CANNOT;
 }
 
+struct str provider_prefix(struct str text)
+{
+	while (text.len && strchr(" \t\r\n\f\v", text.ptr[text.len - 1]))
+		text.len--;
+	return text;
+}
+
+void ask_put_prefix(const struct ask *ask, struct json_object *body)
+{
+	struct json_object *messages = json_member(body, "messages");
+	size_t count = json_object_array_length(messages);
+	struct json_object *last = count ? json_object_array_get_idx(messages, count - 1) : NULL;
+	struct json_object *message = json_object_new_object();
+	struct str prefix = provider_prefix(ask->prefix);
+	struct buf text = {0};
+	bool behind = str_is(json_str(last, "role"), "assistant") &&
+		      ask_text(json_member(last, "content"), &text);
+
+	if (!behind)
+		buf_reset(&text);
+	buf_add_str(&text, prefix);
+	json_object_object_add(message, "role", json_object_new_string("assistant"));
+	json_object_object_add(message, "content",
+			       json_object_new_string_len(buf_str(&text).ptr, (int)text.len));
+	if (behind)
+		json_object_array_put_idx(messages, count - 1, message);
+	else
+		json_object_array_add(messages, message);
+	buf_fini(&text);
+}
+
 void ask_write(struct provider_request *request, struct json_object *body)
 {
 	size_t len;

@@ -27,6 +27,9 @@ struct json_object *ask_copy(const struct ask *ask);
 int ask_version(const char *model, const char *family);
 /* Names the field that this model takes at its default alone. */
 enum provider_built ask_refused(const char *field, const struct ask *ask, char ret_why[static 128]);
+/* Puts what was answered already behind the messages of @body, as the beginning of the answer that is asked for: where the last of them
+ * is an assistant's, behind its text. */
+void ask_put_prefix(const struct ask *ask, struct json_object *body);
 void ask_write(struct provider_request *request, struct json_object *body);
 void ask_add_field(struct provider_request *request, const char *name, struct str value);
 

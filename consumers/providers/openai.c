@@ -117,6 +117,28 @@ static void from_native(const struct ask *ask, struct json_object *body)
 				       json_object_new_double(ask->temperature));
 }
 
+/* OpenAI's own models begin every answer anew. Servers that speak its protocol may not: vLLM goes on with the last message where two
+ * fields say so, others wherever it is an assistant's; their account says which (`prefix`). */
+static enum provider_built put_prefix(const struct ask *ask, struct json_object *body,
+				      char ret_why[static 128])
+{
+	bool vllm = strcmp(ask->prefix_how, "vllm") == 0;
+
+	if ((!vllm && strcmp(ask->prefix_how, "message") != 0) ||
+	    json_member(body, "response_format") || json_int(body, "n", 1) != 1) {
+		snprintf(ret_why, 128, "%.60s does not go on with a text of others", ask->model);
+		return PROVIDER_CANNOT;
+	}
+	ask_put_prefix(ask, body);
+	if (vllm) {
+		json_object_object_add(body, "continue_final_message",
+				       json_object_new_boolean(true));
+		json_object_object_add(body, "add_generation_prompt",
+				       json_object_new_boolean(false));
+	}
+	return PROVIDER_BUILT;
+}
+
 static enum provider_built build(const struct ask *ask, struct provider_request *ret_request,
 				 char ret_why[static 128])
 {
@@ -136,6 +158,8 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 		if (!r)
 			r = check_mapped(ask, body, ret_why);
 	}
+	if (!r && ask->prefix.len)
+		r = put_prefix(ask, body, ret_why);
 	if (r)
 		return r;
 	json_object_object_add(body, "model", json_object_new_string(ask->model));
@@ -163,6 +187,7 @@ static const struct {
 } faults[] = {
     {"insufficient_quota", FAULT_PROVIDER_QUOTA},
     {"credit_balance_exhausted", FAULT_PROVIDER_QUOTA},
+    {"billing_hard_limit_reached", FAULT_PROVIDER_QUOTA},
     {"rate_limit_exceeded", FAULT_PROVIDER_RATE},
     {"slow_down", FAULT_PROVIDER_RATE},
     {"server_is_overloaded", FAULT_PROVIDER_OVERLOADED},
@@ -176,10 +201,22 @@ static bool holds(struct str text, const char *piece)
 	return text.len && memmem(text.ptr, text.len, piece, strlen(piece));
 }
 
+/* Servers that speak the protocol say it in their own places: {"error": "text"}, {"detail": "text"}, {"message": "text"}. */
+static struct str error_message(struct json_object *body)
+{
+	struct str message = json_str(json_member(body, "error"), "message");
+
+	if (!message.len)
+		message = json_str(body, "error");
+	if (!message.len)
+		message = json_str(body, "detail");
+	return message.len ? message : json_str(body, "message");
+}
+
 static void on_error(struct answer *a, int status, struct json_object *body)
 {
 	struct json_object *error = json_member(body, "error");
-	struct str message = json_str(error, "message");
+	struct str message = error_message(body);
 	struct str words[2] = {json_str(error, "code"), json_str(error, "type")};
 	enum fault fault = status == 200 ? FAULT_PROVIDER_OVERLOADED : answer_status_fault(status);
 	bool found = false;

@@ -34,6 +34,10 @@ struct ask {
 	double temperature; /* NaN: not said */
 	const char *model;  /* as the provider calls it */
 	const char *key;    /* the account's secret */
+	/* An answer that another provider began, to be gone on with: PROVIDER_CANNOT where the model, or the request, does not let it be.
+	 * Empty for none. White space at its end is not sent (provider_prefix): what the answer repeats of it is the caller's to drop. */
+	struct str prefix;
+	const char *prefix_how; /* the account's `prefix`: auto, none, message, vllm */
 };
 
 /* What a vendor's limits count. */
@@ -126,6 +130,9 @@ struct provider {
 	void (*spent)(const char *model, const struct charge *reserved, const struct usage *usage,
 		      bool complete, struct charge *ret_charge);
 };
+
+/* The beginning of @text that is sent as a prefix. */
+struct str provider_prefix(struct str text);
 
 /* NULL where registry.def has no such name. */
 const struct provider *provider_find(struct str name);

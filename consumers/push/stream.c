@@ -55,6 +55,7 @@ struct stream {
 	char status[16];
 	struct buf text;
 	struct buf parts;
+	struct buf seams; /* their frames, a line each: said behind it */
 	/* text whose turn has not come (pace.h) */
 	struct buf rolled;
 	struct timer roll;
@@ -218,6 +219,7 @@ static void stream_free(struct stream *st)
 	buf_fini(&st->rolled);
 	buf_fini(&st->text);
 	buf_fini(&st->parts);
+	buf_fini(&st->seams);
 	latest_drop(&st->waiting);
 	mem_free(st->job);
 	mem_free(st);
@@ -332,6 +334,20 @@ static void answered(struct stream *st)
 
 /* ── snapshots ── */
 
+/* Those within the text of a snapshot follow it: each names its byte. */
+static void say_seams(struct stream *st)
+{
+	struct str rest = buf_str(&st->seams), line;
+
+	while (rest.len && str_split(&rest, '\n', &line)) {
+		struct frame f = {0};
+
+		buf_add_str(&f.text, line);
+		send(st, &f);
+	}
+	buf_fini(&st->seams);
+}
+
 static void snapshot(struct stream *st, int64_t attempt)
 {
 	struct frame f = {0};
@@ -354,6 +370,7 @@ static void snapshot(struct stream *st, int64_t attempt)
 	buf_fini(&st->parts);
 	series_add(metric_only(st->session->push->metric.resets), 1);
 	send(st, &f);
+	say_seams(st);
 	say_waiting(st);
 }
 
@@ -493,6 +510,7 @@ static void on_queued(struct timer *t)
 static void on_event(void *ctx, const struct event *event)
 {
 	struct stream *st = ctx;
+	bool part = str_is(event->ev, "part"), seam = str_is(event->ev, "seam");
 	struct frame f = {0};
 
 	if (str_is(event->ev, "queued")) {
@@ -503,15 +521,18 @@ static void on_event(void *ctx, const struct event *event)
 	}
 	if (str_is(event->ev, "started"))
 		go_on(st);
-	if (str_is(event->ev, "part"))
+	if (part || seam)
 		prove(st);
-	if (st->gathering) {
-		if (!str_is(event->ev, "part"))
-			return;
+	if (st->gathering && seam) {
+		frame_live(&f, event);
+		buf_printf(&st->seams, "%.*s\n", STR_FMT(buf_str(&f.text)));
+		buf_fini(&f.text);
+	} else if (st->gathering && part) {
 		buf_printf(&st->parts, "%s{%.*s}", st->parts.len ? "," : "",
 			   STR_FMT(event->payload));
-		return;
 	}
+	if (st->gathering)
+		return;
 	unroll(st);
 	frame_live(&f, event);
 	send(st, &f);
@@ -535,6 +556,7 @@ static void on_reset(void *ctx, int64_t attempt)
 	}
 	buf_fini(&st->text);
 	buf_fini(&st->parts);
+	buf_fini(&st->seams);
 	snapshot(st, attempt);
 	answered(st);
 }
@@ -653,6 +675,7 @@ static void reopen(struct stream *st)
 	st->gathering = st->probing = false;
 	buf_fini(&st->text);
 	buf_fini(&st->parts);
+	buf_fini(&st->seams);
 	follow_close(st->follow);
 	open_follow(st, STR(""), false);
 }

@@ -20,6 +20,8 @@
 	PLANT(UNSURE_ACCEPTED, "accepted without the broker's word") \
 	PLANT(TIER_UNSURE, "put off without the broker's word") \
 	PLANT(ARCHIVE_DROPS, "records during a batch dropped") \
+	PLANT(SEAM_UNTOLD, "continue without the seam") \
+	PLANT(NEVER_HALF_OPEN, "breaker never half-opens") \
 	PLANT(SETTLE_LOST, "a settlement is lost")
 /* clang-format on */
 enum plant {

@@ -11,6 +11,7 @@
 #include "lib/base/plant.h"
 #include "lib/base/sm.h"
 #include "lib/relay/relay_impl.h"
+#include "lib/relay/seams.h"
 #include "schemas/keys.h"
 
 /* After so long without a word of a job its state is looked at. */
@@ -62,6 +63,7 @@ struct follow {
 	char status[16];
 	char *result; /* JSON */
 	struct json_object *parts;
+	struct seams seams;
 
 	struct redis_sub *sub;
 	struct redis_request *request;
@@ -105,6 +107,26 @@ static void end(struct follow *f, const struct result *result, struct str status
 	f->ops->end(f->ctx, &e);
 }
 
+static void tell_seam(struct follow *f, const struct seam *seam)
+{
+	struct buf payload = {0};
+	struct json_out o = {.buf = &payload};
+	struct event event = {.ev = STR("seam"), .job = f->job, .attempt = f->attempt, .at = -1};
+
+	seam_write(seam, &o);
+	event.payload = buf_str(&payload);
+	f->ops->event(f->ctx, &event);
+	buf_fini(&payload);
+}
+
+/* The known seams before byte @before that were not told. */
+static void tell_seams(struct follow *f, int64_t before)
+{
+	for (size_t i = 0; i < f->seams.count && !f->closed; i++)
+		if (f->seams.known[i].at < before && seams_tell(&f->seams, f->seams.known[i].at))
+			tell_seam(f, &f->seams.known[i]);
+}
+
 static void end_from_state(struct follow *f)
 {
 	struct arena arena = {0};
@@ -114,7 +136,10 @@ static void end_from_state(struct follow *f)
 	if (codec_decode(&codec_result, &arena, str_of(f->result), false, &result, &error) !=
 	    CODEC_OK)
 		codec_init(&codec_result, &result);
-	end(f, &result, str_of(f->status));
+	seams_read(&f->seams, result.calls, f->attempt);
+	tell_seams(f, f->at);
+	if (!f->closed)
+		end(f, &result, str_of(f->status));
 	arena_reset(&arena);
 }
 
@@ -147,7 +172,7 @@ static void tell_part(struct follow *f, struct json_object *part)
 	buf_fini(&payload);
 }
 
-/* A text at the beginning is not announced: an answer without a part is all text. */
+/* A text at the beginning is not announced. */
 static bool unannounced(const struct follow *f, struct json_object *part)
 {
 	return f->parts_seen == 0 && f->at == 0 && str_is(json_str(part, "type"), "text");
@@ -168,18 +193,20 @@ static void tell_parts(struct follow *f)
 	}
 }
 
-/* Hands @text over, which begins at f->at, with the known parts between. */
+/* Hands @text over, which begins at f->at, with the known parts and seams between. */
 static void tell_text(struct follow *f, struct str text)
 {
 	while (text.len && !f->closed) {
 		struct json_object *part;
-		size_t take = text.len;
 		int64_t at = f->at;
+		size_t take;
 
+		tell_seams(f, f->at + 1);
 		tell_parts(f);
 		part = part_at(f, f->parts_seen);
 		if (f->closed)
 			return;
+		take = (size_t)(seams_next(&f->seams, at, at + (int64_t)text.len) - at);
 		if (part && json_int(part, "at", 0) - at < (int64_t)take)
 			take = (size_t)(json_int(part, "at", 0) - at);
 		f->at += (int64_t)take;
@@ -189,6 +216,16 @@ static void tell_text(struct follow *f, struct str text)
 	}
 }
 
+static void keep_parts(struct follow *f, struct str parts)
+{
+	struct json_error error;
+
+	json_object_put(f->parts);
+	f->parts = NULL;
+	if (parts.len && json_read(parts, &f->parts, &error) != JSON_OK)
+		f->parts = NULL;
+}
+
 static void new_attempt(struct follow *f, int64_t attempt)
 {
 	bool shown = f->at > 0 || f->parts_seen > 0;
@@ -196,10 +233,10 @@ static void new_attempt(struct follow *f, int64_t attempt)
 	f->attempt = attempt;
 	f->at = 0;
 	f->parts_seen = 0;
+	f->seams = (struct seams){0};
 	f->known_end = 0;
 	f->more = false;
-	json_object_put(f->parts);
-	f->parts = NULL;
+	keep_parts(f, STR(""));
 	if (shown)
 		f->ops->reset(f->ctx, attempt);
 }
@@ -231,18 +268,26 @@ static void tell_started(struct follow *f, const struct job_view *view)
 	buf_fini(&payload);
 }
 
-static void on_started(struct follow *f, const struct event *event)
+/* What an event says; NULL where it cannot be read. */
+static struct json_object *payload_of(const struct event *event)
 {
-	cleanup_json struct json_object *tree = NULL;
+	struct json_object *tree = NULL;
 	struct json_error error;
 	struct buf text = {0};
 
-	buf_add_char(&text, '{');
-	buf_add_str(&text, event->payload);
-	buf_add_char(&text, '}');
-	if (json_read(buf_str(&text), &tree, &error) == JSON_OK)
-		note_target(f, event->attempt, json_str(tree, "provider"), json_str(tree, "model"));
+	buf_printf(&text, "{%.*s}", STR_FMT(event->payload));
+	if (json_read(buf_str(&text), &tree, &error) != JSON_OK)
+		tree = NULL;
 	buf_fini(&text);
+	return tree;
+}
+
+static void on_started(struct follow *f, const struct event *event)
+{
+	cleanup_json struct json_object *tree = payload_of(event);
+
+	if (tree)
+		note_target(f, event->attempt, json_str(tree, "provider"), json_str(tree, "model"));
 	f->ops->event(f->ctx, event);
 }
 
@@ -258,6 +303,8 @@ static void tell_state(struct follow *f, const struct job_view *view)
 		note_target(f, view->attempt, view->provider, view->model);
 	f->attempt = view->attempt;
 	f->at = resumed ? f->want_at : 0;
+	seams_begin(&f->seams, f->at);
+	seams_read(&f->seams, view->calls, f->attempt);
 	while ((part = part_at(f, f->parts_seen)) && json_int(part, "at", 0) < f->at)
 		f->parts_seen++;
 	f->ops->state(f->ctx, view, resumed);
@@ -303,13 +350,12 @@ static bool inside_point(struct str bytes)
 	return bytes.len && ((unsigned char)bytes.ptr[0] & 0xc0) == 0x80;
 }
 
-static void begin_again(struct follow *f)
+static void from_byte_0(struct follow *f)
 {
 	f->at = 0;
 	f->parts_seen = 0;
+	seams_begin(&f->seams, 0);
 	f->ops->reset(f->ctx, f->attempt);
-	if (!f->closed)
-		pump(f);
 }
 
 static void on_range(void *ctx, enum redis_result result, const struct redis_value *value)
@@ -328,7 +374,9 @@ static void on_range(void *ctx, enum redis_result result, const struct redis_val
 	whole = whole_points(bytes);
 	f->more = bytes.len == RANGE_BYTES;
 	if (inside_point(bytes)) {
-		begin_again(f);
+		from_byte_0(f);
+		if (!f->closed)
+			pump(f);
 		return;
 	}
 	if (!whole && f->at < f->known_end && f->terminal) {
@@ -370,18 +418,13 @@ static void pump(struct follow *f)
 
 static void keep_view(struct follow *f, const struct job_view *view)
 {
-	struct json_error error;
-
 	f->terminal = state_terminal(view->state);
 	if (f->terminal) {
 		snprintf(f->status, sizeof(f->status), "%.*s", STR_FMT(view->state));
 		mem_free(f->result);
 		f->result = mem_dup(view->result.ptr, view->result.len);
 	}
-	json_object_put(f->parts);
-	f->parts = NULL;
-	if (view->parts.len && json_read(view->parts, &f->parts, &error) != JSON_OK)
-		f->parts = NULL;
+	keep_parts(f, view->parts);
 }
 
 static void take_view(struct follow *f, const struct job_view *view)
@@ -401,6 +444,7 @@ static void take_view(struct follow *f, const struct job_view *view)
 		tell_started(f, view);
 	if (f->closed)
 		return;
+	seams_read(&f->seams, view->calls, f->attempt);
 	if (view->bytes > f->known_end)
 		f->known_end = view->bytes;
 	if (sm_state(&f->sm) != FOLLOW_CATCHING_UP)
@@ -420,7 +464,6 @@ static void on_result(void *ctx, bool sure, const struct result *result)
 {
 	struct follow *f = ctx;
 	struct job_view view = {0};
-	struct json_error error;
 
 	f->lookup = NULL;
 	if (result && !its_session(f, result->session)) {
@@ -444,6 +487,7 @@ static void on_result(void *ctx, bool sure, const struct result *result)
 				 .account = result->account,
 				 .model = result->target_model,
 				 .parts = result->parts,
+				 .calls = result->calls,
 				 .metadata = result->metadata,
 				 .turn = result->turn,
 				 .attempt = result->attempt,
@@ -452,23 +496,20 @@ static void on_result(void *ctx, bool sure, const struct result *result)
 				 .bytes = result->bytes};
 	if (f->told && f->attempt != result->attempt)
 		new_attempt(f, result->attempt);
-	json_object_put(f->parts);
-	f->parts = NULL;
-	if (result->parts.len && json_read(result->parts, &f->parts, &error) != JSON_OK)
-		f->parts = NULL;
+	keep_parts(f, result->parts);
 	if (!f->closed && !f->told)
 		tell_state(f, &view);
 	if (!f->closed && f->at < (int64_t)result->text.len && f->at > 0 &&
-	    inside_point((struct str){result->text.ptr + f->at, 1})) {
-		f->at = 0;
-		f->parts_seen = 0;
-		f->ops->reset(f->ctx, f->attempt);
-	}
+	    inside_point((struct str){result->text.ptr + f->at, 1}))
+		from_byte_0(f);
+	seams_read(&f->seams, result->calls, f->attempt);
 	if (!f->closed && f->at < (int64_t)result->text.len)
 		tell_text(f,
 			  (struct str){result->text.ptr + f->at, result->text.len - (size_t)f->at});
 	if (!f->closed)
 		tell_parts(f);
+	if (!f->closed)
+		tell_seams(f, f->at);
 	if (!f->closed)
 		end(f, result, result->status);
 }
@@ -594,28 +635,30 @@ static void on_delta(struct follow *f, const struct event *event)
 
 static void on_part(struct follow *f, const struct event *event)
 {
-	cleanup_json struct json_object *part = NULL;
-	struct json_error error;
-	struct buf text = {0};
+	cleanup_json struct json_object *part = payload_of(event);
+	int64_t at = json_int(part, "at", 0), index = json_int(part, "index", 0);
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
 		f->again = true;
-		return;
+	} else if (part && at > f->at) {
+		look(f);
+	} else if (part && index >= f->parts_seen) {
+		f->parts_seen = index + 1;
+		f->ops->event(f->ctx, event);
 	}
-	buf_add_char(&text, '{');
-	buf_add_str(&text, event->payload);
-	buf_add_char(&text, '}');
-	if (json_read(buf_str(&text), &part, &error) == JSON_OK) {
-		int64_t at = json_int(part, "at", 0), index = json_int(part, "index", 0);
+}
 
-		if (at > f->at) {
-			look(f);
-		} else if (index >= f->parts_seen) {
-			f->parts_seen = index + 1;
-			f->ops->event(f->ctx, event);
-		}
-	}
-	buf_fini(&text);
+static void on_seam(struct follow *f, const struct event *event)
+{
+	cleanup_json struct json_object *seam = payload_of(event);
+	int64_t at = json_int(seam, "at", 0);
+
+	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused)
+		f->again = true;
+	else if (seam && at > f->at)
+		look(f);
+	else if (seam && seams_tell(&f->seams, at))
+		f->ops->event(f->ctx, event);
 }
 
 static void on_message(void *ctx, struct str payload)
@@ -642,6 +685,8 @@ static void on_message(void *ctx, struct str payload)
 		on_delta(f, &event);
 	} else if (str_is(event.ev, "part")) {
 		on_part(f, &event);
+	} else if (str_is(event.ev, "seam")) {
+		on_seam(f, &event);
 	} else if (str_is(event.ev, "result") || str_is(event.ev, "fault")) {
 		if (f->paused || sm_state(&f->sm) != FOLLOW_LIVE)
 			f->again = true;

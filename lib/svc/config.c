@@ -302,6 +302,39 @@ const struct config_account *config_account_find(const struct config *config, st
 	return NULL;
 }
 
+/* @list: comma-separated. */
+static bool holds(const char *list, struct str name)
+{
+	struct str rest = str_of(list), item;
+
+	while (rest.len && str_split(&rest, ',', &item))
+		if (str_eq(str_trim(item), name))
+			return true;
+	return false;
+}
+
+/* The same for a session as long as the route has its name: FNV-1a, its bits mixed. */
+static unsigned share_of(const char *route, struct str session)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (const char *c = route; *c; c++)
+		h = (h ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+	for (size_t i = 0; i < session.len; i++)
+		h = (h ^ (unsigned char)session.ptr[i]) * UINT64_C(0x100000001b3);
+	h = (h ^ (h >> 33)) * UINT64_C(0xff51afd7ed558ccd);
+	h ^= h >> 33;
+	return (unsigned)(h % 100);
+}
+
+bool config_route_is_for(const struct config_route *route, struct str org, struct str user,
+			 struct str session)
+{
+	return (!*route->orgs || holds(route->orgs, org)) &&
+	       (!*route->users || holds(route->users, user)) &&
+	       (route->percent == 100 || share_of(route->name, session) < route->percent);
+}
+
 const struct config_route *config_route_find(const struct config *config,
 					     enum config_route_kind kind, struct str name)
 {

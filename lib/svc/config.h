@@ -75,8 +75,10 @@ struct config_account {
 	const char *ca_file;  /* "" for the system's trust */
 	const char *key_env;  /* where the secret comes from: a variable, */
 	const char *key_file; /* or the first line of a file */
-	const char *key;     /* the secret itself; "" unless config_request.secrets. Never log it */
-	const char *http;    /* "auto", "2", "1.1" */
+	const char *key; /* the secret itself; "" unless config_request.secrets. Never log it */
+	const char
+	    *prefix;	  /* "auto", "none", "message", "vllm": how its models go on with a text */
+	const char *http; /* "auto", "2", "1.1" */
 	int64_t connections; /* at most so many to this account */
 	int64_t
 	    streams;  /* at most so many at once on one connection (the peer's setting lowers it) */
@@ -97,6 +99,8 @@ struct config_target {
 	const struct config_account *account;
 	const char *account_name;
 	const char *model; /* as the provider calls it */
+	int64_t
+	    weight; /* its share among the targets beside it that have one; 0: a step of its own */
 	unsigned line;
 };
 
@@ -110,8 +114,14 @@ struct config_route {
 	size_t target_count;
 	const char *system; /* the system prompt of a task, "" for none */
 	int64_t max_tokens; /* of an answer where the job names none; 0: the model's own limit */
+	const char *orgs;   /* only for these, comma-separated; "" for all */
+	const char *users;  /* only for these, comma-separated; "" for all */
+	int64_t percent;    /* of the sessions: always the same ones, and more where it is raised */
 	unsigned line;
 };
+/* True where the route is for that organisation and user, and its share holds @session (what it is to be stable for). */
+bool config_route_is_for(const struct config_route *route, struct str org, struct str user,
+			 struct str session);
 
 /* A provider's limit on a group of accounts and a class of models, as the provider counts them together. 0: no such limit. */
 struct config_quota {

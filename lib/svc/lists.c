@@ -19,6 +19,9 @@ struct route_words {
 	const char *kind;
 	const char *system;
 	int64_t max_tokens;
+	const char *orgs;
+	const char *users;
+	int64_t percent;
 };
 
 struct price_words {
@@ -48,12 +51,16 @@ static const struct option route_options[] = {
 	OPTION_LINE(kind, "kind", STRING, "", 1, 16, "task or model")
 	OPTION_LINE(system, "system", STRING, "", 0, 262144, "system prompt of a task")
 	OPTION_LINE(max_tokens, "max_tokens", INT, 0, 0, 1000000, "of an answer; 0: the model's")
+	OPTION_LINE(orgs, "orgs", STRING, "", 0, 8192, "only for these organisations, comma-separated")
+	OPTION_LINE(users, "users", STRING, "", 0, 8192, "only for these users, comma-separated")
+	OPTION_LINE(percent, "percent", INT, 100, 0, 100, "of the sessions")
 };
 #undef OPTION_OF
 #define OPTION_OF struct config_target
 static const struct option target_options[] = {
 	OPTION_LINE(account_name, "account", STRING, "", 1, 64, "the name of an account")
 	OPTION_LINE(model, "model", STRING, "", 1, 128, "as the provider calls it")
+	OPTION_LINE(weight, "weight", INT, 0, 0, 1000, "its share among those beside it that have one")
 };
 #undef OPTION_OF
 #define OPTION_OF struct config_org
@@ -209,6 +216,16 @@ static bool kind_known(const char *kind)
 	return false;
 }
 
+static bool prefix_known(const char *how)
+{
+	static const char *const hows[] = {"auto", "none", "message", "vllm"};
+
+	for (size_t i = 0; i < countof(hows); i++)
+		if (strcmp(how, hows[i]) == 0)
+			return true;
+	return false;
+}
+
 static void read_account(struct record_reader *r, const struct tree *t, struct config_account *a,
 			 bool secrets)
 {
@@ -235,6 +252,10 @@ static void read_account(struct record_reader *r, const struct tree *t, struct c
 	    strcmp(a->http, "1.1") != 0)
 		record_refuse(r, record_line(t, "http"),
 			      "account '%s': http '%s' is none of auto, 2, 1.1", a->name, a->http);
+	if (!prefix_known(a->prefix))
+		record_refuse(r, record_line(t, "prefix"),
+			      "account '%s': prefix '%s' is none of auto, none, message, vllm",
+			      a->name, a->prefix);
 	url = arena_strdup(r->arena, a->base_url);
 	for (size_t n = strlen(url); n && url[n - 1] == '/'; n--)
 		url[n - 1] = '\0';
@@ -292,6 +313,20 @@ static void read_targets(struct record_reader *r, const struct tree *t, struct c
 	}
 }
 
+/* A route before this one that leaves it nobody. */
+static const struct config_route *twin_of(const struct config *config,
+					  const struct config_route *route)
+{
+	for (size_t i = 0; i < config->route_count; i++) {
+		const struct config_route *before = &config->routes[i];
+
+		if (before->kind == route->kind && strcmp(before->name, route->name) == 0 &&
+		    !*before->orgs && !*before->users && before->percent == 100)
+			return before;
+	}
+	return NULL;
+}
+
 void lists_routes(struct record_reader *r, const struct tree *list, struct config *config)
 {
 	static const char *const others[] = {"targets", NULL};
@@ -309,6 +344,9 @@ void lists_routes(struct record_reader *r, const struct tree *list, struct confi
 		route->name = words.name;
 		route->system = words.system;
 		route->max_tokens = words.max_tokens;
+		route->orgs = words.orgs;
+		route->users = words.users;
+		route->percent = words.percent;
 		route->line = t->line;
 		route->kind =
 		    strcmp(words.kind, "model") == 0 ? CONFIG_ROUTE_MODEL : CONFIG_ROUTE_TASK;
@@ -320,11 +358,11 @@ void lists_routes(struct record_reader *r, const struct tree *list, struct confi
 			record_refuse(r, record_line(t, "system"),
 				      "route '%s': only a task has a system prompt", route->name);
 		read_targets(r, t, config, route);
-		twin = config_route_find(config, route->kind, str_of(route->name));
+		twin = twin_of(config, route);
 		if (twin && *route->name)
 			record_refuse(r, record_line(t, "name"),
-				      "route '%s' stands in line %u already", route->name,
-				      twin->line);
+				      "route '%s' stands in line %u already, for everybody",
+				      route->name, twin->line);
 		config->route_count++;
 	}
 }

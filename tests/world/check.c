@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumers/pool/breaker.h"
+#include "consumers/pool/pool.h"
+#include "consumers/providers/provider.h"
+#include "lib/base/clock.h"
 #include "lib/base/enc.h"
 #include "lib/base/json.h"
 #include "lib/base/map.h"
@@ -166,6 +170,26 @@ static void say_behind(const char *topic, int32_t partition, const struct log_pa
 				(long long)base, log->count);
 }
 
+static size_t seams_of(const struct result *r, int64_t seams[static 32]);
+
+static void check_seams(const struct client_job *j)
+{
+	const struct client_follow *f = j->follow;
+	struct kept_result *k = map_find(&results, str_of(f->id));
+	int64_t seams[33];
+	size_t count, heard = 0;
+
+	if (!k || !f->ended)
+		return;
+	count = seams_of(&k->r, seams);
+	for (size_t i = 0; i < count; i++)
+		for (size_t h = 0; h < f->seam_count; h++)
+			heard += f->seams[h] == seams[i];
+	if (count != f->seam_count || heard != count)
+		world_violation("the follower of job %d heard of %zu seams, the record has %zu",
+				j->number, f->seam_count, count);
+}
+
 static struct str answer_of(struct json_object *row, struct buf *out)
 {
 	struct str hex = json_str(row, "answer");
@@ -192,6 +216,8 @@ static void check_follow(const struct client_job *j, struct json_object *row)
 	else if (!redis_server_forgot() && !str_eq(answer_of(row, &answer), buf_str(&f->text)))
 		world_violation("the follower of job %d has another text than the record",
 				j->number);
+	if (!redis_server_forgot())
+		check_seams(j);
 	buf_fini(&answer);
 }
 
@@ -242,15 +268,75 @@ static void check_calls(void)
 	}
 }
 
-static const struct peer_call *call_of(struct str answer)
+/* ── who said it ── */
+
+/* Where the text of @r goes on from another call: the bytes, and their count. */
+static size_t seams_of(const struct result *r, int64_t seams[static 32])
+{
+	cleanup_json struct json_object *list = NULL;
+	struct json_error error;
+	size_t count = 0;
+
+	if (json_read(r->calls, &list, &error) != JSON_OK)
+		return 0;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *call = json_object_array_get_idx(list, i);
+		int64_t at = json_int(call, "at", 0);
+
+		if (at && json_int(call, "attempt", 0) == r->attempt && at < r->bytes &&
+		    (!count || seams[count - 1] != at) && count < 32)
+			seams[count++] = at;
+	}
+	return count;
+}
+
+/* @piece of an answer, behind @before, is what @c said: all of it, or (@cut) its beginning. */
+static bool said_by(const struct peer_call *c, struct str before, struct str piece, bool cut)
+{
+	struct str text = buf_str(c->text), given = provider_prefix(before);
+	struct str space = {before.ptr + given.len, before.len - given.len};
+
+	if (!str_eq(c->prefix, given))
+		return false;
+	while (space.len && text.len && space.ptr[0] == text.ptr[0]) {
+		space = (struct str){space.ptr + 1, space.len - 1};
+		text = (struct str){text.ptr + 1, text.len - 1};
+	}
+	return (cut ? text.len >= piece.len : text.len == piece.len) &&
+	       memcmp(text.ptr, piece.ptr, piece.len) == 0;
+}
+
+/* The call that said @piece; NULL: none. */
+static const struct peer_call *call_of(struct str before, struct str piece, bool cut)
 {
 	list_each (&peer_calls, at) {
 		const struct peer_call *c = container_of(at, struct peer_call, link);
 
-		if (c->completed && str_eq(buf_str(c->text), answer))
+		if ((cut || c->completed) && said_by(c, before, piece, cut))
 			return c;
 	}
 	return NULL;
+}
+
+/* Each piece of the answer between two seams was said by a call that was given what stands before. The call that ended it; NULL:
+ * there is something that nobody said. */
+static const struct peer_call *call_of_result(const struct result *r)
+{
+	int64_t seams[33];
+	size_t count = seams_of(r, seams), from = 0;
+	const struct peer_call *c = NULL;
+
+	seams[count] = (int64_t)r->text.len;
+	for (size_t i = 0; i <= count; i++) {
+		size_t to = (size_t)seams[i];
+
+		c = call_of((struct str){r->text.ptr, from},
+			    (struct str){r->text.ptr + from, to - from}, i < count);
+		if (!c)
+			return NULL;
+		from = to;
+	}
+	return c;
 }
 
 static int by_turn(const void *a, const void *b)
@@ -278,7 +364,7 @@ static void check_session(struct str session)
 	}
 	qsort(turns, count, sizeof(*turns), by_turn);
 	for (size_t i = 0; i < count; i++) {
-		const struct peer_call *c = call_of(turns[i]->r.text);
+		const struct peer_call *c = call_of_result(&turns[i]->r);
 
 		if (!c) {
 			world_violation("no call gave the answer of %.*s", STR_FMT(turns[i]->r.id));
@@ -302,7 +388,7 @@ static void check_answers(void)
 	for (size_t at = 0; (e = map_next(&results, &at));) {
 		struct kept_result *k = e->value;
 
-		if (str_is(k->r.status, "succeeded") && !call_of(k->r.text))
+		if (str_is(k->r.status, "succeeded") && !call_of_result(&k->r))
 			world_violation("%.*s succeeded with a text that no call gave",
 					STR_FMT(k->r.id));
 	}
@@ -321,6 +407,22 @@ static void check_key(void *ctx, struct str key)
 		world_violation("%.*s is %.*s, and a claim is left", STR_FMT(key), STR_FMT(state));
 	if (str_is(state, "running") || str_is(state, "finishing"))
 		world_violation("%.*s is left %.*s", STR_FMT(key), STR_FMT(state));
+}
+
+/* No breaker stays open past its time. */
+static void check_breakers(void)
+{
+	for (size_t i = 0; i < fleet.node_count; i++) {
+		const struct node *n = &fleet.nodes[i];
+		struct breaker *b;
+
+		if (n->kind != NODE_POOL || !n->loop || n->loop->dead)
+			continue;
+		for (size_t k = 0; (b = breakers_at(n->pool->breakers, k)); k++)
+			if (breaker_state(b) == BREAKER_OPEN &&
+			    breaker_until_us(b) + US_PER_S < loop_now_us(n->loop))
+				world_violation("%s: a breaker is open past its time", n->id);
+	}
 }
 
 static void check_left(void)
@@ -348,6 +450,7 @@ void check_end(void)
 				pg_server_results());
 	check_calls();
 	check_answers();
+	check_breakers();
 	if (redis_server_forgot())
 		return;
 	for (int i = 0; i < fleet.session_count; i++)

@@ -21,6 +21,12 @@
 
 static void follow_begin(struct client_follow *f);
 
+static void forget(struct client_follow *f)
+{
+	buf_reset(&f->text);
+	f->seam_count = 0;
+}
+
 static void on_state(void *ctx, const struct job_view *view, bool resumed)
 {
 	struct client_follow *f = ctx;
@@ -28,7 +34,7 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 	if (resumed)
 		return;
 	f->attempt = view->attempt;
-	buf_reset(&f->text);
+	forget(f);
 }
 
 static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
@@ -39,7 +45,7 @@ static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 		return;
 	if (attempt > f->attempt) {
 		f->attempt = attempt;
-		buf_reset(&f->text);
+		forget(f);
 	}
 	if (at != (int64_t)f->text.len)
 		world_violation(
@@ -50,10 +56,29 @@ static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 	buf_add_str(&f->text, text);
 }
 
+/* A seam may be said again where the client came back at its byte. */
 static void on_event(void *ctx, const struct event *event)
 {
-	(void)ctx;
-	(void)event;
+	struct client_follow *f = ctx;
+	cleanup_json struct json_object *seam = NULL;
+	struct json_error error;
+	struct buf text = {0};
+	int64_t at;
+
+	if (!str_is(event->ev, "seam"))
+		return;
+	buf_printf(&text, "{%.*s}", STR_FMT(event->payload));
+	must(json_read(buf_str(&text), &seam, &error) == JSON_OK);
+	buf_fini(&text);
+	at = json_int(seam, "at", -1);
+	if (event->attempt != f->attempt || at < 1 || at > (int64_t)f->text.len)
+		world_violation("follower of %s hears of a seam at byte %lld of attempt %lld",
+				f->id, (long long)at, (long long)event->attempt);
+	for (size_t i = 0; i < f->seam_count; i++)
+		if (f->seams[i] == at)
+			return;
+	must(f->seam_count < countof(f->seams));
+	f->seams[f->seam_count++] = at;
 }
 
 static void on_reset(void *ctx, int64_t attempt)
@@ -61,7 +86,7 @@ static void on_reset(void *ctx, int64_t attempt)
 	struct client_follow *f = ctx;
 
 	f->attempt = attempt;
-	buf_reset(&f->text);
+	forget(f);
 }
 
 static void on_end(void *ctx, const struct follow_end *end)
@@ -223,6 +248,7 @@ static void write_body(const struct client_job *j, struct buf *out)
 	json_put_text(&o, "kind", "chat");
 	json_put_text(&o, "lane", j->lane);
 	json_put_text(&o, "task", j->task);
+	json_put_text(&o, "on_cut", j->on_cut);
 	if (j->session >= 0)
 		json_put_text(&o, "session", fleet.sessions[j->session]);
 	json_key(&o, "messages");
@@ -365,6 +391,7 @@ static void make_session(int number)
 static void make_job(int number, uint64_t until_us)
 {
 	static const char *const lanes[] = {"interactive", "high", "background"};
+	static const char *const cuts[] = {"restart", "continue", "continue", "fail"};
 	struct client_job *j = &fleet.jobs[number];
 	uint64_t at = world_between(1500000, until_us);
 
@@ -374,6 +401,7 @@ static void make_job(int number, uint64_t until_us)
 			 : -1;
 	j->lane = lanes[world_between(0, 2)];
 	j->task = world_between(0, 3) ? "both" : "one";
+	j->on_cut = cuts[world_between(0, countof(cuts) - 1)];
 	j->queue_ms = world_between(0, 9) ? 120000 : (int64_t)world_between(1, 5000);
 	j->run_ms = world_between(0, 9) ? 60000 : (int64_t)world_between(1, 3000);
 	j->kills =

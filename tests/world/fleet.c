@@ -31,8 +31,11 @@ static const char config_text[] =
     "first_token_ms: 4s, silence_ms: 3s, whole_ms: 30s}\n"
     "- {name: b, kind: openai, base_url: \"http://b\", key_env: NONE, headers_ms: 3s, "
     "first_token_ms: 4s, silence_ms: 3s, whole_ms: 30s}\n"
+    "- {name: c, kind: openai, base_url: \"http://c\", key_env: NONE, headers_ms: 3s, "
+    "first_token_ms: 4s, silence_ms: 3s, whole_ms: 30s, prefix: vllm}\n"
     "routes:\n"
-    "- {name: both, kind: task, targets: [{account: a, model: m1}, {account: b, model: m2}]}\n"
+    "- {name: both, kind: task, targets: [{account: a, model: m1}, {account: b, model: m2}, "
+    "{account: c, model: m3}]}\n"
     "- {name: one, kind: task, targets: [{account: a, model: m1}]}\n";
 
 /* In some histories: little enough that jobs wait for it. */
@@ -40,12 +43,13 @@ static const char config_text[] =
 #define QUOTA_B 9
 #define QUOTA_TEXT_(n) #n
 #define QUOTA_TEXT(n) QUOTA_TEXT_(n)
-static const char quotas_text[] = "quotas:\n"
-				  "- {name: qa, accounts: a, requests: " QUOTA_TEXT(
-				      QUOTA_A) ", input_tokens: 4000, "
-					       "output_tokens: 60000}\n"
-					       "- {name: qb, accounts: b, requests: " QUOTA_TEXT(
-						   QUOTA_B) ", tokens: 60000, burst_ms: 8s}\n";
+static const char quotas_text[] =
+    "quotas:\n"
+    "- {name: qa, accounts: a, requests: " QUOTA_TEXT(
+	QUOTA_A) ", input_tokens: 4000, "
+		 "output_tokens: 60000}\n"
+		 "- {name: qb, accounts: \"b,c\", requests: " QUOTA_TEXT(
+		     QUOTA_B) ", tokens: 60000, burst_ms: 8s}\n";
 
 #define OPTION_OF struct pool_options
 static const struct option pool_table[] = {

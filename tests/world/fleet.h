@@ -59,6 +59,7 @@ struct client_job {
 	const char *lane;
 	int session; /* -1: none */
 	const char *task;
+	const char *on_cut;
 	int64_t queue_ms;
 	int64_t run_ms;
 	unsigned kills; /* poisonous: so many more of its calls kill the pool */
@@ -104,6 +105,8 @@ struct client_follow {
 	struct follow *follow;
 	int64_t attempt;
 	struct buf text;
+	int64_t seams[32]; /* bytes at which it heard of one */
+	size_t seam_count;
 	bool ended;
 	char status[16];
 	unsigned opened;

@@ -88,25 +88,35 @@ static void read_messages(struct client_call *c)
 	struct json_error error;
 	struct json_object *messages;
 	struct buf history = {0};
-	struct str last = STR("");
+	struct json_object *last;
+	struct str said = STR("");
+	size_t count;
 	const char *at;
 
 	must(json_read(buf_str(&c->body), &tree, &error) == JSON_OK);
 	messages = json_member(tree, "messages");
-	for (size_t i = 0; i < json_object_array_length(messages); i++) {
+	count = json_object_array_length(messages);
+	last = json_object_array_get_idx(messages, count - 1);
+	if (str_is(json_str(last, "role"), "assistant")) {
+		struct str begun = json_str(last, "content");
+
+		c->kept->prefix = (struct str){mem_dup(begun.ptr, begun.len), begun.len};
+		count--;
+	}
+	for (size_t i = 0; i < count; i++) {
 		struct json_object *m = json_object_array_get_idx(messages, i);
 
 		if (str_is(json_str(m, "role"), "system"))
 			continue;
-		last = json_str(m, "content");
-		if (i + 1 == json_object_array_length(messages))
+		said = json_str(m, "content");
+		if (i + 1 == count)
 			break;
-		buf_printf(&history, "%.*s: %.*s\n", STR_FMT(json_str(m, "role")), STR_FMT(last));
+		buf_printf(&history, "%.*s: %.*s\n", STR_FMT(json_str(m, "role")), STR_FMT(said));
 	}
 	c->kept->history = (struct str){
 	    mem_dup(history.len ? buf_str(&history).ptr : "", history.len), history.len};
 	buf_fini(&history);
-	at = last.len > 4 && str_starts(last, "job ") ? last.ptr + 4 : NULL;
+	at = said.len > 4 && str_starts(said, "job ") ? said.ptr + 4 : NULL;
 	c->kept->job = at ? atoi(at) : -1;
 }
 
@@ -148,9 +158,12 @@ static void say_token(struct client_call *c)
 	char token[64], line[256];
 
 	if (!c->token)
-		snprintf(token, sizeof(token), "call %d of job %d:", c->number, c->kept->job);
+		snprintf(token, sizeof(token),
+			 "%scall %d of job %d:", c->kept->prefix.len ? " " : "", c->number,
+			 c->kept->job);
 	else
-		snprintf(token, sizeof(token), " \xc3\xa9%u\xe2\x82\xac", c->token);
+		snprintf(token, sizeof(token), " \xc3\xa9%u\xe2\x82\xac%s", c->token,
+			 c->token % 3 ? "" : " ");
 	buf_add_text(c->kept->text, token);
 	snprintf(line, sizeof(line),
 		 c->anthropic ? "event: content_block_delta\ndata: {\"type\":\"content_block_"

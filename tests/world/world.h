@@ -181,6 +181,7 @@ struct peer_call {
 	struct list link;
 	int job;	    /* number of the client's job, from its last message; -1 */
 	struct str history; /* what came before its last message, one line per message */
+	struct str prefix;  /* of an answer that it was to go on with; empty: none */
 	struct buf *text;
 	const char *node;
 	uint64_t begun_us;

@@ -1,99 +1,251 @@
 #include "consumers/pool/route.h"
 #include "lib/base/clock.h"
+#include "lib/base/mem.h"
 #include "lib/base/rand.h"
+#include "lib/net/loop.h"
+#include "lib/svc/config.h"
 #include "tests/unit/test.h"
 
 SUITE("consumers/pool/route");
 
+static struct loop *loop;
+static struct breakers *breakers;
+static struct config_account config;
 static struct account account;
-static struct target first, second;
+static struct target targets[4];
 static struct route route;
 static struct rand chance;
+static struct log quiet;
 static size_t place;
 static uint64_t wait_us;
+static unsigned woken, all_woken;
 
-static void begin(void)
+static void on_changed(void *ctx, bool well)
 {
-	account = (struct account){.config = NULL};
-	first = second = (struct target){.account = &account};
-	route = (struct route){.targets = {&first, &second}, .count = 1};
+	(void)ctx;
+	woken++;
+	all_woken += well;
+	loop_stop(loop);
+}
+
+static void begin(size_t count)
+{
+	static const char *const models[] = {"m0", "m1", "m2", "m3"};
+	struct breakers_request request = {.log = &quiet, .worker = "w", .changed = on_changed};
+
+	loop = loop_new(1);
+	request.loop = loop;
+	breakers = breakers_new(&request);
+	config =
+	    (struct config_account){.name = "a", .kind = "openai", .base_url = "u", .key = "k"};
+	account =
+	    (struct account){.config = &config, .breaker = breakers_find(breakers, &config, NULL)};
+	route = (struct route){.count = count};
+	for (size_t i = 0; i < countof(targets); i++) {
+		targets[i] =
+		    (struct target){.account = &account,
+				    .model = models[i],
+				    .breaker = breakers_find(breakers, &config, models[i])};
+		route.targets[i] = &targets[i];
+	}
 	rand_init(&chance, 1);
+	woken = all_woken = 0;
 }
 
-static struct target *choose(uint64_t now_us)
+static void end(void)
 {
-	return route_choose(&route, 0, now_us, &place, &wait_us);
+	breakers_free(breakers);
+	loop_free(loop);
 }
 
-static void fail_at(uint64_t now_us, unsigned times)
+static struct target *choose(uint32_t skip)
+{
+	return route_choose(&route, skip, &chance, &place, &wait_us);
+}
+
+static void fail_with(struct target *t, enum fault fault, unsigned times)
 {
 	for (unsigned i = 0; i < times; i++)
-		target_learn(&first, FAULT_PROVIDER_OVERLOADED, -1, now_us, &chance);
+		target_learn(t, fault, -1);
 }
 
 TEST(a_target_that_is_well_is_asked_by_everybody)
 {
-	begin();
+	begin(1);
 	for (int i = 0; i < 3; i++) {
-		ck_assert_ptr_eq(choose(1000), &first);
-		target_asked(&first, 1000);
+		ck_assert_ptr_eq(choose(0), &targets[0]);
+		ck_assert(!target_asked(&targets[0]));
 	}
+	end();
 }
 
-TEST(failures_in_a_row_shut_a_target)
+TEST(failures_in_a_row_shut_a_target_and_the_next_costs_nothing)
 {
-	begin();
-	fail_at(1000, 3);
-	ck_assert_ptr_null(choose(1000));
+	begin(2);
+	fail_with(&targets[0], FAULT_PROVIDER_TRANSPORT, 2);
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	fail_with(&targets[0], FAULT_PROVIDER_CUT, 1);
+	ck_assert_ptr_eq(choose(0), &targets[1]);
+	ck_assert_uint_eq(place, 1);
+	ck_assert_ptr_null(choose(2));
 	ck_assert_uint_gt(wait_us, 0);
+	end();
+}
+
+TEST(a_good_call_between_them_begins_the_count_anew)
+{
+	begin(1);
+	fail_with(&targets[0], FAULT_PROVIDER_SILENT, 2);
+	target_learn(&targets[0], FAULT_NONE, -1);
+	fail_with(&targets[0], FAULT_PROVIDER_SILENT, 2);
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	end();
+}
+
+TEST(one_that_says_until_when_is_shut_at_once_and_for_so_long)
+{
+	begin(1);
+	target_learn(&targets[0], FAULT_PROVIDER_RATE, 5000);
+	ck_assert_ptr_null(choose(0));
+	ck_assert_uint_ge(wait_us, 5 * US_PER_S);
+	ck_assert_uint_lt(wait_us, 6 * US_PER_S);
+	end();
+}
+
+TEST(a_refused_key_takes_the_account_out_and_nobody_waits_for_it)
+{
+	begin(2);
+	fail_with(&targets[0], FAULT_PROVIDER_AUTH, 1);
+	ck_assert_ptr_null(choose(0));
+	ck_assert_uint_eq(wait_us, 0);
+	ck_assert(breaker_is_out(account.breaker));
+	end();
+}
+
+TEST(a_refused_model_takes_only_that_model_out)
+{
+	begin(2);
+	fail_with(&targets[0], FAULT_PROVIDER_DENIED, 1);
+	ck_assert_ptr_eq(choose(0), &targets[1]);
+	ck_assert_ptr_null(choose(2));
+	ck_assert_uint_eq(wait_us, 0);
+	end();
+}
+
+TEST(the_requests_own_fault_says_nothing_of_the_target)
+{
+	begin(1);
+	fail_with(&targets[0], FAULT_PROVIDER_BAD_REQUEST, 10);
+	fail_with(&targets[0], FAULT_PROVIDER_TOO_BIG, 10);
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	end();
 }
 
 TEST(one_call_finds_out_whether_it_is_well_again)
 {
-	begin();
-	fail_at(1000, 3);
-	ck_assert_ptr_eq(choose(US_PER_S), &first);
-	target_asked(&first, US_PER_S);
-	ck_assert_ptr_null(choose(US_PER_S));
+	begin(1);
+	fail_with(&targets[0], FAULT_PROVIDER_OVERLOADED, 3);
+	loop_run(loop); /* until its time is over */
+	ck_assert_uint_eq(woken, 1);
+	ck_assert_uint_eq(all_woken, 0);
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	ck_assert(target_asked(&targets[0]));
+	ck_assert_ptr_null(choose(0));
 	ck_assert_uint_gt(wait_us, 0);
+	target_answers(&targets[0], 1000);
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	loop_run(loop);
+	ck_assert_uint_eq(all_woken, 1);
+	end();
 }
 
-TEST(its_first_output_lets_the_others_in)
+TEST(a_probe_that_fails_shuts_it_for_longer_and_one_without_a_word_is_none)
 {
-	begin();
-	fail_at(1000, 3);
-	target_asked(&first, US_PER_S);
-	target_answers(&first);
-	for (int i = 0; i < 3; i++) {
-		ck_assert_ptr_eq(choose(US_PER_S), &first);
-		target_asked(&first, US_PER_S);
+	uint64_t first;
+
+	begin(1);
+	fail_with(&targets[0], FAULT_PROVIDER_TRANSPORT, 3);
+	choose(0);
+	first = wait_us;
+	loop_run(loop);
+	ck_assert(target_asked(&targets[0]));
+	target_left(&targets[0], true);
+	ck_assert(target_asked(&targets[0]));
+	fail_with(&targets[0], FAULT_PROVIDER_TRANSPORT, 1);
+	ck_assert_ptr_null(choose(0));
+	ck_assert_uint_gt(wait_us, first);
+	end();
+}
+
+TEST(a_reload_forgets_no_breaker_and_another_key_is_another_one)
+{
+	struct config_account other;
+
+	begin(1);
+	other = config;
+	ck_assert_ptr_eq(breakers_find(breakers, &config, "m0"), targets[0].breaker);
+	other.key = "another";
+	ck_assert_ptr_ne(breakers_find(breakers, &other, "m0"), targets[0].breaker);
+	end();
+}
+
+TEST(targets_with_a_weight_are_asked_in_its_proportion)
+{
+	unsigned asked[3] = {0};
+
+	begin(3);
+	route.weights[0] = 6;
+	route.weights[1] = 3;
+	route.weights[2] = 1;
+	for (size_t i = 0; i < 3; i++)
+		targets[i].latency_us = 1000;
+	for (int i = 0; i < 10000; i++) {
+		ck_assert_ptr_nonnull(choose(0));
+		asked[place]++;
 	}
+	ck_assert_uint_gt(asked[0], asked[1]);
+	ck_assert_uint_gt(asked[1], asked[2]);
+	ck_assert_uint_gt(asked[2], 0);
+	end();
 }
 
-TEST(a_failure_after_the_first_output_shuts_it_again)
+TEST(of_two_the_quicker_and_emptier_is_asked)
 {
-	begin();
-	fail_at(1000, 3);
-	target_asked(&first, US_PER_S);
-	target_answers(&first);
-	fail_at(2 * US_PER_S, 1);
-	ck_assert_ptr_null(choose(2 * US_PER_S));
+	begin(2);
+	route.weights[0] = route.weights[1] = 1;
+	targets[0].latency_us = 100000;
+	targets[1].latency_us = 20000;
+	for (int i = 0; i < 100; i++)
+		ck_assert_ptr_eq(choose(0), &targets[1]);
+	targets[1].in_flight = 9;
+	for (int i = 0; i < 100; i++)
+		ck_assert_ptr_eq(choose(0), &targets[0]);
+	end();
 }
 
-TEST(a_probe_that_is_never_heard_of_is_one_no_more)
+/* Of any skips and shut targets: the choice is one that may be asked, in the first step that has one. */
+TEST(the_choice_is_always_the_first_step_that_may_be_asked)
 {
-	begin();
-	fail_at(1000, 3);
-	target_asked(&first, US_PER_S);
-	ck_assert_ptr_null(choose(2 * US_PER_S));
-	ck_assert_ptr_eq(choose(60 * US_PER_S), &first);
-}
+	begin(4);
+	for (uint32_t round = 0; round < 2000; round++) {
+		uint32_t skip = (uint32_t)rand_below(&chance, 16);
+		bool weighted = rand_below(&chance, 2);
+		struct target *t;
 
-TEST(the_next_target_is_asked_while_one_is_shut)
-{
-	begin();
-	route.count = 2;
-	fail_at(1000, 3);
-	ck_assert_ptr_eq(choose(1000), &second);
-	ck_assert_uint_eq(place, 1);
+		route.weights[1] = route.weights[2] = weighted ? 1 + round % 5 : 0;
+		for (size_t i = 0; i < 4; i++)
+			targets[i].latency_us = (double)rand_below(&chance, 5) * 1000;
+		t = choose(skip);
+		if (skip == 15) {
+			ck_assert_ptr_null(t);
+			ck_assert_uint_eq(wait_us, 0);
+			continue;
+		}
+		ck_assert_ptr_eq(t, &targets[place]);
+		ck_assert(!(skip & (1u << place)));
+		for (size_t before = 0; before < place; before++)
+			ck_assert((skip & (1u << before)) ||
+				  (route.weights[before] && route.weights[place]));
+	}
+	end();
 }

@@ -148,6 +148,51 @@ TEST(an_error_event_inside_a_200_is_a_fault)
 	answer_free(a);
 }
 
+/* An error's words inside a 200, and what they mean. */
+static const struct {
+	const char *provider;
+	const char *event;
+	enum fault fault;
+} inside[] = {
+    {"anthropic", "{\"type\":\"error\",\"error\":{\"type\":\"api_error\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", "{\"type\":\"error\",\"error\":{\"type\":\"timeout_error\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\"}}",
+     FAULT_PROVIDER_RATE},
+    {"anthropic", "{\"type\":\"error\",\"error\":{\"type\":\"authentication_error\"}}",
+     FAULT_PROVIDER_AUTH},
+    {"anthropic", "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", "{\"type\":\"error\",\"error\":{\"type\":\"something_new\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"openai", "{\"error\":{\"type\":\"server_error\",\"code\":null}}", FAULT_PROVIDER_OVERLOADED},
+    {"openai", "{\"error\":{\"type\":\"tokens\",\"code\":\"rate_limit_exceeded\"}}",
+     FAULT_PROVIDER_RATE},
+    {"openai", "{\"error\":{\"type\":\"x\",\"code\":\"insufficient_quota\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"openai", "{\"error\":{\"type\":\"invalid_request_error\",\"code\":null}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", "{\"error\":{\"type\":\"something_new\"}}", FAULT_PROVIDER_OVERLOADED},
+};
+
+TEST(an_error_inside_a_200_means_what_its_words_say)
+{
+	for (size_t i = 0; i < countof(inside); i++) {
+		struct heard h = {0};
+		struct answer *a = begin(inside[i].provider, &h, 200);
+		struct buf text = {0};
+
+		buf_printf(&text, "data: %s\n\n", inside[i].event);
+		answer_data(a, buf_str(&text));
+		ck_assert_msg(answer_outcome(a)->fault == inside[i].fault, "line %zu: fault %d", i,
+			      (int)answer_outcome(a)->fault);
+		ck_assert(!answer_outcome(a)->complete);
+		buf_fini(&text);
+		answer_free(a);
+	}
+}
+
 TEST(a_malformed_event_is_a_fault)
 {
 	struct heard h = {0};
@@ -207,6 +252,76 @@ static const struct {
      "{\"error\":{\"message\":\"m\",\"type\":\"service_unavailable_error\",\"code\":\"server_is_"
      "overloaded\"}}",
      FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"You have reached your specified "
+     "API usage limits.\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"m\",\"details\":{\"error_code\":"
+     "\"organization_on_hold\"}}}",
+     FAULT_PROVIDER_QUOTA},
+    {"anthropic", 402, "{\"error\":{\"type\":\"billing_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"anthropic", 402, "<html>", FAULT_PROVIDER_QUOTA},
+    {"anthropic", 403, "{\"error\":{\"type\":\"permission_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_DENIED},
+    {"anthropic", 403, "<html>", FAULT_PROVIDER_DENIED},
+    {"anthropic", 404, "{\"error\":{\"type\":\"not_found_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 408, "", FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 409, "{\"error\":{\"type\":\"conflict_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 413, "{\"error\":{\"type\":\"request_too_large\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_TOO_BIG},
+    {"anthropic", 422, "{}", FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 429,
+     "{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":{\"error_code\":"
+     "\"contract_spend_limit_reached\"}}}",
+     FAULT_PROVIDER_QUOTA},
+    {"anthropic", 429,
+     "{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":{\"error_code\":"
+     "\"ramp_limit_exceeded\"}}}",
+     FAULT_PROVIDER_RATE},
+    {"anthropic", 429, "<html>", FAULT_PROVIDER_RATE},
+    {"anthropic", 500, "{\"error\":{\"type\":\"api_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 503,
+     "{\"error\":{\"type\":\"api_error\",\"message\":\"m\",\"details\":{\"error_code\":\"cmek_"
+     "unavailable\"}}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 504, "{\"error\":{\"type\":\"timeout_error\",\"message\":\"m\"}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 520, "<html>", FAULT_PROVIDER_OVERLOADED},
+    {"anthropic", 418, "", FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", 400,
+     "{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\",\"code\":\"context_length_"
+     "exceeded\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", 400,
+     "{\"error\":{\"message\":\"m\",\"type\":\"billing_error\",\"code\":\"billing_hard_limit_"
+     "reached\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"openai", 402, "", FAULT_PROVIDER_QUOTA},
+    {"openai", 403,
+     "{\"error\":{\"message\":\"m\",\"type\":\"invalid_request_error\",\"code\":\"unsupported_"
+     "country_region_territory\"}}",
+     FAULT_PROVIDER_DENIED},
+    {"openai", 408, "", FAULT_PROVIDER_OVERLOADED},
+    {"openai", 409, "", FAULT_PROVIDER_OVERLOADED},
+    {"openai", 413, "", FAULT_PROVIDER_TOO_BIG},
+    {"openai", 422, "{\"detail\":\"no\"}", FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", 429,
+     "{\"error\":{\"message\":\"m\",\"type\":\"insufficient_quota\",\"code\":\"credit_balance_"
+     "exhausted\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"openai", 429,
+     "{\"error\":{\"message\":\"m\",\"type\":\"rate_limit_error\",\"code\":\"slow_down\"}}",
+     FAULT_PROVIDER_RATE},
+    {"openai", 429, "{\"error\":\"busy\"}", FAULT_PROVIDER_RATE},
+    {"openai", 500, "{\"error\":{\"message\":\"m\",\"type\":\"server_error\",\"code\":null}}",
+     FAULT_PROVIDER_OVERLOADED},
+    {"openai", 502, "<html>", FAULT_PROVIDER_OVERLOADED},
+    {"openai", 521, "<html>", FAULT_PROVIDER_OVERLOADED},
     {"openai", 500, "", FAULT_PROVIDER_OVERLOADED},
 };
 
