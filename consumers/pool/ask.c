@@ -46,6 +46,8 @@ void work_calls_json(const struct work *w, struct buf *out)
 		json_put_int(&o, "input_tokens", c->usage.input_tokens);
 		json_put_int(&o, "cached_input_tokens", c->usage.cached_input_tokens);
 		json_put_int(&o, "cache_write_tokens", c->usage.cache_write_tokens);
+		if (c->usage.cache_write_1h_tokens)
+			json_put_int(&o, "cache_write_1h_tokens", c->usage.cache_write_1h_tokens);
 		json_put_int(&o, "output_tokens", c->usage.output_tokens);
 		json_close(&o, '}');
 		json_put_int(&o, "cost_microusd", c->cost_microusd);
@@ -383,6 +385,8 @@ static enum provider_built build(struct work *w, struct target *target,
 	    .key = target->account->config->key,
 	    .prefix = w->call_goes_on ? buf_str(&w->scribe.text) : STR(""),
 	    .prefix_how = target->account->config->prefix,
+	    .cache = target->account->config->cache,
+	    .conversation = w->head.session.len && w->head.turn,
 	};
 
 	if (w->body) {

@@ -37,6 +37,7 @@ static struct work_call read_call(struct work *w, struct json_object *call)
 	    .usage = {.input_tokens = json_int(usage, "input_tokens", 0),
 		      .cached_input_tokens = json_int(usage, "cached_input_tokens", 0),
 		      .cache_write_tokens = json_int(usage, "cache_write_tokens", 0),
+		      .cache_write_1h_tokens = json_int(usage, "cache_write_1h_tokens", 0),
 		      .output_tokens = json_int(usage, "output_tokens", 0)},
 	    .cost_microusd = json_int(call, "cost_microusd", 0),
 	};

@@ -18,6 +18,7 @@ int64_t price_of(const struct config *config, const char *provider, const char *
 	if (plain < 0)
 		plain = 0;
 	pico = plain * p->input + usage->cached_input_tokens * p->cache_read +
-	       usage->cache_write_tokens * p->cache_write_5m + usage->output_tokens * p->output;
+	       (usage->cache_write_tokens - usage->cache_write_1h_tokens) * p->cache_write_5m +
+	       usage->cache_write_1h_tokens * p->cache_write_1h + usage->output_tokens * p->output;
 	return (pico + PICO_PER_MICRO - 1) / PICO_PER_MICRO;
 }

@@ -196,6 +196,7 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 	if (!json_member(body, "max_tokens"))
 		json_object_object_add(body, "max_tokens", json_object_new_int(DEFAULT_MAX_TOKENS));
 	ret_request->max_tokens = json_int(body, "max_tokens", DEFAULT_MAX_TOKENS);
+	ask_cache_anthropic(ask, body, &ret_request->cache_key);
 	ask_write(ret_request, body);
 	buf_add_text(&ret_request->secret, ask->key);
 	ask_add_field(ret_request, "content-type", STR("application/json"));
@@ -268,6 +269,8 @@ static void read_usage(struct answer *a, struct json_object *usage)
 	u->cached_input_tokens = json_int(usage, "cache_read_input_tokens", u->cached_input_tokens);
 	u->cache_write_tokens =
 	    json_int(usage, "cache_creation_input_tokens", u->cache_write_tokens);
+	u->cache_write_1h_tokens = json_int(json_member(usage, "cache_creation"),
+					    "ephemeral_1h_input_tokens", u->cache_write_1h_tokens);
 	u->input_tokens = uncached + u->cached_input_tokens + u->cache_write_tokens;
 	u->output_tokens = json_int(usage, "output_tokens", u->output_tokens);
 }

@@ -137,6 +137,15 @@ void ask_put_prefix(const struct ask *ask, struct json_object *body)
 	buf_fini(&text);
 }
 
+uint64_t ask_hash(uint64_t hash, struct str text)
+{
+	uint64_t h = hash ? hash : UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+
+	for (size_t i = 0; i < text.len; i++)
+		h = (h ^ (unsigned char)text.ptr[i]) * UINT64_C(0x100000001b3);
+	return h ? h : 1;
+}
+
 void ask_write(struct provider_request *request, struct json_object *body)
 {
 	size_t len;

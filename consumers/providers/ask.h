@@ -30,6 +30,10 @@ enum provider_built ask_refused(const char *field, const struct ask *ask, char r
 /* Puts what was answered already behind the messages of @body, as the beginning of the answer that is asked for: where the last of them
  * is an assistant's, behind its text. */
 void ask_put_prefix(const struct ask *ask, struct json_object *body);
+/* Of what is shared by many requests: the same for the same bytes, never 0. @hash: of what comes before it, 0 for nothing. */
+uint64_t ask_hash(uint64_t hash, struct str text);
+/* anthropic_cache.c: marks the stable prefix of @body. *@ret_key names what tools and system share with other requests; 0: nothing. */
+void ask_cache_anthropic(const struct ask *ask, struct json_object *body, uint64_t *ret_key);
 void ask_write(struct provider_request *request, struct json_object *body);
 void ask_add_field(struct provider_request *request, const char *name, struct str value);
 

@@ -38,6 +38,8 @@ struct ask {
 	 * Empty for none. White space at its end is not sent (provider_prefix): what the answer repeats of it is the caller's to drop. */
 	struct str prefix;
 	const char *prefix_how; /* the account's `prefix`: auto, none, message, vllm */
+	const char *cache;	/* the account's `cache`: auto, none (or NULL) */
+	bool conversation;	/* the next turn will begin with all of this one */
 };
 
 /* What a vendor's limits count. */
@@ -73,6 +75,8 @@ struct provider_request {
 	struct buf body;
 	struct buf secret;  /* the authorization field's value */
 	int64_t max_tokens; /* the longest answer that is asked for, of all choices; 0: not said */
+	uint64_t
+	    cache_key; /* names the beginning that other requests share and the vendor caches; 0: none */
 	bool local; /* nobody is asked: the answer is made here, after @local_us (answer_local) */
 	uint64_t local_us;
 };
@@ -88,6 +92,7 @@ struct usage {
 	    input_tokens; /* all of the prompt, cached ones included, whatever the vendor's own count does */
 	int64_t cached_input_tokens;
 	int64_t cache_write_tokens;
+	int64_t cache_write_1h_tokens; /* of those, the ones that stay for an hour */
 	int64_t output_tokens;
 };
 

@@ -77,8 +77,9 @@ struct config_account {
 	const char *key_file; /* or the first line of a file */
 	const char *key; /* the secret itself; "" unless config_request.secrets. Never log it */
 	const char
-	    *prefix;	  /* "auto", "none", "message", "vllm": how its models go on with a text */
-	const char *http; /* "auto", "2", "1.1" */
+	    *prefix;	   /* "auto", "none", "message", "vllm": how its models go on with a text */
+	const char *cache; /* "auto", "none": whether prompts are marked for the provider's cache */
+	const char *http;  /* "auto", "2", "1.1" */
 	int64_t connections; /* at most so many to this account */
 	int64_t
 	    streams;  /* at most so many at once on one connection (the peer's setting lowers it) */

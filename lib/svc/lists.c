@@ -256,6 +256,9 @@ static void read_account(struct record_reader *r, const struct tree *t, struct c
 		record_refuse(r, record_line(t, "prefix"),
 			      "account '%s': prefix '%s' is none of auto, none, message, vllm",
 			      a->name, a->prefix);
+	if (strcmp(a->cache, "auto") != 0 && strcmp(a->cache, "none") != 0)
+		record_refuse(r, record_line(t, "cache"),
+			      "account '%s': cache '%s' is none of auto, none", a->name, a->cache);
 	url = arena_strdup(r->arena, a->base_url);
 	for (size_t n = strlen(url); n && url[n - 1] == '/'; n--)
 		url[n - 1] = '\0';
