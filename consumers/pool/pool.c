@@ -21,8 +21,8 @@
 /* What the background lane has under way at a time, so that others never wait long behind it: records taken and works begun per turn of
  * the loop, requests at Redis, results gathered for Kafka. The other lanes' bounds are wider. */
 #define TAKE_MOST 256
-#define BULK_TAKE_MOST 32
-#define BULK_SENT 48
+#define BULK_TAKE_MOST 16
+#define BULK_SENT 24
 #define BULK_LINGER_US (5 * US_PER_MS)
 /* Works of a lane behind their calls, that wait for stores: no more slots for it beyond these. */
 #define ENDING_MOST 512

@@ -11,7 +11,7 @@
 #define TIMEOUT_US (5 * US_PER_S)
 #define MAX_PENDING 100000
 /* Reports handled in one turn of the loop. */
-#define TURN_REPORTS 128
+#define TURN_REPORTS 48
 /* How often librdkafka says whether it is connected and how many partitions there are. */
 #define STATS_MS "300"
 #define RENEW_US (1 * US_PER_S)
