@@ -260,7 +260,7 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 	}
 	if (retry == FAULT_WAIT)
 		w->tries--; /* a provider's 429 burns no try */
-	if (retry == FAULT_WAIT && w->call_count == WORK_CALLS_MAX)
+	if (w->call_count == WORK_CALLS_MAX)
 		retry_forget_oldest(w);
 	if (w->tries >= w->pool->options->max_tries || w->call_count == WORK_CALLS_MAX) {
 		fail(w, fault, message);
@@ -534,6 +534,13 @@ void work_run(struct work *w)
 		sm_move(&w->sm, WORK_CALLING);
 		if (w->reservation.state != RESERVATION_OURS)
 			w->short_of = 0;
+	}
+	/* An owner before may have left no room for one more. */
+	if (w->call_count == WORK_CALLS_MAX)
+		retry_forget_oldest(w);
+	if (w->call_count == WORK_CALLS_MAX) {
+		fail(w, FAULT_TRIES_EXHAUSTED, STR(""));
+		return;
 	}
 	target = pick_any(w, &request, why, &wait_us);
 	if (target && w->goes_on && !w->call_goes_on && seam_or_end(w)) {

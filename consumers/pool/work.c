@@ -14,6 +14,8 @@
 #include "lib/svc/config.h"
 #include "schemas/keys.h"
 
+/* Workers that may end without a word while they hold a job that has called nobody, before it is taken for their poison. */
+#define DEATHS_MAX 12
 #define HELD_MOST_MS 10000
 /* States after which a call or its answer is worth keeping when the claim is lost. */
 #define DECIDED (SM(WORK_WRITING) | SM(WORK_DECIDING) | SM(WORK_PUBLISHING))
@@ -232,7 +234,8 @@ static void granted(struct work *w, const struct claim *claim)
 	if (w->end_as)
 		finish_begin(w, w->end_as == FAULT_EXPIRED ? "expired" : "cancelled", w->end_as,
 			     STR(""));
-	else if (claim->died && w->tries >= w->pool->options->max_tries)
+	else if (claim->died &&
+		 (w->tries >= w->pool->options->max_tries || claim->deaths >= DEATHS_MAX))
 		finish_begin(w, "failed", FAULT_TRIES_EXHAUSTED,
 			     STR("workers ended again and again while they ran this job"));
 	else if (!retry_first_sight(w))

@@ -162,6 +162,7 @@ static void claim_done(void *ctx, redis_then_fn *then, enum redis_result result,
 		if (claim.verdict == CLAIM_RUN) {
 			claim.calls = redis_item_str(value, 5);
 			claim.bytes = redis_item_int(value, 6, 0);
+			claim.deaths = redis_item_int(value, 7, 0);
 		}
 	}
 	((claim_fn *)then)(ctx, &claim);

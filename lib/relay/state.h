@@ -47,6 +47,7 @@ struct claim {
 	int64_t tries;
 	bool cancel;	   /* the wish */
 	bool died;	   /* RUN: the claim before ended without a word */
+	int64_t deaths;	   /* RUN: owners that did so before they had called anybody */
 	int64_t held_ms;   /* HELD: until its lease ends */
 	struct str state;  /* TERMINAL */
 	struct str result; /* FINISHING: JSON without the text */

@@ -6,17 +6,18 @@
 --       then field, value … to set where nothing stands
 -- Returns a list: verdict, attempt, tries, wish, and
 --   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'; the 6th are the
---               calls of owners before (JSON, '' none), the 7th the bytes that the answer had
+--               calls of owners before (JSON, '' none), the 7th the bytes that the answer had, the 8th how many owners died that had
+--               called nobody for it
 --   'finishing' granted; the result is decided: 5th its JSON; publish it again, do not call
 --   'held'      another live worker has it; 5th: ms until its lease ends
 --   'terminal'  5th: the state. 'refused': complete the record. 'stale': the queue made a newer copy; complete this one.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local h = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tries', 'copy', 'wish', 'worker', 'incarnation',
-	'lease', 'result', 'fence', 'called', 'calls')
+	'lease', 'result', 'fence', 'called', 'calls', 'deaths')
 local state, wish = h[1], h[5] or ''
 local attempt, tries = tonumber(h[2] or '0'), tonumber(h[3] or '0')
-local died = ''
+local died, deaths = '', tonumber(h[13] or '0')
 
 if state == 'succeeded' or state == 'failed' or state == 'expired' or state == 'cancelled' then
 	return {'terminal', tostring(attempt), tostring(tries), wish, state}
@@ -42,9 +43,10 @@ if h[10] and h[10] ~= ARGV[10] then
 		return {'held', tostring(attempt), tostring(tries), wish, tostring(left)}
 	end
 	died = 'died'
-	-- Its call, where it began one, is counted already; a death before any call counts as one, so that a poisonous job ends.
+	-- Its call, where it began one, is counted as a try. A death before any call is counted apart: most of those that waited with
+	-- a worker that died had no part in it, and a poisonous job must end all the same.
 	if state ~= 'finishing' and h[11] ~= h[10] then
-		tries = tries + 1
+		deaths = deaths + 1
 	end
 end
 tries = math.max(tries, tonumber(ARGV[7]))
@@ -58,6 +60,9 @@ also('incarnation', ARGV[3])
 also('lease', tostring(now + tonumber(ARGV[4])))
 also('tries', tostring(tries))
 also('copy', ARGV[6])
+if deaths > 0 then
+	also('deaths', tostring(deaths))
+end
 if state == 'finishing' then
 	redis.call('HSET', KEYS[1], unpack(set))
 	redis.call('PEXPIRE', KEYS[1], ARGV[5])
@@ -75,4 +80,4 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5])
 if state then
 	redis.call('HDEL', KEYS[1], 'parts') -- they are another answer's
 end
-return {'run', tostring(attempt), tostring(tries), wish, died, h[12] or '', tostring(had)}
+return {'run', tostring(attempt), tostring(tries), wish, died, h[12] or '', tostring(had), tostring(deaths)}
