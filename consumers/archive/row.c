@@ -32,7 +32,7 @@
 	COLUMN(first_token_ms, bigint) COLUMN(ended_ms, bigint) COLUMN(fault, text) \
 	COLUMN(request_id, text) COLUMN(input_tokens, bigint) \
 	COLUMN(cached_input_tokens, bigint) COLUMN(cache_write_tokens, bigint) \
-	COLUMN(output_tokens, bigint) COLUMN(cost_microusd, bigint)
+	COLUMN(output_tokens, bigint) COLUMN(cost_microusd, bigint) COLUMN(overhead, boolean)
 /* clang-format on */
 
 #define NAME(name, type) ", " #name
@@ -197,6 +197,7 @@ static void write_call(const struct result *r, struct json_object *call, int num
 	json_put_int(&o, "cache_write_tokens", json_int(usage, "cache_write_tokens", 0));
 	json_put_int(&o, "output_tokens", json_int(usage, "output_tokens", 0));
 	json_put_int(&o, "cost_microusd", json_int(call, "cost_microusd", 0));
+	json_put_bool(&o, "overhead", json_bool(call, "overhead", false));
 	json_close(&o, '}');
 }
 

@@ -2,6 +2,7 @@
  * a wait without a slot, or the job has failed. */
 #include <string.h>
 
+#include "consumers/pool/hedge.h"
 #include "consumers/pool/retry.h"
 #include "consumers/pool/spend.h"
 #include "consumers/pool/work.h"
@@ -51,6 +52,8 @@ void work_calls_json(const struct work *w, struct buf *out)
 		json_put_int(&o, "output_tokens", c->usage.output_tokens);
 		json_close(&o, '}');
 		json_put_int(&o, "cost_microusd", c->cost_microusd);
+		if (c->overhead)
+			json_put_bool(&o, "overhead", true);
 		json_close(&o, '}');
 	}
 	json_close(&o, ']');
@@ -158,10 +161,8 @@ static void estimate(struct work *w, struct work_call *c, bool begun)
 		c->usage.input_tokens = past_input(w) + (c->at + 3) / 4;
 }
 
-void ask_note_end(struct work *w, enum fault as)
+void ask_fill(struct work *w, struct work_call *c, const struct call_outcome *o, enum fault as)
 {
-	const struct call_outcome *o = call_outcome(w->call);
-	struct work_call *c = &w->calls[w->call_count - 1];
 	struct pool *pool = w->pool;
 
 	c->fault = as;
@@ -172,12 +173,21 @@ void ask_note_end(struct work *w, enum fault as)
 				     o->request_id.len};
 	if (as)
 		estimate(w, c, o->begun);
+	if (c->overhead && !o->unprocessed && !c->usage.input_tokens)
+		c->usage.input_tokens = past_input(w); /* it was read, whoever was quicker */
 	c->cost_microusd = price_of(pool->config, c->provider, c->model, &c->usage, c->started_ms);
 	count_call(w, c);
 	series_add(metric_series(pool->metric.calls, (const char *const[]){c->provider, c->account,
 									   as ? fault_info(as)->code
 									      : outcome_name(o)}),
 		   1);
+}
+
+void ask_note_end(struct work *w, enum fault as)
+{
+	const struct call_outcome *o = call_outcome(w->call);
+
+	ask_fill(w, &w->calls[w->call_count - 1], o, as);
 	spend_settle(w, o);
 	ask_leave(w);
 }
@@ -220,6 +230,13 @@ bool work_wake(struct work *w, bool well)
 	/* not all in one turn */
 	work_again(w, well ? rand_below(loop_rand(w->pool->loop), WAKE_US) : 0, on_backoff);
 	return true;
+}
+
+void work_prefix_warm(struct work *w, uint64_t cache_key)
+{
+	if (sm_state(&w->sm) == WORK_BACKOFF && w->cache_key == cache_key && w->why &&
+	    strcmp(w->why, "order") == 0)
+		work_again(w, rand_below(loop_rand(w->pool->loop), WAKE_US), on_backoff);
 }
 
 /* Full jitter, doubled each time, never before the provider's own word. */
@@ -297,6 +314,7 @@ static void on_end(void *ctx)
 {
 	struct work *w = ctx;
 	struct call_outcome o = *call_outcome(w->call);
+	size_t index = w->target_index;
 	bool text_seen = w->scribe.text.len > 0;
 	char message[256];
 	struct str kept = {message,
@@ -307,6 +325,11 @@ static void on_end(void *ctx)
 	target_learn(w->target, o.fault, o.retry_after_ms);
 	w->finish_reason = o.finish_reason;
 	ask_note_end(w, o.fault);
+	if (o.fault && hedge_takes_over(w)) {
+		w->tried |= UINT32_C(1) << index;
+		return;
+	}
+	hedge_drop(w);
 	if (!o.fault) {
 		pool_drop_slot(w->pool, w);
 		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
@@ -335,6 +358,9 @@ static void first_output(struct work *w)
 		return;
 	w->output_seen = true;
 	target_answers(w->target, loop_now_us(w->pool->loop) - w->called_us);
+	hedge_drop(w);
+	if (warm_begins(&w->pool->warm, w->target, w->cache_key, loop_now_us(w->pool->loop)))
+		pool_prefix_warm(w->pool, w->cache_key);
 }
 
 static void on_text(void *ctx, struct str text)
@@ -370,8 +396,8 @@ static void on_part(void *ctx, const char *type, struct str id, struct str name)
 
 /* ── the call ── */
 
-static enum provider_built build(struct work *w, struct target *target,
-				 struct provider_request *request, char why[static 128])
+enum provider_built ask_build(struct work *w, struct target *target,
+			      struct provider_request *request, char why[static 128])
 {
 	const struct job *job = &w->job;
 	struct ask ask = {
@@ -396,10 +422,10 @@ static enum provider_built build(struct work *w, struct target *target,
 	return target->account->provider->build(&ask, request, why);
 }
 
+const struct call_ops ask_ops = {.part = on_part, .text = on_text, .head = on_head, .end = on_end};
+
 static void begin(struct work *w, struct target *target, const struct provider_request *request)
 {
-	static const struct call_ops ops = {
-	    .part = on_part, .text = on_text, .head = on_head, .end = on_end};
 	struct pool *pool = w->pool;
 	uint64_t now = loop_wall_ms(pool->loop);
 
@@ -443,7 +469,9 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 		timer_set(&w->call_due, CALL_DUE_US);
 	else
 		ask_say_call(w);
-	w->call = call_open(pool->loop, target, request, &ops, w, &w->log);
+	w->call = call_open(pool->loop, target, request, &ask_ops, w, &w->log);
+	if (!request->local)
+		hedge_later(w);
 }
 
 void ask_spent(struct work *w, const struct provider_request *request)
@@ -455,7 +483,7 @@ void ask_spent(struct work *w, const struct provider_request *request)
  * waited for. */
 static struct target *choose(struct work *w, uint32_t skip, uint64_t *ret_wait_us)
 {
-	int reserved = w->reservation.state == RESERVATION_OURS
+	int reserved = w->reservation->state == RESERVATION_OURS
 			   ? route_lets_this(&w->route, w->reserved_for, skip)
 			   : -1;
 
@@ -483,7 +511,7 @@ static struct target *pick(struct work *w, bool goes_on, uint32_t *skip,
 
 	w->call_goes_on = goes_on;
 	while ((target = choose(w, *skip | short_of, ret_wait_us))) {
-		if (build(w, target, request, why) == PROVIDER_BUILT)
+		if (ask_build(w, target, request, why) == PROVIDER_BUILT)
 			return target;
 		provider_request_fini(request);
 		*skip |= UINT32_C(1) << w->target_index;
@@ -523,6 +551,21 @@ static struct target *pick_any(struct work *w, struct provider_request *request,
 	}
 }
 
+/* Another job fills the provider's cache with what this one begins with, and nobody watches. */
+static bool waits_for_prefix(struct work *w, const struct target *target,
+			     const struct provider_request *request)
+{
+	uint64_t wait_us;
+
+	w->cache_key = request->cache_key;
+	if (w->lane->lane == LANE_INTERACTIVE || w->reservation->state == RESERVATION_OURS ||
+	    warm_asks(&w->pool->warm, target, request->cache_key, loop_now_us(w->pool->loop),
+		      &wait_us))
+		return false;
+	work_back_off(w, wait_us, "order");
+	return true;
+}
+
 void work_run(struct work *w)
 {
 	struct provider_request request;
@@ -532,7 +575,7 @@ void work_run(struct work *w)
 
 	if (sm_state(&w->sm) == WORK_SLOT) {
 		sm_move(&w->sm, WORK_CALLING);
-		if (w->reservation.state != RESERVATION_OURS)
+		if (w->reservation->state != RESERVATION_OURS)
 			w->short_of = 0;
 	}
 	/* An owner before may have left no room for one more. */
@@ -546,6 +589,8 @@ void work_run(struct work *w)
 	if (target && w->goes_on && !w->call_goes_on && seam_or_end(w)) {
 		provider_request_fini(&request);
 		fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));
+	} else if (target && waits_for_prefix(w, target, &request)) {
+		provider_request_fini(&request);
 	} else if (target) {
 		if (spend_ask(w, target, &request) == SPEND_GO)
 			begin(w, target, &request);

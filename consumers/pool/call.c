@@ -222,6 +222,12 @@ struct call *call_open(struct loop *loop, struct target *target,
 	return call;
 }
 
+void call_receiver(struct call *call, const struct call_ops *ops, void *ctx)
+{
+	call->ops = ops;
+	call->ctx = ctx;
+}
+
 void call_stop(struct call *call)
 {
 	call_end(call, FAULT_CANCELLED, STR(""));

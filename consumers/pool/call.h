@@ -45,6 +45,8 @@ struct call_outcome {
 struct call *call_open(struct loop *loop, struct target *target,
 		       const struct provider_request *request, const struct call_ops *ops,
 		       void *ctx, const struct log *log);
+/* Who hears of it from now on. */
+void call_receiver(struct call *call, const struct call_ops *ops, void *ctx);
 /* Ends it without a last word; what is known is in call_outcome. Accepts an ended one. */
 void call_stop(struct call *call);
 /* Ends it as @fault with a last word; also from inside ops.text. @message is static. */

@@ -63,6 +63,8 @@ static void fill_result(struct work *w, struct result *r, struct arena *a)
 		r->target_model = str_of(last->model);
 	}
 	for (size_t i = 0; i < w->call_count; i++) {
+		if (w->calls[i].overhead && !PLANTED(HEDGE_BILLED))
+			continue;
 		r->input_tokens += w->calls[i].usage.input_tokens;
 		r->cached_input_tokens += w->calls[i].usage.cached_input_tokens;
 		r->cache_write_tokens += w->calls[i].usage.cache_write_tokens;

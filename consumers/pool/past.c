@@ -40,6 +40,7 @@ static struct work_call read_call(struct work *w, struct json_object *call)
 		      .cache_write_1h_tokens = json_int(usage, "cache_write_1h_tokens", 0),
 		      .output_tokens = json_int(usage, "output_tokens", 0)},
 	    .cost_microusd = json_int(call, "cost_microusd", 0),
+	    .overhead = json_bool(call, "overhead", false),
 	};
 }
 

@@ -458,6 +458,12 @@ static void on_breaker(void *ctx, bool well)
 			return;
 }
 
+void pool_prefix_warm(struct pool *pool, uint64_t cache_key)
+{
+	list_each (&pool->all, at)
+		work_prefix_warm(container_of(at, struct work, link), cache_key);
+}
+
 static void open_breakers(struct pool *pool)
 {
 	struct breakers_request request = {
@@ -637,6 +643,7 @@ void pool_close(struct pool *pool)
 	budgets_free(pool->budgets);
 	routes_unref(pool->routes);
 	breakers_free(pool->breakers);
+	warm_fini(&pool->warm);
 	blob_close(pool->blob);
 	pg_close(pool->pg);
 	redis_unsubscribe(pool->control);

@@ -11,6 +11,7 @@
 #include "consumers/pool/fair.h"
 #include "consumers/pool/overflow.h"
 #include "consumers/pool/place.h"
+#include "consumers/pool/warm.h"
 #include "lib/base/heap.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
@@ -76,6 +77,7 @@ struct pool {
 	struct lane_reader *reader;
 	struct routes *routes;
 	struct breakers *breakers;
+	struct warm warm;
 	struct budgets *budgets;
 	struct redis_sub *control;
 	struct pool_metrics metric;
@@ -137,6 +139,8 @@ void pool_want_slot(struct pool *pool, struct work *work);
 void pool_drop_slot(struct pool *pool, struct work *work);
 /* The work is over and freed itself. */
 void pool_work_over(struct pool *pool);
+/* A provider's cache holds what begins with @cache_key: who waited for that goes on. */
+void pool_prefix_warm(struct pool *pool, uint64_t cache_key);
 /* There may be room for more works. */
 void pool_look(struct pool *pool);
 

@@ -14,6 +14,12 @@
 /* A target that was not asked yet counts as this quick: it is tried soon. */
 #define LATENCY_UNKNOWN_US 1000.0
 
+/* The quantile after which a hedge begins, how it is followed, and from how many answers on it is believed. */
+#define SLOW 0.95
+#define STEP 0.1
+#define ANSWERS_LEAST 20
+#define SOONEST_US 10000.0
+
 struct routes {
 	unsigned refs;
 	const struct config *config;
@@ -148,6 +154,7 @@ enum route_found route_find(struct routes *routes, const struct route_wish *wish
 	if (named) {
 		route.system = named->system;
 		route.max_tokens = named->max_tokens;
+		route.hedge_ms = named->hedge_ms;
 		for (size_t i = 0; i < named->target_count; i++)
 			add_target(routes, &route, &named->targets[i]);
 	} else if (!wish->task.len && wish->model.len) {
@@ -287,11 +294,40 @@ void target_left(struct target *t, bool probe)
 	breaker_drop(t->breaker);
 }
 
+/* A quantile that follows its samples by small steps, up and down as rarely as it is to be passed. */
+static void learn_slow(struct target *t, double us)
+{
+	t->answers++;
+	if (t->slow_us <= 0)
+		t->slow_us = us;
+	else if (us > t->slow_us)
+		t->slow_us += t->slow_us * STEP * SLOW;
+	else
+		t->slow_us -= t->slow_us * STEP * (1 - SLOW);
+}
+
+uint64_t target_slow_us(const struct target *t, uint64_t unknown_us)
+{
+	if (t->answers < ANSWERS_LEAST)
+		return unknown_us;
+	return t->slow_us < SOONEST_US ? (uint64_t)SOONEST_US : (uint64_t)t->slow_us;
+}
+
+/* What is known of its latency: @us at least, where it was not waited for. */
+static void learn_latency(struct target *t, double us)
+{
+	learn_slow(t, us);
+	t->latency_us = t->latency_us > 0 ? t->latency_us + (us - t->latency_us) * NEWEST : us;
+}
+
+void target_late(struct target *t, uint64_t after_us)
+{
+	learn_latency(t, (double)after_us);
+}
+
 void target_answers(struct target *t, uint64_t after_us)
 {
-	double us = (double)after_us;
-
-	t->latency_us = t->latency_us > 0 ? t->latency_us + (us - t->latency_us) * NEWEST : us;
+	learn_latency(t, (double)after_us);
 	breaker_answers(t->account->breaker);
 	breaker_answers(t->breaker);
 }

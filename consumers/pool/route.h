@@ -38,6 +38,8 @@ struct target {
 	double input_per_byte; /* tokens per byte of a request, as its answers say; 0: not known */
 	double output_tokens;  /* of an answer, on average; 0: not known */
 	double latency_us;  /* until the first token, on average, newer ones more; 0: not known */
+	double slow_us;	    /* nineteen of twenty first tokens came within this; 0: not known */
+	unsigned answers;   /* how many that is known from */
 	unsigned in_flight; /* calls under way */
 };
 
@@ -60,6 +62,7 @@ struct route {
 	size_t count;
 	const char *system; /* "" for none */
 	int64_t max_tokens; /* 0: none */
+	uint64_t hedge_ms;  /* 0: never */
 };
 /* What a route is asked for. @session: what a share of the routes is stable for: the session, else the user, else the job. */
 struct route_wish {
@@ -89,6 +92,11 @@ bool target_asked(struct target *target);
 void target_left(struct target *target, bool probe);
 /* Its first output is there, @after_us: whoever waits for the probe may ask. */
 void target_answers(struct target *target, uint64_t after_us);
+
+/* It was given up after so long, without a first token, as another was quicker. */
+void target_late(struct target *target, uint64_t after_us);
+/* So long without a first token of @target is worth a second one beside it; @unknown_us while too little is known. */
+uint64_t target_slow_us(const struct target *target, uint64_t unknown_us);
 
 /* What a call taught about its target. FAULT_NONE: it is well. */
 void target_learn(struct target *target, enum fault fault, int64_t retry_after_ms);

@@ -19,8 +19,8 @@ static void average(double *average, double newest)
 	*average = *average > 0 ? *average + (newest - *average) * NEWEST : newest;
 }
 
-static void expect(const struct target *t, const struct provider_request *request,
-		   struct charge *ret_charge)
+void spend_expect(const struct target *t, const struct provider_request *request,
+		  struct charge *ret_charge)
 {
 	double per_byte = t->input_per_byte > 0 ? t->input_per_byte : INPUT_PER_BYTE;
 	struct charge_estimate e = {
@@ -51,7 +51,7 @@ static void forget_request(struct work *w)
 /* It waits without a slot; or a tier takes it, where half of its lane's window waits. */
 static void stand_in_line(struct work *w)
 {
-	int64_t ms = w->reservation.estimate_ms > 0 ? w->reservation.estimate_ms : 0;
+	int64_t ms = w->reservation->estimate_ms > 0 ? w->reservation->estimate_ms : 0;
 
 	forget_request(w);
 	pool_drop_slot(w->pool, w);
@@ -65,7 +65,7 @@ static void stand_in_line(struct work *w)
 
 static void moved(struct work *w)
 {
-	int64_t position = w->reservation.position, said = w->said_position;
+	int64_t position = w->reservation->position, said = w->said_position;
 
 	if (!w->in_budget_line)
 		stand_in_line(w);
@@ -132,21 +132,21 @@ enum spend spend_ask(struct work *w, struct target *target, struct provider_requ
 	    .ctx = w,
 	};
 
-	if (w->reservation.state == RESERVATION_OURS) {
-		if (w->reservation.budget == budget && w->reserved_for == target &&
-		    !budget_stale(&w->reservation))
+	if (w->reservation->state == RESERVATION_OURS) {
+		if (w->reservation->budget == budget && w->reserved_for == target &&
+		    !budget_stale(w->reservation))
 			return SPEND_GO;
-		budget_return(&w->reservation);
+		budget_return(w->reservation);
 	}
 	if (!budget)
 		return SPEND_GO;
-	expect(target, request, &ask.charge);
+	spend_expect(target, request, &ask.charge);
 	w->reserved_for = target;
 	w->request_built = *request;
 	*request = (struct provider_request){0};
 	w->request_bytes = w->request_built.body.len;
 	sm_move(&w->sm, WORK_BUDGET);
-	budget_ask(budget, &w->reservation, &ask);
+	budget_ask(budget, w->reservation, &ask);
 	return SPEND_ASKS;
 }
 
@@ -163,7 +163,7 @@ struct target *spend_shortest(struct work *w, uint32_t skip, size_t *ret_index)
 
 		struct budget *b =
 		    budgets_find(w->pool->budgets, t->account->config->name, t->model);
-		int64_t ms = b ? budget_expect_ms(b, &w->reservation.charge) : 0;
+		int64_t ms = b ? budget_expect_ms(b, &w->reservation->charge) : 0;
 
 		if (best && ms >= shortest)
 			continue;
@@ -185,7 +185,7 @@ static void learn_sizes(struct work *w, const struct usage *usage)
 
 void spend_settle(struct work *w, const struct call_outcome *o)
 {
-	struct reservation *r = &w->reservation;
+	struct reservation *r = w->reservation;
 	const struct provider *p = w->target->account->provider;
 	struct charge real;
 
@@ -210,17 +210,17 @@ void spend_drop(struct work *w)
 {
 	w->in_budget_line = false;
 	forget_request(w);
-	if (w->reservation.state == RESERVATION_OURS && w->call) {
-		struct charge reserved = w->reservation.charge;
+	if (w->reservation->state == RESERVATION_OURS && w->call) {
+		struct charge reserved = w->reservation->charge;
 
-		budget_settle(&w->reservation, &reserved);
+		budget_settle(w->reservation, &reserved);
 	} else {
-		budget_return(&w->reservation);
+		budget_return(w->reservation);
 	}
 }
 
 void spend_learn(struct work *w, const struct call_outcome *o)
 {
-	if (w->reservation.state == RESERVATION_OURS)
-		budget_learn(w->reservation.budget, &o->rates);
+	if (w->reservation->state == RESERVATION_OURS)
+		budget_learn(w->reservation->budget, &o->rates);
 }

@@ -13,6 +13,9 @@ enum spend {
 enum spend spend_ask(struct work *w, struct target *target, struct provider_request *request);
 /* All that are left were short: the one whose line is shortest for what @w asked last. NULL where none is left. */
 struct target *spend_shortest(struct work *w, uint32_t skip, size_t *ret_index);
+/* What a call to @t with @request may cost. */
+void spend_expect(const struct target *t, const struct provider_request *request,
+		  struct charge *ret_charge);
 /* The call ended: @outcome as its provider told it. */
 void spend_settle(struct work *w, const struct call_outcome *outcome);
 /* There will be no call, or its end was not seen: what was not called for is given back, what was counts as reserved. Safe where nothing
@@ -23,7 +26,7 @@ void spend_learn(struct work *w, const struct call_outcome *outcome);
 /* Waits in a budget's line. */
 static inline bool spend_waits(const struct work *w)
 {
-	return w->reservation.state == RESERVATION_WAITING;
+	return w->reservation->state == RESERVATION_WAITING;
 }
 
 #endif

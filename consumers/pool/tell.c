@@ -47,8 +47,8 @@ void tell_wait(struct work *w)
 	if (w->status)
 		return;
 	if (spend_waits(w)) { /* in a quota's line, which is one for all pools */
-		tell(w->lane, &wait, w->attempt, (size_t)w->reservation.position,
-		     w->reservation.estimate_ms);
+		tell(w->lane, &wait, w->attempt, (size_t)w->reservation->position,
+		     w->reservation->estimate_ms);
 		return;
 	}
 	if (sm_state(&w->sm) == WORK_BACKOFF && w->waits_until_us > loop_now_us(w->pool->loop)) {

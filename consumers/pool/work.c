@@ -1,4 +1,5 @@
 #include "consumers/pool/work.h"
+#include "consumers/pool/hedge.h"
 #include "consumers/pool/retry.h"
 #include "consumers/pool/spend.h"
 
@@ -168,6 +169,7 @@ static void on_claim_timer(struct timer *t)
 /* The call and the text of before are not worth anything any more. */
 static void forget_call(struct work *w)
 {
+	hedge_drop(w);
 	spend_drop(w);
 	ask_leave(w);
 	w->target = NULL;
@@ -354,6 +356,7 @@ void work_lost(struct work *w)
 		w->resume = SM(state) & DECIDED ? WORK_WRITING : state;
 	}
 	if (state == WORK_SLOT || state == WORK_BACKOFF || state == WORK_BUDGET) {
+		hedge_drop(w);
 		spend_drop(w);
 		pool_drop_slot(w->pool, w);
 	}
@@ -371,6 +374,7 @@ static void stop_running(struct work *w)
 		call_stop(w->call);
 		ask_note_end(w, w->end_as);
 	}
+	hedge_drop(w);
 	spend_drop(w);
 	pool_drop_slot(w->pool, w);
 	finish_begin(w, expired ? "expired" : "cancelled", w->end_as, STR(""));
@@ -449,6 +453,7 @@ static void free_work(struct work *w)
 	lease_stop(w);
 	timer_stop(&w->deadline);
 	timer_stop(&w->say);
+	hedge_drop(w);
 	spend_drop(w);
 	pool_drop_slot(w->pool, w);
 	ask_leave(w);
@@ -522,6 +527,8 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	timer_init(&w->deadline, pool->loop, on_deadline);
 	timer_init(&w->say, pool->loop, on_say);
 	timer_init(&w->call_due, pool->loop, ask_on_call_due);
+	hedge_init(w);
+	w->reservation = &w->reserved[0];
 	list_push_back(&pool->all, &w->link);
 	pool->work_count++;
 	lane->ahead++;

@@ -73,6 +73,20 @@ struct work_call {
 	struct str request_id;
 	struct usage usage;
 	int64_t cost_microusd;
+	bool overhead; /* a hedge's loser: in the ledger, and not on the customer's bill */
+};
+
+/* A second target is asked beside the call (hedge.h). */
+struct hedge {
+	struct timer timer;
+	struct call *call;
+	struct target *target;
+	size_t target_index;
+	bool probe;
+	uint64_t called_us;
+	size_t request_bytes;
+	struct provider_request request; /* while its budget is asked */
+	struct work_call entry;
 };
 
 struct work {
@@ -141,12 +155,16 @@ struct work {
 	size_t seam_space; /* of the text's white space at its end: so far it was said again */
 	struct target *target;
 	size_t target_index;
-	bool probe;	  /* the call finds out whether its target is well again */
-	bool output_seen; /* of the call */
+	uint64_t cache_key; /* of the request (provider.h) */
+	bool probe;	    /* the call finds out whether its target is well again */
+	bool output_seen;   /* of the call */
 	uint64_t called_us;
 	uint64_t waits_until_us; /* in WORK_BACKOFF */
 	struct call *call;
-	struct reservation reservation; /* of the call, or of the next one */
+	struct reservation reserved[2];
+	struct reservation
+	    *reservation; /* of the call, or of the next one; the other is the hedge's */
+	struct hedge hedge;
 	struct target *reserved_for;
 	struct provider_request request_built; /* while a budget is asked */
 	size_t request_bytes;
@@ -215,6 +233,8 @@ void work_park(struct work *w);
 void work_back_off(struct work *w, uint64_t us, const char *why);
 /* A breaker moved: true where @w waited for that and goes on. @well: so may all others. */
 bool work_wake(struct work *w, bool well);
+/* What begins with @cache_key can be read from the provider's cache: goes on, where it waited for that. */
+void work_prefix_warm(struct work *w, uint64_t cache_key);
 /* It waits for @why (a word of the protocol): told to its followers if it lasts. NULL: it goes on. */
 void work_waits(struct work *w, const char *why);
 /* Its place in a budget's line changed: told, at most four times a second. */
@@ -244,6 +264,13 @@ void seam_begin(struct work *w);
 struct str seam_output(struct work *w, struct str text, bool part);
 /* It was to go on and was refused for that: the job is not at fault, and does not try again. */
 bool seam_refused(struct work *w, enum fault fault);
+/* Writes @w's request for @target; PROVIDER_CANNOT: @why says what. */
+enum provider_built ask_build(struct work *w, struct target *target,
+			      struct provider_request *request, char why[static 128]);
+/* What a call of @w that is its own tells. */
+extern const struct call_ops ask_ops;
+/* A call's end into its line of the ledger. */
+void ask_fill(struct work *w, struct work_call *c, const struct call_outcome *o, enum fault as);
 /* The present call is over, @as this: goes into the ledger, and is freed. */
 void ask_note_end(struct work *w, enum fault as);
 /* Frees the call, where there is one, without a word in the ledger. */

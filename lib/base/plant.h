@@ -21,6 +21,7 @@
 	PLANT(TIER_UNSURE, "put off without the broker's word") \
 	PLANT(ARCHIVE_DROPS, "records during a batch dropped") \
 	PLANT(SEAM_UNTOLD, "continue without the seam") \
+	PLANT(HEDGE_BILLED, "hedge loser on the customer's bill") \
 	PLANT(NEVER_HALF_OPEN, "breaker never half-opens") \
 	PLANT(SETTLE_LOST, "a settlement is lost")
 /* clang-format on */

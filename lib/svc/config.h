@@ -115,9 +115,11 @@ struct config_route {
 	size_t target_count;
 	const char *system; /* the system prompt of a task, "" for none */
 	int64_t max_tokens; /* of an answer where the job names none; 0: the model's own limit */
-	const char *orgs;   /* only for these, comma-separated; "" for all */
-	const char *users;  /* only for these, comma-separated; "" for all */
-	int64_t percent;    /* of the sessions: always the same ones, and more where it is raised */
+	uint64_t
+	    hedge_ms; /* a second target is asked beside the first one after so long; 0: never */
+	const char *orgs;  /* only for these, comma-separated; "" for all */
+	const char *users; /* only for these, comma-separated; "" for all */
+	int64_t percent;   /* of the sessions: always the same ones, and more where it is raised */
 	unsigned line;
 };
 /* True where the route is for that organisation and user, and its share holds @session (what it is to be stable for). */

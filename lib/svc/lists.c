@@ -22,6 +22,7 @@ struct route_words {
 	const char *orgs;
 	const char *users;
 	int64_t percent;
+	uint64_t hedge_ms;
 };
 
 struct price_words {
@@ -53,6 +54,7 @@ static const struct option route_options[] = {
 	OPTION_LINE(max_tokens, "max_tokens", INT, 0, 0, 1000000, "of an answer; 0: the model's")
 	OPTION_LINE(orgs, "orgs", STRING, "", 0, 8192, "only for these organisations, comma-separated")
 	OPTION_LINE(users, "users", STRING, "", 0, 8192, "only for these users, comma-separated")
+	OPTION_LINE(hedge_ms, "hedge_ms", MS, 0, 0, 60000, "until a second target is asked, while the first one's own latency is not known")
 	OPTION_LINE(percent, "percent", INT, 100, 0, 100, "of the sessions")
 };
 #undef OPTION_OF
@@ -350,6 +352,7 @@ void lists_routes(struct record_reader *r, const struct tree *list, struct confi
 		route->orgs = words.orgs;
 		route->users = words.users;
 		route->percent = words.percent;
+		route->hedge_ms = words.hedge_ms;
 		route->line = t->line;
 		route->kind =
 		    strcmp(words.kind, "model") == 0 ? CONFIG_ROUTE_MODEL : CONFIG_ROUTE_TASK;

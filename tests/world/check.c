@@ -381,6 +381,34 @@ static void check_session(struct str session)
 	buf_fini(&expected);
 }
 
+/* The bill is what the calls cost that were not a hedge's losers; of two calls at the same time one is. */
+static void check_bill(const struct result *r)
+{
+	cleanup_json struct json_object *list = NULL;
+	struct json_error error;
+	int64_t cost = 0, ended = 0;
+	bool spare = true;
+
+	if (!r->calls.len || json_read(r->calls, &list, &error) != JSON_OK)
+		return;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *call = json_object_array_get_idx(list, i);
+		bool overhead = json_bool(call, "overhead", false);
+
+		if (!overhead)
+			cost += json_int(call, "cost_microusd", 0);
+		if (ended > json_int(call, "started_ms", 0) && !spare && !overhead)
+			world_violation("%.*s pays for two calls at the same time", STR_FMT(r->id));
+		if (json_int(call, "ended_ms", 0) > ended) {
+			ended = json_int(call, "ended_ms", 0);
+			spare = overhead;
+		}
+	}
+	if (cost != r->cost_microusd)
+		world_violation("%.*s is billed %lld and its calls cost %lld", STR_FMT(r->id),
+				(long long)r->cost_microusd, (long long)cost);
+}
+
 static void check_answers(void)
 {
 	struct map_entry *e;
@@ -388,6 +416,7 @@ static void check_answers(void)
 	for (size_t at = 0; (e = map_next(&results, &at));) {
 		struct kept_result *k = e->value;
 
+		check_bill(&k->r);
 		if (str_is(k->r.status, "succeeded") && !call_of_result(&k->r))
 			world_violation("%.*s succeeded with a text that no call gave",
 					STR_FMT(k->r.id));

@@ -34,9 +34,14 @@ static const char config_text[] =
     "- {name: c, kind: openai, base_url: \"http://c\", key_env: NONE, headers_ms: 3s, "
     "first_token_ms: 4s, silence_ms: 3s, whole_ms: 30s, prefix: vllm}\n"
     "routes:\n"
-    "- {name: both, kind: task, targets: [{account: a, model: m1}, {account: b, model: m2}, "
+    "- {name: both, kind: task, hedge_ms: 400ms, targets: [{account: a, model: m1}, {account: b, "
+    "model: m2}, "
     "{account: c, model: m3}]}\n"
-    "- {name: one, kind: task, targets: [{account: a, model: m1}]}\n";
+    "- {name: one, kind: task, targets: [{account: a, model: m1}]}\n"
+    "prices:\n"
+    "- {provider: anthropic, model: m1, input: \"3\", output: \"15\"}\n"
+    "- {provider: openai, model: m2, input: \"1\", output: \"4\"}\n"
+    "- {provider: openai, model: m3, input: \"2\", output: \"7\"}\n";
 
 /* In some histories: little enough that jobs wait for it. */
 #define QUOTA_A 12
