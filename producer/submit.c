@@ -297,6 +297,7 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 	small.deadline_ms = job->deadline_ms;
 	small.metadata = job->metadata;
 	small.webhook = job->webhook;
+	small.outbox = job->outbox;
 	small.blob = str_of(ref);
 	buf_reset(&s->record);
 	codec_encode(&codec_job, &small, &s->record);

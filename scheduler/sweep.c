@@ -111,6 +111,7 @@ enum {
 	F_LEASE,
 	F_METADATA,
 	F_WEBHOOK,
+	F_OUTBOX,
 };
 
 static struct str kept(struct look *k, const struct redis_value *value, size_t field)
@@ -134,6 +135,7 @@ static void read_head(struct look *k, const struct redis_value *value)
 	k->head.copy = redis_item_int(value, F_COPY, 0);
 	k->head.metadata = kept(k, value, F_METADATA);
 	k->head.webhook = kept(k, value, F_WEBHOOK);
+	k->head.outbox = kept(k, value, F_OUTBOX);
 }
 
 /* It ended, and its pool died before it could say so here. */
@@ -182,7 +184,7 @@ static void look_at(struct sweep *sw, struct str org, struct str job)
 	const struct str args[] = {
 	    STR("HMGET"),   key_str(&key), STR("state"),      STR("kind"),	  STR("lane"),
 	    STR("session"), STR("turn"),   STR("created_ms"), STR("deadline_ms"), STR("copy"),
-	    STR("wish"),    STR("lease"),  STR("metadata"),   STR("webhook")};
+	    STR("wish"),    STR("lease"),  STR("metadata"),   STR("webhook"),	  STR("outbox")};
 
 	redis_command(sw->s->redis, job, args, countof(args), on_state, k);
 }

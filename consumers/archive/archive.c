@@ -306,7 +306,7 @@ static const char move_sql[] =
     "WHERE o.reader = 'archive' AND o.topic = $2 AND o.partition = m.part AND o.next_offset = "
     "m.old";
 
-/* Only the jobs that this statement inserts have calls in the ledger, and a webhook. The list's order is kept, so the first wins. */
+/* Only the jobs that this statement inserts have calls in the ledger, a webhook, a place in the outbox. The list's order is kept, so the first wins. */
 static char *insert_sql(void)
 {
 	return mem_printf(
@@ -319,7 +319,10 @@ static char *insert_sql(void)
 	    "SELECT job, org, url, origin, finished_ms, finished_ms "
 	    "FROM json_to_recordset($3::json) AS h(job text, org text, url text, origin text, "
 	    "finished_ms bigint) WHERE job IN (SELECT job FROM made) "
-	    "ON CONFLICT DO NOTHING RETURNING job) "
+	    "ON CONFLICT DO NOTHING RETURNING job), "
+	    "kept AS (INSERT INTO outbox (session, job, at_ms) SELECT session, job, at_ms "
+	    "FROM json_to_recordset($4::json) AS o(session text, job text, at_ms bigint) "
+	    "WHERE job IN (SELECT job FROM made) ON CONFLICT DO NOTHING) "
 	    "SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM ledger), "
 	    "(SELECT count(*) FROM hooks)",
 	    row_results.names, row_results.names, row_results.typed, row_calls.names,
@@ -454,27 +457,28 @@ static void brackets(struct buf *inside, struct buf *out)
 static void send_batch(struct archive *a)
 {
 	cleanup_free char *insert = insert_sql();
-	struct buf moves = {0}, results = {0}, calls = {0}, webhooks = {0};
+	struct buf moves = {0};
+	struct row_lists lists = {0};
 
 	a->sending = a->filling;
 	a->filling = (struct batch){0};
 	timer_stop(&a->gather);
 	write_moves(a, &moves);
-	brackets(&a->sending.results, &results);
-	brackets(&a->sending.calls, &calls);
-	brackets(&a->sending.webhooks, &webhooks);
+	brackets(&a->sending.lists.results, &lists.results);
+	brackets(&a->sending.lists.calls, &lists.calls);
+	brackets(&a->sending.lists.webhooks, &lists.webhooks);
+	brackets(&a->sending.lists.outbox, &lists.outbox);
 	{
 		const struct str to[] = {buf_str(&moves), str_of(a->topic)};
-		const struct str rows[] = {buf_str(&results), buf_str(&calls), buf_str(&webhooks)};
-		const struct pg_statement statements[] = {{move_sql, to, 2}, {insert, rows, 3}};
+		const struct str rows[] = {buf_str(&lists.results), buf_str(&lists.calls),
+					   buf_str(&lists.webhooks), buf_str(&lists.outbox)};
+		const struct pg_statement statements[] = {{move_sql, to, 2}, {insert, rows, 4}};
 
 		a->begun_us = loop_now_us(a->svc->loop);
 		a->request = pg_transaction(a->pg, statements, 2, 0, all_moved, on_batch, a);
 	}
 	buf_fini(&moves);
-	buf_fini(&results);
-	buf_fini(&calls);
-	buf_fini(&webhooks);
+	row_lists_fini(&lists);
 	sm_move(&a->sm, ARCHIVE_WRITING);
 	pause_reading(a, a->draining);
 }

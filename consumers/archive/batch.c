@@ -7,9 +7,7 @@
 void batch_fini(struct batch *batch)
 {
 	map_fini(&batch->jobs);
-	buf_fini(&batch->results);
-	buf_fini(&batch->calls);
-	buf_fini(&batch->webhooks);
+	row_lists_fini(&batch->lists);
 	arena_reset(&batch->scratch);
 	*batch = (struct batch){0};
 }
@@ -35,7 +33,7 @@ bool batch_add(struct batch *batch, uint64_t wall_ms, struct str body, char *ret
 		batch->repeated++;
 	} else {
 		map_set(&batch->jobs, result.id, batch);
-		row_write(&result, &batch->results, &batch->calls, &batch->webhooks);
+		row_write(&result, &batch->lists);
 		batch->rows++;
 	}
 	arena_reset(&batch->scratch);
@@ -44,5 +42,5 @@ bool batch_add(struct batch *batch, uint64_t wall_ms, struct str body, char *ret
 
 size_t batch_bytes(const struct batch *batch)
 {
-	return batch->results.len + batch->calls.len + batch->webhooks.len;
+	return row_lists_bytes(&batch->lists);
 }

@@ -7,18 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "consumers/archive/row.h"
 #include "lib/base/arena.h"
 #include "lib/base/buf.h"
 #include "lib/base/map.h"
 #include "lib/base/str.h"
 
 struct batch {
-	struct map jobs;    /* whose rows stand here */
-	struct buf results; /* insides of JSON lists */
-	struct buf calls;
-	struct buf webhooks;
-	struct arena scratch; /* of the record at hand */
-	size_t records;	      /* all, bad and repeated ones too */
+	struct map jobs;	/* whose rows stand here */
+	struct row_lists lists; /* by table */
+	struct arena scratch;	/* of the record at hand */
+	size_t records;		/* all, bad and repeated ones too */
 	size_t rows;
 	size_t repeated;	 /* a second record of a job of this batch */
 	uint64_t oldest_wall_ms; /* Kafka's stamp of its oldest record, 0 for none */

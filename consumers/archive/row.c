@@ -239,17 +239,45 @@ static void write_webhook(const struct result *r, struct buf *out)
 	arena_reset(&arena);
 }
 
-void row_write(const struct result *result, struct buf *results, struct buf *calls,
-	       struct buf *webhooks)
+static void write_outbox(const struct result *r, struct buf *out)
 {
-	struct json_out o = {.buf = results};
+	struct json_out o = {.buf = out};
 
-	if (results->len)
-		buf_add_char(results, ',');
+	if (!r->outbox.len)
+		return;
+	if (out->len)
+		buf_add_char(out, ',');
+	json_open(&o, '{');
+	json_put_str(&o, "session", r->outbox);
+	json_put_str(&o, "job", r->id);
+	json_put_int(&o, "at_ms", r->finished_ms);
+	json_close(&o, '}');
+}
+
+void row_write(const struct result *result, struct row_lists *lists)
+{
+	struct json_out o = {.buf = &lists->results};
+
+	if (lists->results.len)
+		buf_add_char(&lists->results, ',');
 	json_open(&o, '{');
 	write_identity(result, &o);
 	write_answer(result, &o);
 	json_close(&o, '}');
-	write_calls(result, calls);
-	write_webhook(result, webhooks);
+	write_calls(result, &lists->calls);
+	write_webhook(result, &lists->webhooks);
+	write_outbox(result, &lists->outbox);
+}
+
+void row_lists_fini(struct row_lists *lists)
+{
+	buf_fini(&lists->results);
+	buf_fini(&lists->calls);
+	buf_fini(&lists->webhooks);
+	buf_fini(&lists->outbox);
+}
+
+size_t row_lists_bytes(const struct row_lists *lists)
+{
+	return lists->results.len + lists->calls.len + lists->webhooks.len + lists->outbox.len;
 }

@@ -1,5 +1,6 @@
 /* A result record as rows of PostgreSQL: reads the record, checks what the tables would refuse, and writes it as JSON objects for
- * json_to_recordset (one of `results`, one of `calls` for each call, one of `webhooks` where the job asked for one). Refuses to talk to PostgreSQL or to know offsets. */
+ * json_to_recordset (one of `results`, one of `calls` for each call, one of `webhooks` where the job asked for one,
+ * one of `outbox` where its end waits for a session's clients). Refuses to talk to PostgreSQL or to know offsets. */
 #ifndef SLUICE_ARCHIVE_ROW_H
 #define SLUICE_ARCHIVE_ROW_H
 
@@ -19,10 +20,19 @@ enum row_read { ROW_OK = 0, ROW_BAD = 1 };
 must_check enum row_read row_read(struct arena *arena, struct str body, struct result *ret_result,
 				  char ret_why[static ROW_WHY_SIZE]);
 
-/* Appends one object to @results, one per call to @calls and one to @webhooks where the job asked for it, each after a comma where
- * something stands there: the insides of three JSON lists. @result is one that row_read took. */
-void row_write(const struct result *result, struct buf *results, struct buf *calls,
-	       struct buf *webhooks);
+/* The insides of the JSON lists of rows, by table. */
+struct row_lists {
+	struct buf results;
+	struct buf calls;
+	struct buf webhooks;
+	struct buf outbox;
+};
+void row_lists_fini(struct row_lists *lists);
+size_t row_lists_bytes(const struct row_lists *lists);
+
+/* Appends one object to @lists->results, one per call to ->calls, and one to the others where the job asked for it, each after a comma
+ * where something stands there. @result is one that row_read took. */
+void row_write(const struct result *result, struct row_lists *lists);
 
 /* The columns that the objects carry, for the statements that read them. */
 struct row_columns {

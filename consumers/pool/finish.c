@@ -53,6 +53,7 @@ static void fill_result(struct work *w, struct result *r, struct arena *a)
 	r->fault_message = str_of(w->fault_message);
 	/* A nudge has no body: its headers say them. */
 	r->metadata = w->job.metadata.len ? w->job.metadata : w->head.metadata;
+	r->outbox = w->job.outbox.len ? w->job.outbox : w->head.outbox;
 	r->webhook = w->job.webhook.len ? w->job.webhook : w->head.webhook;
 	r->topic = str_of(w->lane->topic);
 	r->partition = lane_record_partition(w->record);

@@ -49,6 +49,7 @@ void retry_body(const struct work *w, struct buf *out)
 	small.deadline_ms = w->head.deadline_ms;
 	small.metadata = job->metadata;
 	small.webhook = job->webhook;
+	small.outbox = job->outbox;
 	small.blob = w->blob;
 	codec_encode(&codec_job, &small, out);
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "consumers/push/outbox.h"
 #include "consumers/push/session.h"
 #include "consumers/push/stream.h"
 #include "lib/base/clock.h"
@@ -37,6 +38,8 @@ void hello_quiet(struct session *s)
 	if (s->pg_request)
 		pg_cancel(s->pg_request);
 	s->pg_request = NULL;
+	outbox_cancel(s->looking);
+	s->looking = NULL;
 	drop_key(s);
 	op_fini(&s->hello);
 }
@@ -78,8 +81,9 @@ static void list_open(struct session *s)
 	struct key key = key_open(str_of(s->id));
 	const struct str args[] = {STR("ZREVRANGE"), key_str(&key), STR("0"), STR(LIST_MAX)};
 
-	s->request =
-	    redis_command(s->push->redis, str_of(s->id), args, countof(args), on_open_jobs, s);
+	if (!s->request)
+		s->request = redis_command(s->push->redis, str_of(s->id), args, countof(args),
+					   on_open_jobs, s);
 }
 
 static void outbox_attached(struct session *s)
@@ -87,39 +91,23 @@ static void outbox_attached(struct session *s)
 	list_open(s);
 }
 
-static void on_outbox(void *ctx, enum redis_result result, const struct redis_value *value)
+static void on_outbox(struct session *s, const struct str *ids, size_t id_count)
 {
-	struct session *s = ctx;
 	struct op_position jobs[OP_JOBS_MAX];
 	size_t count = 0;
 
-	s->request = NULL;
-	for (size_t i = result == REDIS_OK && value->type == REDIS_LIST ? value->count : 0;
-	     i > 0 && count < OP_JOBS_MAX; i--) {
-		struct str id = redis_item_str(value, i - 1);
-
-		if (id.len && !stream_find(s, id))
-			jobs[count++] = (struct op_position){.id = id};
-	}
+	s->looking = NULL;
+	for (size_t i = 0; i < id_count && count < OP_JOBS_MAX; i++)
+		if (!stream_find(s, ids[i]))
+			jobs[count++] = (struct op_position){.id = ids[i]};
 	stream_attach(s, jobs, count, false, outbox_attached);
-}
-
-static void list_outbox(struct session *s)
-{
-	struct key key = key_outbox(str_of(s->id));
-	const struct str args[] = {STR("ZREVRANGE"), key_str(&key), STR("0"), STR(LIST_MAX)};
-
-	s->request =
-	    redis_command(s->push->redis, str_of(s->id), args, countof(args), on_outbox, s);
 }
 
 /* The jobs that hello named had their first words: now what it did not name. */
 static void named_attached(struct session *s)
 {
-	if (s->resumed)
-		list_outbox(s);
-	else if (s->conversation)
-		list_open(s);
+	if (s->resumed || s->conversation)
+		s->looking = outbox_list(s, on_outbox);
 }
 
 /* Again after a loss: what began meanwhile was not heard. */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "consumers/push/outbox.h"
 #include "consumers/push/reply.h"
 #include "consumers/push/session.h"
 #include "lib/svc/stores.h"
@@ -131,6 +132,7 @@ static void make_parts(struct push *push)
 	push->keys = keys_new(push->loop, push->pg, NULL, &push->log);
 	push->relay = relay_new(push->loop, push->redis, push->pg, &push->log);
 	relay_use_blob(push->relay, push->blob);
+	push->outbox = outbox_new(push);
 }
 
 int push_open(struct svc *svc, void **ret_push)
@@ -182,12 +184,17 @@ void push_ready(void *ctx, struct svc_waits *waits)
 		svc_waits_for(waits, "postgres");
 }
 
+void push_settled(struct push *push)
+{
+	if (push->draining && !push->session_count && outbox_idle(push->outbox))
+		svc_drained(push->svc);
+}
+
 void push_session_over(struct push *push)
 {
 	push->session_count--;
 	series_set(metric_only(push->metric.connections), (double)push->session_count);
-	if (push->draining && !push->session_count)
-		svc_drained(push->svc);
+	push_settled(push);
 }
 
 void push_drain(void *ctx)
@@ -199,8 +206,8 @@ void push_drain(void *ctx)
 	list_each (&push->sessions, link)
 		session_drain(container_of(link, struct session, link),
 			      push->options->drain_spread_ms);
-	if (!push->session_count)
-		svc_drained(push->svc);
+	outbox_drain(push->outbox);
+	push_settled(push);
 }
 
 int push_reload(void *ctx, const struct config *old)
@@ -227,6 +234,7 @@ void push_close(void *ctx)
 	ws_deflate_unref(push->deflate);
 	lane_writer_close(push->writer);
 	submitter_free(push->submitter);
+	outbox_free(push->outbox);
 	relay_free(push->relay);
 	keys_free(push->keys);
 	blob_close(push->blob);

@@ -24,6 +24,7 @@ struct http_server;
 struct keys;
 struct lane_writer;
 struct loop;
+struct outbox;
 struct pg;
 struct redis;
 struct relay;
@@ -58,6 +59,7 @@ struct push {
 	struct keys *keys;
 	struct relay *relay;
 	struct submitter *submitter;
+	struct outbox *outbox;
 	struct token_secrets secrets;
 	char derived[65]; /* the secret, where none is configured */
 	struct list sessions;
@@ -77,5 +79,7 @@ void push_close(void *push);
 
 /* A session went away. */
 void push_session_over(struct push *push);
+/* The outbox has nothing on its way. */
+void push_settled(struct push *push);
 
 #endif

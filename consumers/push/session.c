@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "consumers/push/outbox.h"
 #include "consumers/push/reply.h"
 #include "consumers/push/stream.h"
 #include "consumers/push/submission.h"
@@ -154,11 +155,9 @@ void session_drain(struct session *s, uint64_t within_ms)
 
 static void ack(struct session *s, const struct op *op)
 {
-	struct key key = key_outbox(str_of(s->id));
 	struct stream *st = stream_find(s, op->id);
 
-	redis_command(s->push->redis, str_of(s->id),
-		      (const struct str[]){STR("ZREM"), key_str(&key), op->id}, 3, NULL, NULL);
+	outbox_ack(s, op->id, st || told_has(&s->told, op->id));
 	if (st)
 		stream_drop(st);
 	told_add(&s->told, op->id);

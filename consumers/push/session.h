@@ -25,6 +25,7 @@
 #include "lib/net/loop.h"
 
 struct http_req;
+struct outbox_look;
 struct pg_request;
 struct redis_request;
 struct redis_sub;
@@ -77,6 +78,7 @@ struct session {
 	struct redis_request *redeeming; /* a ticket */
 	struct redis_request *request;
 	struct pg_request *pg_request;
+	struct outbox_look *looking;
 	unsigned failures; /* of the two, while a session is made */
 	struct redis_sub *line_sub;
 	struct redis_sub *events_sub;

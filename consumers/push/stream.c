@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "consumers/push/latest.h"
+#include "consumers/push/outbox.h"
 #include "consumers/push/session.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
@@ -586,15 +587,6 @@ static void on_end(void *ctx, const struct follow_end *last)
 	answered(st);
 }
 
-static void forget(struct stream *st)
-{
-	struct session *s = st->session;
-	struct key key = key_outbox(str_of(s->id));
-	const struct str args[] = {STR("ZREM"), key_str(&key), str_of(st->job)};
-
-	redis_command(s->push->redis, str_of(s->id), args, countof(args), NULL, NULL);
-}
-
 static void say_gone(struct stream *st, bool unsure)
 {
 	struct frame f = {0};
@@ -624,7 +616,7 @@ static void on_gone(void *ctx, bool unsure)
 	if (st->named || st->said || unsure)
 		say_gone(st, unsure);
 	else
-		forget(st);
+		outbox_forget(st->session, str_of(st->job));
 	go_on(st);
 	st->lost = true;
 	st->gathering = st->probing = false;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "consumers/push/outbox.h"
 #include "consumers/push/session.h"
 #include "consumers/push/stream.h"
 #include "lib/base/arena.h"
@@ -77,29 +78,6 @@ static void write_accepted(struct submission *u, struct frame *f)
 	frame_end(f);
 }
 
-/* What a client that comes back has not acknowledged. The newest stay. */
-static void into_outbox(struct submission *u)
-{
-	struct session *s = u->session;
-	struct redis *redis = s->push->redis;
-	struct str order = str_of(s->id);
-	struct key key = key_outbox(order);
-	char score[24], ttl[24];
-
-	snprintf(score, sizeof(score), "%lld", (long long)u->job.created_ms);
-	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)s->push->options->resume_ttl_ms);
-	redis_command(redis, order,
-		      (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), u->job.id}, 4,
-		      NULL, NULL);
-	redis_command(
-	    redis, order,
-	    (const struct str[]){STR("ZREMRANGEBYRANK"), key_str(&key), STR("0"), STR("-257")}, 4,
-	    NULL, NULL);
-	redis_command(redis, order,
-		      (const struct str[]){STR("PEXPIRE"), key_str(&key), str_of(ttl)}, 3, NULL,
-		      NULL);
-}
-
 static const char *lane_text(struct str lane)
 {
 	enum lane found = LANE_INTERACTIVE;
@@ -128,7 +106,7 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 	series_add(metric_one(push->metric.accepted, lane_text(u->job.lane)), 1);
 	series_observe_us(metric_only(push->metric.accept_seconds),
 			  loop_fresh_us(push->loop) - u->begun_us);
-	into_outbox(u);
+	outbox_put(s, u->job.id, u->job.created_ms);
 	ref_end(u, STR("202"), buf_str(&f.text));
 	session_send(s, &f);
 	submission_free(u);
@@ -253,6 +231,7 @@ void submission_begin(struct session *s, const struct op *op)
 		return;
 	}
 	u->job.org = str_of(s->who.org);
+	u->job.outbox = str_of(s->id);
 	ask_ref(u, op->job);
 }
 

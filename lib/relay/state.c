@@ -106,6 +106,7 @@ state_submit(struct redis *redis, const struct job *job, const char *topic, int3
 	arg_field_int(&a, "deadline_ms", job->deadline_ms);
 	arg_field(&a, "metadata", job->metadata);
 	arg_field(&a, "webhook", job->webhook);
+	arg_field(&a, "outbox", job->outbox);
 	arg_field(&a, "topic", str_of(topic));
 	arg(&a, STR("partition"));
 	arg_int(&a, partition);

@@ -43,8 +43,8 @@ TEST(a_record_is_one_result_and_one_row_per_call)
 		   "[{\"provider\":\"openai\",\"account\":\"m\",\"model\":\"x\",\"started_ms\":6,"
 		   "\"usage\":{\"input_tokens\":7,\"output_tokens\":8},\"cost_microusd\":9},"
 		   "{\"provider\":\"anthropic\"}]")));
-	results = list_of(&b.results);
-	calls = list_of(&b.calls);
+	results = list_of(&b.lists.results);
+	calls = list_of(&b.lists.calls);
 	ck_assert_uint_eq(json_object_array_length(results), 1);
 	ck_assert_uint_eq(json_object_array_length(calls), 2);
 	row = json_object_array_get_idx(results, 0);
@@ -70,7 +70,7 @@ TEST(a_second_record_of_a_job_adds_nothing)
 	ck_assert_uint_eq(b.rows, 1);
 	ck_assert_uint_eq(b.repeated, 1);
 	ck_assert_uint_eq(b.records, 2);
-	ck_assert_uint_eq(b.calls.len, 0);
+	ck_assert_uint_eq(b.lists.calls.len, 0);
 	batch_fini(&b);
 }
 
@@ -80,7 +80,7 @@ TEST(an_answer_in_the_blob_store_leaves_the_column_empty)
 	struct json_object *results, *row;
 
 	ck_assert(add(&b, RECORD("job_1", ",\"text_blob\":\"blob_ab\",\"bytes\":300000")));
-	results = list_of(&b.results);
+	results = list_of(&b.lists.results);
 	row = json_object_array_get_idx(results, 0);
 	ck_assert_ptr_null(json_member(row, "answer"));
 	ck_assert_view(json_str(row, "answer_blob"), "blob_ab");
@@ -94,7 +94,7 @@ TEST(json_of_the_client_is_kept_as_its_text)
 	struct json_object *results;
 
 	ck_assert(add(&b, RECORD("job_1", ",\"metadata\":{\"a\":\"q\\\"\\u0007\"}")));
-	results = list_of(&b.results);
+	results = list_of(&b.lists.results);
 	ck_assert_view(json_str(json_object_array_get_idx(results, 0), "metadata"),
 		       "{\"a\":\"q\\\"\\u0007\"}");
 	json_object_put(results);

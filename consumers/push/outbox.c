@@ -1,0 +1,355 @@
+#include "consumers/push/outbox.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consumers/push/session.h"
+#include "lib/base/clock.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/net/loop.h"
+#include "lib/store/pg.h"
+#include "lib/store/redis.h"
+#include "schemas/keys.h"
+
+#define JOBS_MAX 256
+/* With the entry `epoch`. */
+#define LIST_LAST "256"
+#define TRIM_LAST "-258"
+#define EPOCH "epoch"
+#define GATHER_US (100 * US_PER_MS)
+#define AGAIN_US (1 * US_PER_S)
+#define SWEEP_US (60 * US_PER_S)
+#define FIRST_SWEEP_US (5 * US_PER_S)
+/* Of acknowledgements that PostgreSQL does not take; above it the oldest are forgotten there. */
+#define WAITING_MAX_BYTES (1u << 20)
+
+struct outbox {
+	struct push *push;
+	struct buf filling; /* inside of a JSON list */
+	struct buf sending;
+	struct pg_request *request;
+	struct pg_request *sweeping;
+	struct timer flush;
+	struct timer sweep;
+};
+
+/* ── acknowledgements, to PostgreSQL ── */
+
+static const char ack_sql[] =
+    "WITH a AS (SELECT session, job, bool_or(known) AS known FROM json_to_recordset($1::json) "
+    "AS a(session text, job text, known boolean) GROUP BY session, job), "
+    "changed AS (UPDATE outbox o SET acked = true FROM a WHERE o.session = a.session "
+    "AND o.job = a.job AND NOT a.known) "
+    "INSERT INTO outbox (session, job, acked, at_ms) SELECT session, job, true, $2::bigint FROM a "
+    "WHERE known ON CONFLICT (session, job) DO UPDATE SET acked = true";
+
+static void put_back(struct outbox *o)
+{
+	if (o->filling.len + o->sending.len > WAITING_MAX_BYTES) {
+		log_warn(&o->push->log, "acknowledgements are not in PostgreSQL",
+			 F_UINT("bytes", o->sending.len));
+		buf_fini(&o->sending);
+		return;
+	}
+	if (o->filling.len)
+		buf_add_char(&o->sending, ',');
+	buf_add_str(&o->sending, buf_str(&o->filling));
+	buf_fini(&o->filling);
+	o->filling = o->sending;
+	o->sending = (struct buf){0};
+}
+
+static void on_acked(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct outbox *o = ctx;
+
+	(void)rows;
+	o->request = NULL;
+	if (result == PG_OK)
+		buf_fini(&o->sending);
+	else
+		put_back(o);
+	if (o->filling.len)
+		timer_set(&o->flush, result == PG_OK ? GATHER_US : AGAIN_US);
+	else
+		push_settled(o->push);
+}
+
+static void on_flush(struct timer *t)
+{
+	struct outbox *o = container_of(t, struct outbox, flush);
+	struct buf list = {0}, now = {0};
+
+	if (o->request || !o->filling.len)
+		return;
+	o->sending = o->filling;
+	o->filling = (struct buf){0};
+	buf_add_char(&list, '[');
+	buf_add_str(&list, buf_str(&o->sending));
+	buf_add_char(&list, ']');
+	buf_add_u64(&now, loop_wall_ms(o->push->loop));
+	o->request = pg_query(o->push->pg, ack_sql,
+			      (const struct str[]){buf_str(&list), buf_str(&now)}, 2, on_acked, o);
+	buf_fini(&list);
+	buf_fini(&now);
+}
+
+void outbox_ack(struct session *s, struct str job, bool known)
+{
+	struct outbox *o = s->push->outbox;
+	struct json_out out = {.buf = &o->filling};
+
+	if (!id_is(job, "job"))
+		return;
+	outbox_forget(s, job);
+	if (o->filling.len)
+		buf_add_char(&o->filling, ',');
+	json_open(&out, '{');
+	json_put_text(&out, "session", s->id);
+	json_put_str(&out, "job", job);
+	json_put_bool(&out, "known", known);
+	json_close(&out, '}');
+	if (!o->request && !timer_is_set(&o->flush))
+		timer_set(&o->flush, s->push->draining ? 0 : GATHER_US);
+}
+
+/* ── what is too old goes ── */
+
+static void on_swept(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct outbox *o = ctx;
+
+	(void)result;
+	(void)rows;
+	o->sweeping = NULL;
+	timer_set(&o->sweep, SWEEP_US + rand_below(loop_rand(o->push->loop), SWEEP_US));
+}
+
+static void oldest(const struct push *push, char out[static 24])
+{
+	snprintf(out, 24, "%llu",
+		 (unsigned long long)(loop_wall_ms(push->loop) - push->options->outbox_ttl_ms));
+}
+
+static void on_sweep(struct timer *t)
+{
+	struct outbox *o = container_of(t, struct outbox, sweep);
+	char before[24];
+
+	oldest(o->push, before);
+	o->sweeping = pg_query(o->push->pg,
+			       "DELETE FROM outbox WHERE (session, job) IN (SELECT session, job "
+			       "FROM outbox WHERE at_ms < $1::bigint ORDER BY at_ms LIMIT 10000)",
+			       (const struct str[]){str_of(before)}, 1, on_swept, o);
+}
+
+/* ── Redis ── */
+
+static void expire(struct session *s, struct str key)
+{
+	char ttl[24];
+
+	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)s->push->options->resume_ttl_ms);
+	redis_command(s->push->redis, str_of(s->id),
+		      (const struct str[]){STR("PEXPIRE"), key, str_of(ttl)}, 3, NULL, NULL);
+}
+
+void outbox_put(struct session *s, struct str job, int64_t created_ms)
+{
+	struct redis *redis = s->push->redis;
+	struct str order = str_of(s->id);
+	struct key key = key_outbox(order);
+	char score[24];
+
+	snprintf(score, sizeof(score), "%lld", (long long)created_ms);
+	redis_command(redis, order,
+		      (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), job}, 4, NULL,
+		      NULL);
+	redis_command(
+	    redis, order,
+	    (const struct str[]){STR("ZREMRANGEBYRANK"), key_str(&key), STR("0"), STR(TRIM_LAST)},
+	    4, NULL, NULL);
+	expire(s, key_str(&key));
+}
+
+void outbox_forget(struct session *s, struct str job)
+{
+	struct key key = key_outbox(str_of(s->id));
+
+	redis_command(s->push->redis, str_of(s->id),
+		      (const struct str[]){STR("ZREM"), key_str(&key), job}, 3, NULL, NULL);
+}
+
+/* ── the list ── */
+
+struct outbox_look {
+	struct session *session;
+	void (*done)(struct session *s, const struct str *jobs, size_t count);
+	struct redis_request *request;
+	struct pg_request *pg;
+	bool redis_answered;
+	char ids[2 * JOBS_MAX][ID_SIZE];
+	size_t count;
+};
+
+static int by_id(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static void add(struct outbox_look *l, struct str id)
+{
+	if (!id_is(id, "job") || l->count == countof(l->ids))
+		return;
+	for (size_t i = 0; i < l->count; i++)
+		if (str_is(id, l->ids[i]))
+			return;
+	memcpy(l->ids[l->count], id.ptr, id.len);
+	l->ids[l->count++][id.len] = '\0';
+}
+
+static void finish(struct outbox_look *l)
+{
+	struct str jobs[JOBS_MAX];
+	size_t first = l->count > JOBS_MAX ? l->count - JOBS_MAX : 0;
+
+	qsort(l->ids, l->count, sizeof(l->ids[0]), by_id);
+	for (size_t i = first; i < l->count; i++)
+		jobs[i - first] = str_of(l->ids[i]);
+	l->done(l->session, jobs, l->count - first);
+	mem_free(l);
+}
+
+/* Redis has all again. */
+static void write_back(struct outbox_look *l, const struct pg_rows *rows)
+{
+	struct session *s = l->session;
+	struct key key = key_outbox(str_of(s->id));
+	size_t count = 0, most = 4 + 2 * pg_count(rows);
+	cleanup_free struct str *args = mem_alloc(most * sizeof(*args));
+	char scores[JOBS_MAX + 1][24];
+
+	args[count++] = STR("ZADD");
+	args[count++] = key_str(&key);
+	for (size_t i = 0; i < pg_count(rows) && i < JOBS_MAX; i++) {
+		struct str id = pg_text(rows, i, 0);
+
+		if (!id_is(id, "job"))
+			continue;
+		snprintf(scores[i], sizeof(scores[i]), "%llu", (unsigned long long)id_wall_ms(id));
+		args[count++] = str_of(scores[i]);
+		args[count++] = id;
+	}
+	snprintf(scores[JOBS_MAX], sizeof(scores[JOBS_MAX]), "%llu",
+		 (unsigned long long)redis_epoch_wall_ms(s->push->redis));
+	args[count++] = str_of(scores[JOBS_MAX]);
+	args[count++] = STR(EPOCH);
+	redis_command(s->push->redis, str_of(s->id), args, count, NULL, NULL);
+	expire(s, key_str(&key));
+}
+
+static void on_rows(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct outbox_look *l = ctx;
+
+	l->pg = NULL;
+	for (size_t i = 0; result == PG_OK && i < pg_count(rows); i++)
+		add(l, pg_text(rows, i, 0));
+	if (result == PG_OK && l->redis_answered)
+		write_back(l, rows);
+	finish(l);
+}
+
+static void on_set(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct outbox_look *l = ctx;
+	struct push *push = l->session->push;
+	bool whole = false;
+	char after[24];
+
+	l->request = NULL;
+	l->redis_answered = result == REDIS_OK && value->type == REDIS_LIST;
+	for (size_t i = 0; l->redis_answered && i + 1 < value->count; i += 2) {
+		struct str member = redis_item_str(value, i);
+
+		if (str_is(member, EPOCH))
+			whole = redis_item_int(value, i + 1, 0) ==
+				(int64_t)redis_epoch_wall_ms(push->redis);
+		else
+			add(l, member);
+	}
+	if (whole) {
+		finish(l);
+		return;
+	}
+	oldest(push, after);
+	l->pg =
+	    pg_query(push->pg,
+		     "SELECT job FROM outbox WHERE session = $1 AND NOT acked "
+		     "AND at_ms >= $2::bigint ORDER BY job DESC LIMIT 256",
+		     (const struct str[]){str_of(l->session->id), str_of(after)}, 2, on_rows, l);
+}
+
+struct outbox_look *outbox_list(struct session *s,
+				void (*done)(struct session *s, const struct str *jobs,
+					     size_t count))
+{
+	struct outbox_look *l = mem_new(struct outbox_look);
+	struct key key = key_outbox(str_of(s->id));
+	const struct str args[] = {STR("ZREVRANGE"), key_str(&key), STR("0"), STR(LIST_LAST),
+				   STR("WITHSCORES")};
+
+	l->session = s;
+	l->done = done;
+	l->request = redis_command(s->push->redis, str_of(s->id), args, countof(args), on_set, l);
+	return l;
+}
+
+void outbox_cancel(struct outbox_look *l)
+{
+	if (!l)
+		return;
+	if (l->request)
+		redis_cancel(l->request);
+	pg_cancel(l->pg);
+	mem_free(l);
+}
+
+/* ── life ── */
+
+struct outbox *outbox_new(struct push *push)
+{
+	struct outbox *o = mem_new(struct outbox);
+
+	o->push = push;
+	timer_init(&o->flush, push->loop, on_flush);
+	timer_init(&o->sweep, push->loop, on_sweep);
+	timer_set(&o->sweep, rand_below(loop_rand(push->loop), FIRST_SWEEP_US));
+	return o;
+}
+
+bool outbox_idle(const struct outbox *o)
+{
+	return !o->request && !o->filling.len;
+}
+
+void outbox_drain(struct outbox *o)
+{
+	if (timer_is_set(&o->flush))
+		timer_set(&o->flush, 0);
+}
+
+void outbox_free(struct outbox *o)
+{
+	if (!o)
+		return;
+	timer_stop(&o->flush);
+	timer_stop(&o->sweep);
+	pg_cancel(o->request);
+	pg_cancel(o->sweeping);
+	buf_fini(&o->filling);
+	buf_fini(&o->sending);
+	mem_free(o);
+}

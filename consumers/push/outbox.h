@@ -1,0 +1,41 @@
+/* The outbox: jobs of a session whose end no client has acknowledged. Redis holds the newest 256 from the moment they are accepted;
+ * PostgreSQL holds those that ended (the archive makes the row with the result), for longer, and through a loss of Redis. Where Redis
+ * cannot have all (the set has no entry `epoch`, or one of another epoch of Redis) both are read, and what PostgreSQL had is written
+ * back. Acknowledgements go to Redis at once and to PostgreSQL gathered. Refuses to tell anybody anything. */
+#ifndef SLUICE_PUSH_OUTBOX_H
+#define SLUICE_PUSH_OUTBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/str.h"
+
+struct outbox;
+struct outbox_look;
+struct push;
+struct session;
+
+/* One per process. */
+struct outbox *outbox_new(struct push *push);
+void outbox_free(struct outbox *outbox); /* accepts NULL */
+/* True where no acknowledgement is on its way to PostgreSQL; push_settled is called when that comes true. */
+bool outbox_idle(const struct outbox *outbox);
+/* What waits is sent at once from now on. */
+void outbox_drain(struct outbox *outbox);
+
+/* @job was accepted. */
+void outbox_put(struct session *s, struct str job, int64_t created_ms);
+/* A client of @s has the end of @job. @known: this connection was told of the job (else only what stands already is changed). */
+void outbox_ack(struct session *s, struct str job, bool known);
+/* There is nothing to wait for: the job is not known any more. */
+void outbox_forget(struct session *s, struct str job);
+
+/* The newest 256, oldest first. @done comes once, from the loop; the views live until it returns. Where a store does not answer, the
+ * other's alone. */
+struct outbox_look *outbox_list(struct session *s,
+				void (*done)(struct session *s, const struct str *jobs,
+					     size_t count));
+void outbox_cancel(struct outbox_look *look); /* accepts NULL */
+
+#endif

@@ -1,0 +1,121 @@
+// Ends of jobs for clients that are not there: they wait until they are acknowledged, in Redis and, when that forgot, in PostgreSQL.
+
+import assert from 'node:assert/strict'
+import { Api, chat } from '../support/api.mjs'
+import { Stack } from '../support/stack.mjs'
+import { run, test, until } from '../support/test.mjs'
+import { Client } from '../support/ws.mjs'
+
+const stack = await Stack.open()
+const api = new Api(stack)
+
+const row = async (job) => (await stack.sql(`SELECT session, acked FROM outbox WHERE job = '${job}'`))[0]
+const acked = (job) => until(`${job} is acknowledged in PostgreSQL`, async () => (await row(job))?.[1] === 't')
+
+/** A job whose client goes before its end; returns when the end is recorded. */
+async function left_alone(hello = {}, text = 'left alone') {
+	const { client, welcome } = await Client.hello(stack, hello)
+	const job = await client.submit('1', chat(text, 'ttft=200 rate=0 tokens=30'))
+	client.cut()
+	const [stored] = (await api.recorded([job])).get(job)
+	return { job, welcome, stored }
+}
+
+async function comes_again(hello, job, stored) {
+	const { client } = await Client.hello(stack, hello)
+	const e = await client.end(job)
+	assert.equal(e.ev, 'result')
+	assert.equal(client.answer(job).text, stored.answer.toString())
+	return client
+}
+
+/** What else the list would bring has come when this job of it has. */
+async function only(hello, job, stored, not) {
+	const client = await comes_again(hello, job, stored)
+	assert.ok(!client.events.some((e) => e.job === not), `${not} is told again`)
+	return client
+}
+
+test('the end of a job waits for its client, also when Redis was emptied', async () => {
+	const { job, welcome, stored } = await left_alone()
+	assert.deepEqual(await row(job), [welcome.session, 'f'])
+	let client = await comes_again({ resume: welcome.resume }, job, stored)
+	client.cut()
+	await stack.redis_cli('FLUSHALL')
+	client = await comes_again({ resume: welcome.resume }, job, stored)
+	client.cut()
+	// Read back into Redis, so that this one does not need PostgreSQL.
+	const list = await stack.redis_cli('ZRANGE', `ob:{${welcome.session}}`, '0', '-1')
+	assert.ok(list.includes(job) && list.includes('epoch'), list)
+	client = await comes_again({ resume: welcome.resume }, job, stored)
+	await client.close()
+})
+
+test('acknowledged is acknowledged, also when Redis was emptied', async () => {
+	const first = await left_alone({}, 'first')
+	let client = await comes_again({ resume: first.welcome.resume }, first.job, first.stored)
+	client.send({ op: 'ack', id: first.job })
+	const second = await client.submit('2', chat('second', 'ttft=0 rate=0 tokens=10'))
+	await client.end(second)
+	await acked(first.job)
+	client.cut()
+	await stack.redis_cli('FLUSHALL')
+	const [stored] = (await api.recorded([second])).get(second)
+	client = await only({ resume: first.welcome.resume }, second, stored, first.job)
+	await client.close()
+})
+
+test('an acknowledgement that comes before the record is kept', async () => {
+	const { client, welcome } = await Client.hello(stack)
+	await stack.down('sluice-archive-1')
+	let job
+	try {
+		job = await client.submit('1', chat('early', 'ttft=0 rate=0 tokens=10'))
+		await client.end(job)
+		client.send({ op: 'ack', id: job })
+		await acked(job)
+	} finally {
+		await stack.up('sluice-archive-1')
+	}
+	await api.recorded([job])
+	assert.deepEqual(await row(job), [welcome.session, 't'])
+	await client.close()
+})
+
+test('a client that names its session has what waits there, and no other organisation’s', async () => {
+	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const { job, stored } = await left_alone({ session })
+	// As when it was away for longer than Redis keeps it.
+	await stack.redis_cli('DEL', `ob:{${session}}`)
+	const client = await comes_again({ session }, job, stored)
+	client.send({ op: 'ack', id: job })
+	await acked(job)
+	await client.close()
+	const refused = await Client.hello(stack, { session }, { key: stack.other_key }).catch((e) => e)
+	assert.match(refused.message, /3503/)
+})
+
+test('an acknowledgement of a job that was never heard of leaves no row', async () => {
+	const { client } = await Client.hello(stack)
+	const stranger = `job_${'0'.repeat(26)}`
+	client.send({ op: 'ack', id: stranger })
+	const job = await client.submit('1', chat('known', 'ttft=0 rate=0 tokens=5'))
+	await client.end(job)
+	client.send({ op: 'ack', id: job })
+	await acked(job)
+	assert.equal(await row(stranger), undefined)
+	await client.close()
+})
+
+test('what waited too long is deleted', async () => {
+	const { job } = await left_alone()
+	await stack.sql(`UPDATE outbox SET at_ms = at_ms - 700000000 WHERE job = '${job}'`)
+	const node = await stack.more('sluice-push', 'sluice-push-sweeps', 'push', '--set', 'push.listen=127.0.0.1:0')
+	try {
+		await until('it is gone', async () => !(await row(job)), 20000)
+	} finally {
+		await node.end()
+	}
+}, { background: true })
+
+await run(import.meta.url)
