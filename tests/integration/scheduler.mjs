@@ -202,6 +202,22 @@ test('a dead job is submitted again as a new one that names the old, or is put a
 	assert.equal((await ctl('dead', 'drop')).code, 2)
 })
 
+test('a job that was answered 429 more often than its list of calls is long goes on in the next pool', async () => {
+	const { id } = await api.accepted(chat('many calls', 'status=429 retry=20'))
+	const calls = async () => (await api.get(id)).json.calls.length
+	await until('its list is full', async () => (await calls()) >= 32, 60000)
+	await stack.kill(POOL)
+	await stack.up()
+	const pid = stack.pid(POOL)
+	const begun = (await stack.calls()).begun
+	await until('it is asked for again', async () => (await stack.calls()).begun >= begun + 5, 30000)
+	await stack.refresh()
+	assert.equal(stack.pid(POOL), pid, 'the same process serves')
+	assert.equal((await api.get(id)).json.status, 'running')
+	await api.cancel(id)
+	assert.equal((await api.ended(id)).status, 'cancelled')
+}, { limit_ms: 120000 })
+
 test('an outage of a provider does not fill the dead letters: who waits for it burns no try', async () => {
 	const since = soon(0)
 	const ids = []
