@@ -262,6 +262,12 @@ static void fail(struct work *w, enum fault fault, struct str message)
 	finish_begin(w, "failed", fault, kept);
 }
 
+/* Every account refuses its key or has no credit: a person is told so at once, a backlog waits until an operator has mended it (0: not). */
+static uint64_t refused_wait_us(const struct work *w)
+{
+	return w->lane->lane == LANE_INTERACTIVE ? 0 : route_back_us(&w->route);
+}
+
 /* Another try, or the end. @text_seen: output of this attempt stands already. */
 static void try_again(struct work *w, enum fault fault, struct str message, int64_t retry_after_ms,
 		      bool text_seen)
@@ -299,7 +305,9 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		return;
 	}
 	w->tried = 0;
-	if (!route_lets(&w->route, 0, &wait_us) && !wait_us) {
+	if (!route_lets(&w->route, 0, &wait_us) && !wait_us)
+		wait_us = refused_wait_us(w);
+	if (!wait_us && !route_lets(&w->route, 0, &wait_us)) {
 		fail(w, fault, message); /* every account that could serve it is out */
 		return;
 	}
@@ -586,6 +594,8 @@ void work_run(struct work *w)
 		return;
 	}
 	target = pick_any(w, &request, why, &wait_us);
+	if (!target && !wait_us && !why[0] && !w->too_big)
+		wait_us = refused_wait_us(w);
 	if (target && w->goes_on && !w->call_goes_on && seam_or_end(w)) {
 		provider_request_fini(&request);
 		fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));

@@ -187,6 +187,23 @@ static bool lets(const struct target *t, uint64_t *ret_wait_us)
 }
 
 /* Those that may be asked now, bit per index; where there are none, the shortest wait. */
+uint64_t route_back_us(const struct route *route)
+{
+	uint64_t least = 0;
+
+	for (size_t i = 0; i < route->count; i++) {
+		const struct target *t = route->targets[i];
+		uint64_t a = 0, b = 0;
+
+		if (breaker_lets(t->account->breaker, &a) && breaker_lets(t->breaker, &b))
+			return 0;
+		a = a > b ? a : b;
+		if (a && (!least || a < least))
+			least = a;
+	}
+	return least;
+}
+
 static uint32_t open_ones(const struct route *route, uint32_t skip, uint64_t *ret_wait_us)
 {
 	uint32_t open = 0;

@@ -80,6 +80,8 @@ must_check enum route_found route_find(struct routes *routes, const struct route
  * first that is only shut may return; 0 where none will: all are skipped, or refused our account. */
 struct target *route_choose(const struct route *route, uint32_t skip, struct rand *rand,
 			    size_t *ret_index, uint64_t *ret_wait_us);
+/* When the first of its targets may be asked again, those that refused the key or the credit as well; 0: one may now, or never. */
+uint64_t route_back_us(const struct route *route);
 /* Whether there is one; else *ret_wait_us as route_choose. */
 bool route_lets(const struct route *route, uint32_t skip, uint64_t *ret_wait_us);
 /* The index of @target where it is not in @skip and may be asked; -1: it may not. */
