@@ -6,6 +6,7 @@
 #include "schemas/fault.h"
 #include "schemas/keys.h"
 #include "schemas/lanes.h"
+#include "schemas/sql.h"
 #include "tests/unit/test.h"
 
 SUITE("schemas/words");
@@ -202,4 +203,11 @@ TEST(the_partitions_of_an_organisation_differ)
 		ck_assert_int_eq(lane_shard(name, 8, 8), lane_shard(name, 0, 8));
 		ck_assert_int_eq(lane_shard(name, 5, 1), 0);
 	}
+}
+
+/* Two of one number: only the first would ever be applied. */
+TEST(each_migration_has_a_number_of_its_own_in_their_order)
+{
+	for (size_t i = 0; i < sql_file_count; i++)
+		ck_assert_msg(sql_files[i].number == (int)i + 1, "%s", sql_files[i].name);
 }
