@@ -186,7 +186,6 @@ static bool lets(const struct target *t, uint64_t *ret_wait_us)
 	return false;
 }
 
-/* Those that may be asked now, bit per index; where there are none, the shortest wait. */
 uint64_t route_back_us(const struct route *route)
 {
 	uint64_t least = 0;
@@ -204,6 +203,7 @@ uint64_t route_back_us(const struct route *route)
 	return least;
 }
 
+/* Those that may be asked now, bit per index; where there are none, the shortest wait. */
 static uint32_t open_ones(const struct route *route, uint32_t skip, uint64_t *ret_wait_us)
 {
 	uint32_t open = 0;

@@ -74,6 +74,13 @@ static struct str job_header(const struct log_record *r)
 static const enum topic queues[] = {TOPIC_LLM_INTERACTIVE, TOPIC_LLM_HIGH, TOPIC_LLM_BACKGROUND,
 				    TOPIC_LATER_1M,	   TOPIC_LATER_5M, TOPIC_LATER_1H};
 
+/* @r stands in another topic than @of, or was written after it. */
+static bool is_other(const struct log_topic *t, const char *topic, const struct log_record *r,
+		     const struct log_record *of)
+{
+	return strcmp(t->name, topic) != 0 || (r != of && r->wall_ms > of->wall_ms);
+}
+
 static uint64_t copy_header(const struct log_record *r)
 {
 	uint64_t copy = 0;
@@ -84,7 +91,8 @@ static uint64_t copy_header(const struct log_record *r)
 	return copy;
 }
 
-/* The queue made the record again: a pool in a tier with a raised copy, the scheduler in its lane. */
+/* The queue made the record again: a pool in a tier with a raised copy, the scheduler in its lane, or behind itself in its tier where it is
+ * not due for longer than that keeps it. */
 static bool made_again(const char *topic, const struct log_record *record)
 {
 	struct str job = job_header(record);
@@ -94,9 +102,10 @@ static bool made_again(const char *topic, const struct log_record *record)
 	for (size_t i = 0; i < countof(queues); i++) {
 		struct log_topic *t = broker_topic(topic_info(queues[i])->name);
 
-		for (int32_t p = 0; strcmp(t->name, topic) != 0 && p < t->part_count; p++)
+		for (int32_t p = 0; p < t->part_count; p++)
 			for (size_t o = 0; o < t->parts[p].count; o++)
-				if (str_eq(job_header(&t->parts[p].records[o]), job) &&
+				if (is_other(t, topic, &t->parts[p].records[o], record) &&
+				    str_eq(job_header(&t->parts[p].records[o]), job) &&
 				    copy_header(&t->parts[p].records[o]) >= copy + !returns)
 					return true;
 	}
@@ -394,6 +403,8 @@ static void check_bill(const struct result *r)
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *call = json_object_array_get_idx(list, i);
 		bool overhead = json_bool(call, "overhead", false);
+		struct str fault = json_str(call, "fault");
+		bool failed = fault.len && !str_is(fault, "cancelled"); /* its hedge went on */
 
 		if (!overhead)
 			cost += json_int(call, "cost_microusd", 0);
@@ -401,7 +412,7 @@ static void check_bill(const struct result *r)
 			world_violation("%.*s pays for two calls at the same time", STR_FMT(r->id));
 		if (json_int(call, "ended_ms", 0) > ended) {
 			ended = json_int(call, "ended_ms", 0);
-			spare = overhead;
+			spare = overhead || failed;
 		}
 	}
 	if (cost != r->cost_microusd)
