@@ -11,6 +11,8 @@ void overflow_parks(struct work *w, bool parks)
 	if (parks == w->parks)
 		return;
 	w->parks = parks;
+	if (w->record)
+		lane_record_park(w->record, parks);
 	if (!parks) {
 		o->parked--;
 		o->parked_bytes -= w->parked_bytes;
@@ -54,7 +56,7 @@ bool overflow_takes(struct work *w, uint64_t us, uint64_t *ret_due_wall_ms)
 	uint64_t wait_ms = us / US_PER_MS, due;
 	bool begun = w->picked_up_ms || w->call_count;
 
-	if (!half_full(pool, &w->lane->overflow))
+	if (!half_full(pool, &w->lane->overflow) && !lane_record_crowds(w->record))
 		return false;
 	if (wait_ms < pool->options->defer_ms)
 		wait_ms = pool->options->defer_ms;

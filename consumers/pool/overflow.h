@@ -1,7 +1,8 @@
 /* When half of a lane's window waits for anything but a slot (a target, a turn, another holder), nothing new can be read behind it soon.
- * Then what waits longer goes to a tier, as retry.h does it with long waits, and comes back through the scheduler: the window is
- * for jobs that can run. A token bucket limits how many go. Refuses to choose: whoever begins such a wait while there are too many
- * goes, except who would be out of time when he comes back. */
+ * The same where such waits fill half of the room that a partition's commits have for what is completed beyond them (lane.h): it would
+ * give out nothing more. Then what waits longer goes to a tier, as retry.h does it with long waits, and comes back through the scheduler:
+ * the window is for jobs that can run. A token bucket limits how many go. Refuses to choose: whoever begins such a wait while there are
+ * too many goes, and each second those that wait already, the oldest first, except who would be out of time when he comes back. */
 #ifndef SLUICE_POOL_OVERFLOW_H
 #define SLUICE_POOL_OVERFLOW_H
 
@@ -21,7 +22,7 @@ struct overflow {
 
 /* The work begins or ceases to wait for something else than a slot. Said again: nothing changes. */
 void overflow_parks(struct work *w, bool parks);
-/* True where @w, whose wait of @us begins, is to go: a token was taken, and *@ret_due_wall_ms is when it may come back. */
+/* True where @w, which waits for @us from now on, is to go: a token was taken, and *@ret_due_wall_ms is when it may come back. */
 bool overflow_takes(struct work *w, uint64_t us, uint64_t *ret_due_wall_ms);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "consumers/pool/budget.h"
+#include "consumers/pool/retry.h"
 #include "consumers/pool/route.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
@@ -275,12 +276,22 @@ static void on_bulk_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
 
 /* ── ticks ── */
 
+/* What began to wait before there was too much of it, or when no token was left. Who goes on before the next look stays. */
+static void overflow_waiting(struct pool *pool)
+{
+	if (pool->draining)
+		return;
+	list_each (&pool->all, at)
+		(void)retry_overflow_waiting(container_of(at, struct work, link), TICK_US);
+}
+
 static void on_tick(struct timer *t)
 {
 	struct pool *pool = container_of(t, struct pool, tick);
 
 	timer_set(&pool->tick, TICK_US);
 	measure_pool(pool);
+	overflow_waiting(pool);
 }
 
 static void on_line(struct timer *t)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "consumers/pool/spend.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
@@ -181,6 +182,7 @@ static void begin(struct work *w, uint64_t due_wall_ms)
 	w->due_wall_ms = due_wall_ms;
 	w->tier_written = false;
 	w->waits = 0;
+	timer_stop(&w->timer);
 	pool_drop_slot(w->pool, w);
 	work_park(w);
 	sm_move(&w->sm, WORK_DEFERRING);
@@ -207,6 +209,21 @@ bool retry_overflow(struct work *w, uint64_t us)
 		return false;
 	series_add(metric_one(w->pool->metric.overflowed, lane_name(w->lane->lane)), 1);
 	begin(w, due);
+	return true;
+}
+
+bool retry_overflow_waiting(struct work *w, uint64_t least_us)
+{
+	uint64_t now = loop_now_us(w->pool->loop), us = 0;
+	int64_t ms = w->reservation->estimate_ms;
+
+	if (sm_state(&w->sm) == WORK_BACKOFF && w->waits_until_us > now)
+		us = w->waits_until_us - now;
+	else if (sm_state(&w->sm) == WORK_BUDGET && w->in_budget_line)
+		us = (ms < 0 ? w->pool->options->defer_ms : (uint64_t)ms) * US_PER_MS;
+	if (us <= least_us || !w->parks || !retry_overflow(w, us))
+		return false;
+	spend_drop(w);
 	return true;
 }
 

@@ -17,8 +17,11 @@ struct work;
 /* True where the wait of @us is one for a tier and has begun there: the work is not to be touched any more. False where it is short
  * (pool.defer_ms), or where the job's time is over before it ends. */
 bool retry_defer(struct work *w, uint64_t us);
-/* The same where the wait is not long, but half of the lane's window waits (overflow.h). */
+/* The same where the wait is not long, but too much of the lane waits (overflow.h). */
 bool retry_overflow(struct work *w, uint64_t us);
+/* The same for one that waits for that already (a target, a budget), where the wait is to last for longer than @least_us. False where it
+ * waits for anything else or runs. */
+bool retry_overflow_waiting(struct work *w, uint64_t least_us);
 /* The same for one that is not claimed: it is, only to be put off. */
 bool retry_overflow_unclaimed(struct work *w);
 /* A claim was granted: true where the job is not due for long (as retry_defer) or overflows, or the record is a nudge without a body whose reason

@@ -139,14 +139,24 @@ size_t done_text_size(const struct done *d)
 	return text_size(d->bytes);
 }
 
-bool done_room(const struct done *d, size_t open)
+/* The longest text that the set may have while @open offsets end. */
+static size_t text_most(const struct done *d, size_t open)
 {
 	/* Each completion can split an unfinished stretch (two more bytes for two offsets of it) or lengthen a run (a byte
 	 * for one offset); a stretch of one can only vanish. One more stretch is the open end. */
 	size_t more = open > d->count ? open - d->count : 0;
 
-	return done_text_size(d) < DONE_TEXT_HIGH &&
-	       text_size(d->bytes + more + 4) <= DONE_TEXT_MAX;
+	return text_size(d->bytes + more + 4);
+}
+
+bool done_room(const struct done *d, size_t open)
+{
+	return done_text_size(d) < DONE_TEXT_HIGH && text_most(d, open) <= DONE_TEXT_MAX;
+}
+
+bool done_half(const struct done *d, size_t open)
+{
+	return done_text_size(d) >= DONE_TEXT_HIGH / 2 || text_most(d, open) > DONE_TEXT_MAX / 2;
 }
 
 void done_encode(const struct done *d, struct buf *out)

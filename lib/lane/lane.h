@@ -142,6 +142,12 @@ void lane_record_forget_body(struct lane_record *record);
  * begin (done and drop begin it); so a whole window of one partition may be looked at. Each safe when it is so already. */
 void lane_record_hold(struct lane_record *record);
 void lane_record_begin(struct lane_record *record);
+/* Its owner waits with it for something that may last, or does not any more; not for held ones. Safe when it is so already; done and drop
+ * end it. */
+void lane_record_park(struct lane_record *record, bool parked);
+/* Half of the room for its partition's set is used, and of the records that count there at least half are parked: unless some of them are
+ * given back soon, nothing more comes out of the partition. */
+bool lane_record_crowds(const struct lane_record *record);
 /* Completed: will never be needed again. Frees the record. Goes into the next commit. */
 void lane_record_done(struct lane_record *record);
 /* Not completed: somebody else will get it after this reader is gone. Frees the record. */

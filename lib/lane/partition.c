@@ -16,6 +16,7 @@ struct lane_record {
 	size_t lane_index; /* good after the reader too */
 	size_t size;	   /* bytes counted in the lane */
 	bool held;	   /* kept back by its owner: not counted as open */
+	bool parked;	   /* counted in the partition */
 	struct str key;
 	char *body;
 	size_t body_size;
@@ -334,12 +335,32 @@ void lane_record_begin(struct lane_record *r)
 	r->partition->open++;
 }
 
+void lane_record_park(struct lane_record *r, bool parked)
+{
+	if (parked == r->parked)
+		return;
+	r->parked = parked;
+	if (parked)
+		r->partition->parked++;
+	else
+		r->partition->parked--;
+}
+
+bool lane_record_crowds(const struct lane_record *r)
+{
+	const struct partition *p = r->partition;
+
+	return p->state != PARTITION_GONE && 2 * p->parked >= p->open &&
+	       done_half(&p->done, p->open);
+}
+
 void lane_record_done(struct lane_record *r)
 {
 	struct partition *p = r->partition;
 	bool counts = p->state != PARTITION_GONE;
 
 	lane_record_begin(r);
+	lane_record_park(r, false);
 	if (counts) {
 		done_add(&p->done, r->offset);
 		p->open--;
@@ -351,5 +372,6 @@ void lane_record_done(struct lane_record *r)
 void lane_record_drop(struct lane_record *r)
 {
 	lane_record_begin(r);
+	lane_record_park(r, false);
 	record_end(r, false);
 }

@@ -53,9 +53,10 @@ struct partition {
 	enum partition_state state;
 	rd_kafka_queue_t *queue; /* while open */
 	struct done done;
-	bool based;   /* the base is known: a commit or a record was seen */
-	int64_t next; /* the first offset not seen; meaningless before based */
-	size_t open;  /* offsets taken and not completed, dropped ones among them, held ones not */
+	bool based;    /* the base is known: a commit or a record was seen */
+	int64_t next;  /* the first offset not seen; meaningless before based */
+	size_t open;   /* offsets taken and not completed, dropped ones among them, held ones not */
+	size_t parked; /* of the open ones: their owner waits with them for long */
 	struct list ready;
 	size_t ready_count;
 	struct list taken; /* by offset */

@@ -23,6 +23,7 @@ struct lane_record {
 	struct log_record kept;
 	bool bodyless;
 	bool held;
+	bool parked;
 };
 
 /* A partition as its reader sees it. */
@@ -37,6 +38,7 @@ struct part {
 	int64_t next;
 	size_t open;
 	size_t held;
+	size_t parked;
 	struct list ready;
 	struct list taken;
 	bool fetching;
@@ -92,6 +94,7 @@ static struct {
 	struct seat seats[PARTS_MAX];
 	size_t seat_count;
 	bool ticking;
+	size_t crowd; /* so many parked records of a partition fill half of its set */
 } group;
 
 static void settle(void);
@@ -564,6 +567,7 @@ int lane_reader_open(struct loop *loop, const struct lane_reader_options *option
 	}
 	if (!group.ticking) {
 		group.ticking = true;
+		group.crowd = world_between(0, 1) ? SIZE_MAX : world_between(2, 5);
 		list_init(&group.readers);
 		world_in(TICK_US, NULL, on_tick, NULL);
 	}
@@ -660,11 +664,27 @@ void lane_record_begin(struct lane_record *record)
 	record->held = false;
 }
 
+void lane_record_park(struct lane_record *record, bool parked)
+{
+	if (record->part && parked != record->parked)
+		record->part->parked += parked ? 1 : (size_t)-1;
+	record->parked = parked;
+}
+
+/* A history is too short to fill a set: what fills half of it is drawn. */
+bool lane_record_crowds(const struct lane_record *record)
+{
+	const struct part *p = record->part;
+
+	return p && 2 * p->parked >= p->open && p->parked >= group.crowd;
+}
+
 void lane_record_done(struct lane_record *record)
 {
 	struct part *p = record->part;
 
 	lane_record_begin(record);
+	lane_record_park(record, false);
 	list_remove(&record->link);
 	if (p) {
 		p->open--;
@@ -677,6 +697,7 @@ void lane_record_done(struct lane_record *record)
 void lane_record_drop(struct lane_record *record)
 {
 	lane_record_begin(record);
+	lane_record_park(record, false);
 	list_remove(&record->link);
 	mem_free(record);
 }
