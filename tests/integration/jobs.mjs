@@ -472,7 +472,8 @@ test('a session’s next turn knows what was said, its task and its system promp
 test('turns sent at once run in their order; more than eight open ones are refused', async () => {
 	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
 	const ids = []
-	for (let i = 0; i < 8; i++) ids.push((await api.accepted(chat(`t${i}`, 'ttft=150 rate=0 tokens=8', { session }))).id)
+	// the first one's answer takes longer than asking for all of them does
+	for (let i = 0; i < 8; i++) ids.push((await api.accepted(chat(`t${i}`, `ttft=${i ? 20 : 3000} rate=0 tokens=8`, { session }))).id)
 	const r = await api.submit(chat('one too many', undefined, { session }))
 	assert.equal(r.status, 429, r.text)
 	assert.equal(r.json.error.code, 'busy')
