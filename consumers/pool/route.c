@@ -14,6 +14,8 @@
 /* A target that was not asked yet counts as this quick: it is tried soon. */
 #define LATENCY_UNKNOWN_US 1000.0
 
+/* The other one of two is asked where it is so much better: below that the draw's proportion stands. */
+#define CLEARLY 0.75
 /* The quantile after which a hedge begins, how it is followed, and from how many answers on it is believed. */
 #define SLOW 0.95
 #define STEP 0.1
@@ -257,10 +259,13 @@ static size_t draw(const struct route *route, uint32_t open, size_t from, size_t
 	return from;
 }
 
-/* What one more call there would cost: its latency times those that are there already. */
-static double load(const struct target *t)
+/* How long one more call there may take: its latency, longer the more calls stand there for its weight. */
+static double load(const struct route *route, size_t i)
 {
-	return (t->latency_us > 0 ? t->latency_us : LATENCY_UNKNOWN_US) * (t->in_flight + 1.0);
+	const struct target *t = route->targets[i];
+	double latency = t->latency_us > 0 ? t->latency_us : LATENCY_UNKNOWN_US;
+
+	return latency * (1 + (double)t->in_flight / route->weights[i]);
 }
 
 struct target *route_choose(const struct route *route, uint32_t skip, struct rand *rand,
@@ -284,7 +289,7 @@ struct target *route_choose(const struct route *route, uint32_t skip, struct ran
 			other++;
 		if (other < end) {
 			other = draw(route, open, other, end, rand);
-			if (load(route->targets[other]) < load(route->targets[first]))
+			if (load(route, other) < load(route, first) * CLEARLY)
 				first = other;
 		}
 	}

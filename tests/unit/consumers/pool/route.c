@@ -209,6 +209,35 @@ TEST(targets_with_a_weight_are_asked_in_its_proportion)
 	end();
 }
 
+TEST(of_two_that_are_about_as_quick_the_proportion_stands)
+{
+	unsigned first = 0;
+
+	begin(2);
+	route.weights[0] = 3;
+	route.weights[1] = 1;
+	targets[0].latency_us = 1100;
+	targets[1].latency_us = 1000;
+	for (int i = 0; i < 10000; i++)
+		first += choose(0) == &targets[0];
+	ck_assert_uint_gt(first, 7200);
+	ck_assert_uint_lt(first, 7800);
+	end();
+}
+
+TEST(calls_under_way_spread_by_weight)
+{
+	begin(2);
+	route.weights[0] = 3;
+	route.weights[1] = 1;
+	targets[0].latency_us = targets[1].latency_us = 1000;
+	for (int i = 0; i < 400; i++)
+		choose(0)->in_flight++;
+	ck_assert_uint_gt(targets[0].in_flight, 260);
+	ck_assert_uint_lt(targets[0].in_flight, 340);
+	end();
+}
+
 TEST(of_two_the_quicker_and_emptier_is_asked)
 {
 	begin(2);
