@@ -20,7 +20,6 @@
 #define MESSAGES_MAX 10000
 #define METADATA_MAX 16384
 #define NAME_MAX_BYTES 128
-#define MAX_TOKENS_MAX 1000000
 #define QUEUE_MS_MAX (7LL * 24 * 3600 * 1000)
 /* How far ahead a job may be put off: its state in Redis lives that much longer. */
 #define NOT_BEFORE_MS_MAX (30LL * 24 * 3600 * 1000)
@@ -147,7 +146,10 @@ void admit_finish(struct job *job, const struct config_route *route, size_t inpu
 			   job->queue_ms + job->run_ms;
 	if (!answer && route)
 		answer = route->max_tokens;
-	job->estimate = (int64_t)(input_bytes / 4) + 1 + (answer ? answer : ANSWER_TOKENS_GUESS);
+	if (answer > MAX_TOKENS_MAX)
+		answer = MAX_TOKENS_MAX;
+	job->estimate =
+	    (int64_t)(input_bytes / 4) + 1 + (answer > 0 ? answer : ANSWER_TOKENS_GUESS);
 }
 
 /* ── the native request ── */

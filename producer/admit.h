@@ -5,6 +5,10 @@
 
 #include "producer/submit.h"
 
+/* The longest answer that may be asked for, in tokens, in every dialect: more than any model gives. What a job is thought to cost (its
+ * estimate) stays so far below what an integer holds that sums of it need no care. */
+#define MAX_TOKENS_MAX 10000000
+
 struct config_route;
 struct rand;
 

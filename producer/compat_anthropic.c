@@ -38,9 +38,10 @@ static void admit(struct compat *c, struct json_object *body, struct admitted *a
 
 	admit_version(c, body, a);
 	compat_model(c, body, a);
-	if (!json_object_is_type(max, json_type_int) || json_object_get_int64(max) < 0)
+	if (!json_object_is_type(max, json_type_int) || json_object_get_int64(max) < 0 ||
+	    json_object_get_int64(max) > MAX_TOKENS_MAX)
 		admitted_fail(a, FAULT_INVALID_REQUEST, "max_tokens",
-			      "max_tokens is needed, a whole number that is not negative.");
+			      "max_tokens is needed, a whole number from 0 to %d.", MAX_TOKENS_MAX);
 	else
 		c->job.max_tokens = json_object_get_int64(max);
 	compat_stream(c, body, a);

@@ -16,9 +16,10 @@ static void number_field(struct json_object *body, const char *key, int64_t *ret
 	if (!value || json_object_is_type(value, json_type_null))
 		return;
 	*ret_value = json_object_get_int64(value);
-	if (!json_object_is_type(value, json_type_int) || *ret_value < 1)
-		admitted_fail(a, FAULT_INVALID_REQUEST, key, "%s must be a whole number above 0.",
-			      key);
+	if (!json_object_is_type(value, json_type_int) || *ret_value < 1 ||
+	    *ret_value > MAX_TOKENS_MAX)
+		admitted_fail(a, FAULT_INVALID_REQUEST, key,
+			      "%s must be a whole number from 1 to %d.", key, MAX_TOKENS_MAX);
 }
 
 static void admit(struct compat *c, struct json_object *body, struct admitted *a)

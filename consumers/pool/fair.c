@@ -5,6 +5,10 @@
 /* Tags are scaled so that the greatest weight that the configuration takes divides the smallest cost. */
 #define SCALE 1024
 #define SWEEP_MIN 256
+/* No job counts for more tokens: an estimate comes from its client. Virtual time cannot reach its end so within 2^34 jobs. */
+#define COST_MOST (1ULL << 20)
+/* How far ahead of the present a tenant's tag may lie: more jobs of the greatest cost than a lane's window holds. */
+#define AHEAD_MOST ((COST_MOST * SCALE) << 15)
 
 struct tenant {
 	uint64_t last;
@@ -44,7 +48,7 @@ static void sweep(struct fair *f)
 uint64_t fair_tag(struct fair *f, struct str tenant, uint64_t cost, uint32_t weight)
 {
 	struct tenant *t = map_find(&f->tenants, tenant);
-	uint64_t tag;
+	uint64_t tag, step, end;
 
 	if (!t) {
 		if (f->tenants.count >= f->sweep_at)
@@ -53,7 +57,10 @@ uint64_t fair_tag(struct fair *f, struct str tenant, uint64_t cost, uint32_t wei
 		map_set(&f->tenants, tenant, t);
 	}
 	tag = t->last > f->now ? t->last : f->now;
-	t->last = tag + (cost ? cost : 1) * SCALE / (weight ? weight : 1);
+	step = cost < COST_MOST ? cost : COST_MOST;
+	step = (step ? step : 1) * SCALE / (weight ? weight : 1);
+	end = f->now < UINT64_MAX - AHEAD_MOST ? f->now + AHEAD_MOST : UINT64_MAX;
+	t->last = tag < end - step ? tag + step : end;
 	return tag;
 }
 

@@ -19,7 +19,8 @@ struct fair {
 
 void fair_init(struct fair *f, uint64_t seed);
 void fair_fini(struct fair *f);
-/* The tag of a job of @tenant that arrives now. @cost: estimated tokens (at least 1 is taken); @weight: the tenant's share, 1 for most, at most 1000:
+/* The tag of a job of @tenant that arrives now. @cost: estimated tokens (at least 1 is taken, at most 2^20: more than that a tenant cannot
+ * claim in advance, nor can it put virtual time out of step for the others); @weight: the tenant's share, 1 for most, at most 1000:
  * while both wait, a tenant of weight 4 is given four times the tokens of one of weight 1. A weight that changes holds for the jobs that
  * arrive from then on. */
 uint64_t fair_tag(struct fair *f, struct str tenant, uint64_t cost, uint32_t weight);

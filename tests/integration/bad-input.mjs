@@ -401,6 +401,14 @@ test('what is bad on the compatible routes is told in their dialects', async () 
 	assert.equal(a.status, 400)
 	assert.equal(a.json.type, 'error')
 	assert.equal(a.json.error.type, 'invalid_request_error')
+	for (const n of ['10000001', '9007199254740992', '9223372036854775807', '18446744073709551615']) {
+		const body = `{"model":"claude-haiku-4-5","messages":[{"role":"user","content":"x"}],"max_tokens":${n}}`
+		for (const path of ['/v1/chat/completions', '/v1/messages']) {
+			const r = await api.call('POST', path, { body, headers: { 'anthropic-version': '2023-06-01' } })
+			assert.equal(r.status, 400, `${path} ${n}: ${r.text}`)
+			assert.match(r.json.error.message, /max_tokens/)
+		}
+	}
 	await served()
 })
 

@@ -66,6 +66,24 @@ TEST(the_estimate_is_the_input_and_the_longest_answer)
 	ck_assert_int_eq(job.estimate, 10);
 }
 
+TEST(no_answer_is_longer_than_any_models)
+{
+	struct job dear = {.max_tokens = INT64_MAX};
+	struct rand r;
+	struct admitted a =
+	    admit("{\"kind\":\"chat\",\"model\":\"big\",\"max_tokens\":10000001," M "}");
+
+	ck_assert_int_eq(a.fault, FAULT_INVALID_REQUEST);
+	ck_assert_str_eq(a.param, "max_tokens");
+	ck_assert_int_eq(
+	    admit("{\"kind\":\"chat\",\"model\":\"big\",\"max_tokens\":10000000," M "}").fault,
+	    FAULT_NONE);
+	ck_assert_int_eq(job.estimate, 10000001);
+	rand_init(&r, 7);
+	admit_finish(&dear, NULL, 0, 1700000000000, &r, &arena);
+	ck_assert_int_eq(dear.estimate, 10000001);
+}
+
 TEST(a_session_may_leave_the_route_to_its_own_task)
 {
 	struct admitted a =

@@ -154,3 +154,58 @@ TEST(the_greatest_weight_does_not_stop_time_for_the_smallest_job)
 	ck_assert_uint_gt(fair_tag(&f, STR("org_a"), 1, 1000), first);
 	fair_fini(&f);
 }
+
+TEST(an_estimate_beyond_all_models_switches_fairness_off_for_nobody)
+{
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct fair f;
+		struct rand r;
+		uint64_t present, heavy = 0, light;
+
+		fair_init(&f, seed);
+		rand_init(&r, seed);
+		/* Whatever a key claims, up to what an integer holds: its tags do not turn round. */
+		for (int i = 0; i < 50000; i++) {
+			uint64_t tag =
+			    fair_tag(&f, STR("org_a"), rand_u64(&r) >> rand_below(&r, 64), 1);
+
+			ck_assert_uint_ge(tag, heavy);
+			heavy = tag;
+			if (i % 5000 == 0)
+				fair_begun(&f, tag);
+		}
+		present = f.now;
+		light = fair_tag(&f, STR("org_b"), 100, 1);
+		ck_assert_uint_eq(light, present);
+		ck_assert_uint_lt(fair_tag(&f, STR("org_b"), 100, 1), heavy);
+		/* All of it was begun: others that come then still take turns, a job each. */
+		fair_begun(&f, heavy);
+		light = fair_tag(&f, STR("org_b"), 100, 1);
+		for (int i = 0; i < 10; i++) {
+			uint64_t next = fair_tag(&f, STR("org_b"), 100, 1);
+
+			ck_assert_uint_gt(next, light);
+			ck_assert_uint_lt(next - light, 1ULL << 20);
+			light = next;
+		}
+		fair_fini(&f);
+	}
+}
+
+TEST(a_tenant_lies_no_further_ahead_than_its_window_can_hold)
+{
+	struct fair f;
+	uint64_t first, tag = 0;
+
+	fair_init(&f, 1);
+	fair_begun(&f, 1000);
+	for (int i = 0; i < 100000; i++)
+		tag = fair_tag(&f, STR("org_a"), UINT64_MAX, 1);
+	ck_assert_uint_le(tag, 1000 + (1ULL << 45));
+	/* At the very end of time, too. */
+	fair_begun(&f, UINT64_MAX - 5);
+	first = fair_tag(&f, STR("org_a"), UINT64_MAX, 1);
+	ck_assert_uint_eq(first, UINT64_MAX - 5);
+	ck_assert_uint_ge(fair_tag(&f, STR("org_a"), UINT64_MAX, 1), first);
+	fair_fini(&f);
+}
