@@ -352,21 +352,22 @@ static void on_conversed(void *ctx, enum redis_result result, const struct redis
 	end(w);
 }
 
-#define CONVERSE_MESSAGES_MAX 64
+static size_t message_count(const struct work *w)
+{
+	return json_object_is_type(w->messages, json_type_array)
+		   ? json_object_array_length(w->messages)
+		   : 0;
+}
 
-/* This turn's messages and the answer, each as JSON. */
+/* This turn's messages and the answer, each as JSON: message_count + 1 at most. */
 static size_t turn_messages(struct work *w, struct str *out, struct buf *answer)
 {
-	size_t count = json_object_is_type(w->messages, json_type_array)
-			   ? json_object_array_length(w->messages)
-			   : 0;
+	size_t count = message_count(w);
 	struct json_out o = {.buf = answer};
 	struct buf plain = {0};
 
 	if (!w->status || strcmp(w->status, "succeeded") != 0)
 		return 0;
-	if (count > CONVERSE_MESSAGES_MAX - 1)
-		count = CONVERSE_MESSAGES_MAX - 1;
 	for (size_t i = 0; i < count; i++)
 		out[i] = str_of(json_object_to_json_string_ext(
 		    json_object_array_get_idx(w->messages, i), JSON_C_TO_STRING_PLAIN));
@@ -383,7 +384,7 @@ static size_t turn_messages(struct work *w, struct str *out, struct buf *answer)
 static void converse(struct work *w)
 {
 	struct key keys[2];
-	struct str names[2], args[CONVERSE_MESSAGES_MAX + 2];
+	struct str names[2], *args;
 	struct buf answer = {0};
 	char turn[24];
 	size_t count;
@@ -398,12 +399,14 @@ static void converse(struct work *w)
 	keys[1] = key_conversation(w->head.session);
 	names[0] = key_str(&keys[0]);
 	names[1] = key_str(&keys[1]);
+	args = mem_alloc((message_count(w) + 3) * sizeof(*args));
 	args[0] = (struct str){
 	    turn, (size_t)snprintf(turn, sizeof(turn), "%lld", (long long)w->head.turn)};
 	args[1] = w->head.job;
 	count = turn_messages(w, args + 2, &answer);
 	w->request = redis_script(w->redis, w->head.session, &script_converse, names, 2, args,
 				  count + 2, on_conversed, w);
+	mem_free(args);
 	buf_fini(&answer);
 }
 

@@ -30,12 +30,21 @@
 
 /* ── slots ── */
 
+/* Slots that only the interactive lane may have: none where it is not here. */
+static size_t reserved_slots(const struct pool *pool)
+{
+	for (size_t i = 0; i < pool->lane_count; i++)
+		if (pool->lanes[i].lane == LANE_INTERACTIVE)
+			return (size_t)pool->options->reserved;
+	return 0;
+}
+
 /* The lane whose waiting work gets the next slot: smooth weighted round robin over the lanes that may have one. */
 static struct pool_lane *slot_next(struct pool *pool)
 {
 	struct pool_lane *best = NULL;
 	int64_t total = 0;
-	size_t others = 0, shared = (size_t)(pool->options->slots - pool->options->reserved);
+	size_t others = 0, shared = (size_t)pool->options->slots - reserved_slots(pool);
 
 	for (size_t i = 0; i < pool->lane_count; i++)
 		if (pool->lanes[i].lane != LANE_INTERACTIVE)
@@ -521,11 +530,11 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 			  F_STR("pool", pool->options->pool));
 		return err_origin(-EINVAL);
 	}
-	if (pool->options->reserved >= pool->options->slots) {
-		log_error(pool->log, "pool.reserved must be less than pool.slots");
-		return err_origin(-EINVAL);
-	}
 	r = read_lanes(pool);
+	if (r >= 0 && reserved_slots(pool) >= (size_t)pool->options->slots) {
+		log_error(pool->log, "pool.reserved must be less than pool.slots");
+		r = err_origin(-EINVAL);
+	}
 	if (r >= 0)
 		r = open_stores(pool);
 	if (r >= 0) {
