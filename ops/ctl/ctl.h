@@ -26,8 +26,10 @@ struct ctl {
 	const char *fault;
 	const char *since; /* RFC 3339 */
 	long limit;
+	long shards; /* partitions of a lane that one organisation's jobs use */
 	bool json;
 	bool all;
+	bool without_session;
 };
 
 /* Each returns the exit code of the command. */

@@ -24,6 +24,7 @@
 #define TURN_US (50 * US_PER_MS)
 #define LIMIT 100
 #define HEADERS_MAX 32
+#define SHARDS 2 /* front.shards where nothing is said */
 
 /* One job among the letters: the last letter, and what was done with it since. */
 struct letter {
@@ -41,6 +42,7 @@ struct dead {
 	struct map by_job;
 	size_t count;
 	uint64_t since_ms;
+	size_t refused;
 	/* for writing */
 	struct loop *loop;
 	struct lane_writer *writer;
@@ -325,7 +327,19 @@ static struct str new_metadata(struct arena *arena, struct str old, const char *
 	return (struct str){arena_strdup(arena, text), strlen(text)};
 }
 
-/* The old job made new: another id, its times from now on, no turn. False where the letter holds no record. */
+/* The new job's id follows from the old one's, so that two redrives at once, or one that ended before its mark, make one job: a
+ * second record of an id finds the claim or the end of the first. */
+static void new_id(const struct letter *l, char id[static ID_SIZE])
+{
+	uint64_t made = id_wall_ms(str_of(l->job));
+	struct rand rand;
+
+	rand_init(&rand, lane_hash(str_of(l->job)));
+	id_make(id, "job", (uint64_t)json_int(l->tree, "finished_ms", (int64_t)made), &rand);
+}
+
+/* The old job made new: another id, its times from now on, no turn; where it was a turn, no session. False where the letter holds no
+ * record. */
 static bool new_job(struct dead *d, const struct letter *l, struct arena *arena, struct job *job,
 		    char id[static ID_SIZE])
 {
@@ -337,8 +351,10 @@ static bool new_job(struct dead *d, const struct letter *l, struct arena *arena,
 	if (!json_object_is_type(record, json_type_object) ||
 	    codec_decode_tree(&codec_job, arena, record, false, job, &error) != CODEC_OK)
 		return false;
-	id_make(id, "job", now, loop_rand(d->loop));
+	new_id(l, id);
 	job->id = str_of(id);
+	if (job->turn)
+		job->session = STR("");
 	job->turn = 0;
 	job->prev = STR("");
 	channel = key_channel(job->session.len ? job->session : job->id);
@@ -350,6 +366,22 @@ static bool new_job(struct dead *d, const struct letter *l, struct arena *arena,
 	return true;
 }
 
+/* One of the organisation's partitions, as the front chooses; by the key where their number does not come. */
+static int32_t shard(struct dead *d, const char *topic, const struct job *job)
+{
+	uint64_t shards = d->ctl->shards ? (uint64_t)d->ctl->shards : SHARDS;
+	uint64_t end = loop_now_us(d->loop) + OPEN_US;
+	struct str by = job->session.len ? job->session : job->id;
+	int32_t partitions;
+
+	while ((partitions = lane_partitions(d->writer, topic)) <= 0) {
+		if (loop_now_us(d->loop) > end)
+			return -1;
+		loop_turn(d->loop, TURN_US);
+	}
+	return lane_shard(job->org, lane_hash(by) % shards, partitions);
+}
+
 static bool submit(struct dead *d, const struct letter *l, const struct job *job)
 {
 	enum lane lane = LANE_BACKGROUND;
@@ -358,7 +390,8 @@ static bool submit(struct dead *d, const struct letter *l, const struct job *job
 	char numbers[HEADERS_MAX][24], score[24];
 	cleanup_free char *topic = NULL;
 	struct buf body = {0};
-	struct lane_write write = {.partition = -1, .key = job->id, .headers = headers};
+	struct lane_write write = {.key = job->session.len ? job->session : job->id,
+				   .headers = headers};
 	struct key open = key_open(job->org);
 	struct word word;
 	bool good;
@@ -386,6 +419,7 @@ static bool submit(struct dead *d, const struct letter *l, const struct job *job
 	}
 	codec_encode(&codec_job, job, &body);
 	write.topic = topic;
+	write.partition = shard(d, topic, job);
 	write.body = buf_str(&body);
 	good = say_it(d, &write, &word);
 	buf_fini(&body);
@@ -409,7 +443,13 @@ static bool redrive(struct dead *d, const struct letter *l)
 	struct arena arena = {0};
 	struct job job;
 	char id[ID_SIZE];
-	bool good = new_job(d, l, &arena, &job, id) && submit(d, l, &job);
+	bool good;
+
+	if (l->redriven_as[0]) { /* named by its id, or by --all: the job that there is */
+		printf("%s %s\n", l->job, l->redriven_as);
+		return true;
+	}
+	good = new_job(d, l, &arena, &job, id) && submit(d, l, &job);
 
 	if (good)
 		printf("%s %s\n", l->job, id);
@@ -433,6 +473,25 @@ static bool drop(struct dead *d, const struct letter *l)
 	return good;
 }
 
+/* A session's turn made a job of its own does not know the conversation, and its answer is no part of it. */
+static bool refuse(struct dead *d, const struct letter *l)
+{
+	struct json_object *record = json_member(l->tree, "record");
+	struct str session = json_str(l->tree, "session");
+
+	if (d->ctl->without_session || l->redriven_as[0] ||
+	    !json_object_is_type(record, json_type_object) || !json_int(record, "turn", 0))
+		return false;
+	fprintf(
+	    stderr,
+	    "sluicectl: %s is not submitted again: it is turn %lld of %.*s, and a new job would "
+	    "not know the conversation, nor its answer be part of it; --without-session submits "
+	    "it as a job without a session\n",
+	    l->job, (long long)json_int(record, "turn", 0), STR_FMT(session));
+	d->refused++;
+	return true;
+}
+
 static int for_each(const struct ctl *ctl, bool (*act)(struct dead *d, const struct letter *l))
 {
 	struct dead d;
@@ -441,7 +500,7 @@ static int for_each(const struct ctl *ctl, bool (*act)(struct dead *d, const str
 	bool good = r >= 0, any = false;
 
 	for (struct letter *l = d.first; good && l && limit; l = l->next) {
-		if (!meant(&d, l))
+		if (!meant(&d, l) || (act == redrive && refuse(&d, l)))
 			continue;
 		if (!any && open_writing(&d) < 0) {
 			good = false;
@@ -451,10 +510,11 @@ static int for_each(const struct ctl *ctl, bool (*act)(struct dead *d, const str
 		limit--;
 		good = act(&d, l);
 	}
-	if (good && !any)
+	if (good && !any && !d.refused)
 		fprintf(stderr, "sluicectl: no such dead letter\n");
+	good = good && any && !d.refused;
 	dead_fini(&d);
-	return good && any ? 0 : 1;
+	return good ? 0 : 1;
 }
 
 int ctl_dead_redrive(const struct ctl *ctl)

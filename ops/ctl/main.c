@@ -61,8 +61,13 @@ static void help(FILE *out)
 	    "      its whole history\n"
 	    "  sluicectl --config FILE dead redrive|drop JOB | --org O, --fault F, --since TIME, "
 	    "--limit N\n"
-	    "      submits them again as new jobs (metadata.redrive_of names the old one), or "
-	    "puts them away\n"
+	    "      submits them again as new jobs (metadata.redrive_of names the old one; one "
+	    "job each,\n"
+	    "      however often it is said), or puts them away. redrive refuses a session's turn, "
+	    "whose\n"
+	    "      conversation the new job would not know: --without-session submits it alone. "
+	    "--shards N:\n"
+	    "      as front.shards, where that is not 2\n"
 	    "  sluicectl --config FILE webhooks list [--org O] [--limit N] [--all]\n"
 	    "      webhooks that failed and wait, or were given up; --all: every one\n"
 	    "  sluicectl --config FILE webhooks retry JOB | --org O\n"
@@ -119,6 +124,8 @@ static int read_option(const char *name, const char *value, struct line *l)
 		return read_number(name, value, 3600000, &l->ctl.timeout_ms);
 	if (strcmp(name, "--limit") == 0)
 		return read_number(name, value, 1000000, &l->ctl.limit);
+	if (strcmp(name, "--shards") == 0)
+		return read_number(name, value, 64, &l->ctl.shards);
 	return usage("unknown option", name);
 }
 
@@ -128,6 +135,8 @@ static bool read_flag(const char *name, struct line *l)
 		l->ctl.json = true;
 	else if (strcmp(name, "--all") == 0)
 		l->ctl.all = true;
+	else if (strcmp(name, "--without-session") == 0)
+		l->ctl.without_session = true;
 	else
 		return false;
 	return true;

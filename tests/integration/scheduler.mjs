@@ -218,6 +218,41 @@ test('a job that was answered 429 more often than its list of calls is long goes
 	assert.equal((await api.ended(id)).status, 'cancelled')
 }, { limit_ms: 120000 })
 
+test('two redrives of a dead job at once, and later ones, make one job; a large one names the old one too', async () => {
+	const one = await api.accepted(chat('twice', 'status=503', { model: 'gpt-5.4' }))
+	const large = await api.accepted(chat(`large ${'y'.repeat(400000)}`, 'status=503', { model: 'gpt-4.1', metadata: { essay: '9' } }))
+	for (const { id } of [one, large]) assert.equal((await api.ended(id)).status, 'failed')
+	const runs = await Promise.all([one, one, large].map(({ id }) => ctl('dead', 'redrive', id)))
+	for (const r of runs) assert.equal(r.code, 0, r.err)
+	const fresh = runs.map((r) => r.out.trim().split(' ')[1])
+	assert.equal(fresh[0], fresh[1])
+	assert.notEqual(fresh[0], fresh[2])
+	assert.equal((await ctl('dead', 'redrive', one.id)).out, runs[0].out)
+	const j = await api.ended(fresh[0])
+	assert.deepEqual(j.metadata, { redrive_of: one.id })
+	assert.equal(j.calls.length, 2)
+	assert.deepEqual((await api.ended(fresh[2])).metadata, { essay: '9', redrive_of: large.id })
+	for (const rows of (await api.recorded([fresh[0], fresh[2]])).values()) assert.equal(rows.length, 1)
+	for (const id of [fresh[0], fresh[2]]) assert.equal((await ctl('dead', 'drop', id)).code, 0)
+})
+
+test("a dead job that was a session's turn is submitted again only where the session is given up", async () => {
+	const { id: session } = (await api.call('POST', '/v1/sessions', { body: {} })).json
+	const { id } = await api.accepted(chat('a turn', 'status=503', { model: 'gpt-4.1-mini', session }))
+	assert.equal((await api.ended(id)).status, 'failed')
+	const no = await ctl('dead', 'redrive', id)
+	assert.equal(no.code, 1)
+	assert.match(no.err, /turn 1 of ses_.*--without-session/)
+	assert.equal(no.out, '')
+	const yes = await ctl('dead', 'redrive', id, '--without-session')
+	assert.equal(yes.code, 0, yes.err)
+	const fresh = yes.out.trim().split(' ')[1]
+	const j = await api.ended(fresh)
+	assert.equal(j.metadata.redrive_of, id)
+	assert.ok(!j.session, j.session)
+	assert.equal((await ctl('dead', 'drop', fresh)).code, 0)
+})
+
 test('an outage of a provider does not fill the dead letters: who waits for it burns no try', async () => {
 	const since = soon(0)
 	const ids = []
