@@ -300,7 +300,7 @@ static void cancels(struct test *t)
 enum order {
 	ORDER_WHOLE,  /* GOAWAY: nothing is lost, and what was not processed is known */
 	ORDER_UNSAID, /* HTTP/1.1 has no word for what was not processed */
-	ORDER_BROKEN, /* a request that crosses its farewell breaks the connection (hypercorn 0.18) */
+	ORDER_BROKEN, /* a request that crosses its farewell breaks the connection (hypercorn 0.18, node 18) */
 };
 
 /* Streams run and more are begun while the server ends in good order. */
@@ -353,6 +353,18 @@ static void killed(struct test *t)
 	claim(t, good == 30, "as cut, with what came before");
 }
 
+/* Node 18 ends a session that said farewell when one more request reaches it; 20 and later do not. */
+static bool node_is_old(void)
+{
+	FILE *f = popen("node --version", "r");
+	int major = 0;
+	bool known = f && fscanf(f, "v%d", &major) == 1;
+
+	if (f)
+		pclose(f);
+	return known && major < 20;
+}
+
 static void node(struct test *t, bool tls)
 {
 	const char *argv[] = {
@@ -364,7 +376,7 @@ static void node(struct test *t, bool tls)
 		return;
 	streams(t);
 	cancels(t);
-	goes_under_load(t, tls ? ORDER_WHOLE : ORDER_UNSAID);
+	goes_under_load(t, !tls ? ORDER_UNSAID : node_is_old() ? ORDER_BROKEN : ORDER_WHOLE);
 	server_end(t);
 }
 
