@@ -122,15 +122,18 @@ static void on_queued(void *ctx, enum redis_result result, struct str state)
 		submit_end(s, FAULT_NONE, NULL);
 }
 
-static void on_refused(void *ctx, enum redis_result result, struct str state)
+/* A turn that will not run is not open. */
+static void end_turn(struct submit *s)
 {
-	struct submit *s = ctx;
+	struct key keys[2] = {key_session(s->job.session), key_conversation(s->job.session)};
+	char turn[24];
 
-	s->request = NULL;
-	if (result == REDIS_OK && str_is(state, "refused"))
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
-	else
-		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
+	if (!s->job.turn)
+		return;
+	snprintf(turn, sizeof(turn), "%lld", (long long)s->job.turn);
+	redis_script(s->submitter->o.redis, s->job.session, &script_converse,
+		     (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
+		     (const struct str[]){str_of(turn), s->job.id}, 2, NULL, NULL);
 }
 
 /* The job will not be in the log: the next turn of its session need not wait for it. */
@@ -138,9 +141,24 @@ static void drop_turn(struct submit *s)
 {
 	struct submitter_options *o = &s->submitter->o;
 
-	if (s->job.turn)
-		state_refuse(o->redis, s->job.id, s->job.org,
-			     state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), NULL, NULL);
+	if (!s->job.turn)
+		return;
+	state_refuse(o->redis, s->job.id, s->job.org,
+		     state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), NULL, NULL);
+	end_turn(s);
+}
+
+static void on_refused(void *ctx, enum redis_result result, struct str state)
+{
+	struct submit *s = ctx;
+
+	s->request = NULL;
+	if (result == REDIS_OK && str_is(state, "refused")) {
+		end_turn(s);
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
+	} else {
+		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
+	}
 }
 
 /* Lists of open jobs are a help for readers: not awaited, rebuilt by pools. */

@@ -1,14 +1,33 @@
--- A turn's messages go into the conversation, once; a turn that brought none (it failed) only counts as over.
+-- A turn's messages go into the conversation, once; a turn that brought none (it failed, or was refused) only counts as over.
 -- KEYS: s:{session}, c:{session}
 -- ARGV: turn, job, then messages as JSON
 -- Returns: '1' appended; '0' it was there already; '' where the session is not here (the record in PostgreSQL has it).
-local h = redis.call('HMGET', KEYS[1], 'conv', 'ttl_ms', 'org', 'p:' .. ARGV[2])
+local h = redis.call('HMGET', KEYS[1], 'conv', 'ttl_ms', 'org', 'p:' .. ARGV[2], 'over')
 if not h[3] then
 	return ''
 end
--- A turn may end before an earlier one that still runs: it was cancelled or expired while it waited.
-if tonumber(ARGV[1]) > tonumber(h[1] or '0') then
-	redis.call('HSET', KEYS[1], 'conv', ARGV[1])
+-- conv: every turn up to it is over. over: the turns above it that are. One that brings messages ran, so all before it are over; one
+-- that brings none may end before an earlier one that still runs: it was cancelled or expired while it waited.
+local turn, conv = tonumber(ARGV[1]), tonumber(h[1] or '0')
+if turn > conv then
+	local over, rest = {}, {}
+	for t in string.gmatch(h[5] or '', '%d+') do
+		over[tonumber(t)] = true
+	end
+	over[turn] = true
+	if #ARGV > 2 then
+		conv = turn
+	end
+	while over[conv + 1] do
+		conv = conv + 1
+	end
+	for t in pairs(over) do
+		if t > conv then
+			rest[#rest + 1] = t
+		end
+	end
+	table.sort(rest)
+	redis.call('HSET', KEYS[1], 'conv', tostring(conv), 'over', table.concat(rest, ' '))
 end
 if #ARGV > 2 then
 	if not h[4] or string.match(h[4], ' done$') then

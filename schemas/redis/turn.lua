@@ -3,7 +3,7 @@
 -- ARGV: org, job, max_open (0: no bound)
 -- Returns a list: 'ok', turn, predecessor ('' for the first), task, system; or 'missing' (also another organisation's);
 -- or 'busy' where too many turns are open.
-local h = redis.call('HMGET', KEYS[1], 'org', 'turn', 'last', 'conv', 'task', 'system', 'ttl_ms', 'p:' .. ARGV[2])
+local h = redis.call('HMGET', KEYS[1], 'org', 'turn', 'last', 'conv', 'task', 'system', 'ttl_ms', 'p:' .. ARGV[2], 'over')
 if not h[1] or h[1] ~= ARGV[1] then
 	return {'missing'}
 end
@@ -14,7 +14,15 @@ if h[8] then
 end
 local turn = tonumber(h[2] or '0') + 1
 local max = tonumber(ARGV[3])
-if max > 0 and turn - tonumber(h[4] or '0') > max then
+-- Open with this one: all above `conv` that are not over (converse.lua).
+local conv = tonumber(h[4] or '0')
+local open = turn - conv
+for t in string.gmatch(h[9] or '', '%d+') do
+	if tonumber(t) > conv then
+		open = open - 1
+	end
+end
+if max > 0 and open > max then
 	return {'busy'}
 end
 -- p:JOB: its turn and predecessor; a third word once its messages stand in the conversation.

@@ -1,6 +1,7 @@
 /* lib/store's Redis against a real server: order, pipelining, scripts, loss and return, epochs, subscriptions. */
 #include "lib/base/buf.h"
 #include "lib/store/redis.h"
+#include "schemas/scripts.h"
 #include "tests/integration/store_parts.h"
 
 struct test {
@@ -223,6 +224,81 @@ static void scripts(struct test *t)
 		redis_script(t->redis, str_of("j"), &count, &counter, 1, NULL, 0, on_done, t);
 	claim(&t->p, turn_until(&t->p, &t->done, 106, 2000) && t->ok == 106 && t->in_order,
 	      "a script that the server forgot is sent again");
+}
+
+static void on_turn(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct test *t = ctx;
+
+	t->done++;
+	t->ok += result == REDIS_OK && value->type == REDIS_LIST &&
+		 str_is(redis_item_str(value, 0), "ok");
+}
+
+/* The next turn of the session, of a bound of 8; true where it was given. */
+static bool next_turn(struct test *t, int turn)
+{
+	char job[24];
+	struct str key = STR("s:{x}"), args[3] = {STR("org"), {0}, STR("8")};
+
+	snprintf(job, sizeof(job), "job_%d", turn);
+	args[1] = str_of(job);
+	reset(t);
+	redis_script(t->redis, str_of("x"), &script_turn, &key, 1, args, 3, on_turn, t);
+	return turn_until(&t->p, &t->done, 1, 2000) && t->ok;
+}
+
+/* A turn is over; @text: its message, NULL where it brings none. */
+static void turn_over(struct test *t, int turn, const char *text)
+{
+	char job[24], number[24];
+	struct str keys[2] = {STR("s:{x}"), STR("c:{x}")}, args[3];
+
+	snprintf(job, sizeof(job), "job_%d", turn);
+	snprintf(number, sizeof(number), "%d", turn);
+	args[0] = str_of(number);
+	args[1] = str_of(job);
+	args[2] = str_of(text ? text : "");
+	reset(t);
+	redis_script(t->redis, str_of("x"), &script_converse, keys, 2, args, text ? 3 : 2, on_done,
+		     t);
+	turn_until(&t->p, &t->done, 1, 2000);
+}
+
+static void open_turns(struct test *t)
+{
+	struct str keys[2] = {STR("s:{x}"), STR("c:{x}")};
+	struct str args[8] = {STR("60000"), STR("org"), STR(""), STR(""),
+			      STR(""),	    STR("1"),	STR(""), STR("")};
+	int turn = 0, more = 0;
+	bool held = true;
+
+	reset(t);
+	redis_script(t->redis, str_of("x"), &script_session, keys, 2, args, 8, on_done, t);
+	turn_until(&t->p, &t->done, 1, 2000);
+	while (turn < 50 && next_turn(t, turn + 1))
+		turn++;
+	claim(&t->p, turn == 8, "eight turns of a session are open, the ninth is refused");
+	for (int round = 0; round < 20; round++) {
+		turn_over(t, turn, NULL);
+		turn_over(t, turn, NULL); /* told twice */
+		held = held && next_turn(t, turn + 1) && !next_turn(t, turn + 2);
+		turn++;
+	}
+	claim(&t->p, held,
+	      "each turn that is cancelled at the end makes room for one, not for more");
+	for (int k = 2; k <= 7; k++)
+		turn_over(t, k, NULL);
+	turn_over(t, 1, NULL);
+	while (more < 50 && next_turn(t, turn + 1)) {
+		more++;
+		turn++;
+	}
+	claim(&t->p, more == 7, "in whatever order turns end, as many are open as are not over");
+	turn_over(t, turn, "{}"); /* it ran: a turn before it that never ended was refused */
+	for (more = 0; more < 50 && next_turn(t, turn + 1); more++)
+		turn++;
+	claim(&t->p, more == 8, "a turn that ran says that all before it are over");
 }
 
 struct listener_of {
@@ -512,6 +588,7 @@ int main(void)
 	open_redis(&t);
 	commands(&t);
 	scripts(&t);
+	open_turns(&t);
 	subscriptions(&t, &stays);
 	flushed(&t);
 	restarted(&t, &stays);
