@@ -147,7 +147,7 @@ async function letters(...filters) {
 
 test('a job that used up its tries leaves its whole history, and no other job does', async () => {
 	const since = soon(0)
-	const bad = await api.accepted(chat('dies', 'status=503', { model: 'claude-opus-4-5', metadata: { essay: '7' } }))
+	const bad = await api.accepted(chat('dies', 'fin=0b', { model: 'gpt-4o-mini', metadata: { essay: '7' } }))
 	const refused = await api.accepted(chat('refused', 'status=400', { model: 'gpt-4o' }))
 	const good = await api.accepted(chat('lives', undefined, { model: 'gpt-4o' }))
 	assert.equal((await api.ended(bad.id)).status, 'failed')
@@ -158,12 +158,12 @@ test('a job that used up its tries leaves its whole history, and no other job do
 		rows.map((r) => r[1]),
 		[bad.id],
 	)
-	assert.deepEqual(rows[0].slice(3), ['interactive', 'provider_overloaded', 'tries=2', 'dead'])
+	assert.deepEqual(rows[0].slice(3), ['interactive', 'provider_transport', 'tries=2', 'dead'])
 	assert.deepEqual(await letters('--since', since, '--fault', 'expired'), [])
 	assert.deepEqual(await letters('--since', since, '--org', 'org_00000000000000000000000000'), [])
 	const shown = JSON.parse((await ctl('dead', 'show', bad.id)).out)
 	assert.equal(shown.calls.length, 2)
-	for (const c of shown.calls) assert.equal(c.fault, 'provider_overloaded')
+	for (const c of shown.calls) assert.equal(c.fault, 'provider_transport')
 	assert.equal(shown.topic, bad.log.topic)
 	assert.equal(shown.partition, bad.log.partition)
 	assert.equal(shown.offset, bad.log.offset)
@@ -173,8 +173,8 @@ test('a job that used up its tries leaves its whole history, and no other job do
 
 test('a dead job is submitted again as a new one that names the old, or is put away', async () => {
 	const since = soon(0)
-	const one = await api.accepted(chat('again', 'status=503', { model: 'claude-opus-4-5', metadata: { essay: '8' } }))
-	const two = await api.accepted(chat('away', 'status=503', { model: 'claude-opus-4-5' }))
+	const one = await api.accepted(chat('again', 'fin=0b', { model: 'gpt-5.4-mini', metadata: { essay: '8' } }))
+	const two = await api.accepted(chat('away', 'fin=0b', { model: 'gpt-5.4-mini' }))
 	await api.ended(one.id)
 	await api.ended(two.id)
 	assert.equal((await letters('--since', since)).length, 2)
@@ -219,8 +219,8 @@ test('a job that was answered 429 more often than its list of calls is long goes
 }, { limit_ms: 120000 })
 
 test('two redrives of a dead job at once, and later ones, make one job; a large one names the old one too', async () => {
-	const one = await api.accepted(chat('twice', 'status=503', { model: 'gpt-5.4' }))
-	const large = await api.accepted(chat(`large ${'y'.repeat(400000)}`, 'status=503', { model: 'gpt-4.1', metadata: { essay: '9' } }))
+	const one = await api.accepted(chat('twice', 'fin=0b', { model: 'gpt-5.4' }))
+	const large = await api.accepted(chat(`large ${'y'.repeat(400000)}`, 'fin=0b', { model: 'gpt-4.1', metadata: { essay: '9' } }))
 	for (const { id } of [one, large]) assert.equal((await api.ended(id)).status, 'failed')
 	const runs = await Promise.all([one, one, large].map(({ id }) => ctl('dead', 'redrive', id)))
 	for (const r of runs) assert.equal(r.code, 0, r.err)
@@ -238,7 +238,7 @@ test('two redrives of a dead job at once, and later ones, make one job; a large 
 
 test("a dead job that was a session's turn is submitted again only where the session is given up", async () => {
 	const { id: session } = (await api.call('POST', '/v1/sessions', { body: {} })).json
-	const { id } = await api.accepted(chat('a turn', 'status=503', { model: 'gpt-4.1-mini', session }))
+	const { id } = await api.accepted(chat('a turn', 'fin=0b', { model: 'gpt-4.1-mini', session }))
 	assert.equal((await api.ended(id)).status, 'failed')
 	const no = await ctl('dead', 'redrive', id)
 	assert.equal(no.code, 1)
