@@ -14,7 +14,7 @@
 #include "schemas/keys.h"
 
 /* A background call is written when it has lasted so long, or sends its first text. A worker that dies before has lost the call from
- * the ledger, not from the count: the next claim counts a death without a call as one. */
+ * the ledger; the next claim counts a death without a call. */
 #define CALL_DUE_US (20 * US_PER_MS)
 
 /* Within this all begin that waited for a breaker. */
@@ -305,11 +305,12 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		return;
 	}
 	w->tried = 0;
-	if (!route_lets(&w->route, 0, &wait_us) && !wait_us)
+	if (!route_lets(&w->route, 0, &wait_us) && !wait_us) {
 		wait_us = refused_wait_us(w);
-	if (!wait_us && !route_lets(&w->route, 0, &wait_us)) {
-		fail(w, fault, message); /* every account that could serve it is out */
-		return;
+		if (!wait_us) {
+			fail(w, fault, message); /* every account that could serve it is out */
+			return;
+		}
 	}
 	us = back_off_us(w, retry_after_ms);
 	if (wait_us > us)

@@ -683,7 +683,7 @@ export class Sluice extends EventTarget {
 		}
 		this.closedBecause = { code, reason, error }
 		this.#say('closed', { code, reason })
-		// They go on at the server, and here after another open(); who waits is told that nothing comes for now.
+		// They go on at the server, and here after another open(); who waits is told that nothing comes before.
 		if (error) for (const job of this.jobs) job.reject(error)
 		this.dispatchEvent(new Note('close', this.closedBecause))
 	}
