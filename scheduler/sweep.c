@@ -4,6 +4,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/id.h"
+#include "lib/base/map.h"
 #include "lib/base/mem.h"
 #include "lib/net/loop.h"
 #include "lib/relay/state.h"
@@ -15,21 +16,34 @@
 
 /* Its own pool ends an overdue job; after this somebody else has to. */
 #define GRACE_MS (2 * STATE_LEASE_MS)
+/* Wishes of one round: so many records in front of interactive jobs. */
+#define WISHES_MOST "63"
 /* One nudge is enough for long; where it was lost, the next comes after this. */
 #define AGAIN_MS "60000"
+
+/* What is asked again and again, each time when all answers of the time before are there. */
+struct round {
+	struct timer timer;
+	struct sweep *sweep;
+	uint64_t every_us;
+	size_t asked; /* answers to come */
+};
 
 struct sweep {
 	struct scheduler *s;
 	const struct lease *lease;
-	struct timer timer;
+	struct round all;    /* open jobs of all organisations */
+	struct round wishes; /* those that somebody wants cancelled */
 	struct list looks;
-	size_t asked; /* answers to come in this sweep */
+	struct map
+	    from; /* organisation -> how many of its open jobs were looked at before, as a pointer's bits */
 };
 
-/* One organisation, or one job of it, being looked at. */
+/* One organisation, or one job, being looked at. */
 struct look {
 	struct list link;
 	struct sweep *sweep;
+	struct round *round;
 	char org[ID_SIZE];
 	char job[ID_SIZE];
 	struct job_head head;
@@ -38,27 +52,33 @@ struct look {
 	const char *why;
 };
 
-static struct look *look_new(struct sweep *sw, struct str org, struct str job)
+static void answered(struct round *round)
+{
+	if (!--round->asked)
+		timer_set(&round->timer, round->every_us);
+}
+
+static struct look *look_new(struct sweep *sw, struct round *round, struct str org, struct str job)
 {
 	struct look *k = mem_new(struct look);
 
 	k->sweep = sw;
+	k->round = round;
 	snprintf(k->org, sizeof(k->org), "%.*s", STR_FMT(org));
 	snprintf(k->job, sizeof(k->job), "%.*s", STR_FMT(job));
 	list_push_back(&sw->looks, &k->link);
-	sw->asked++;
+	round->asked++;
 	return k;
 }
 
 static void look_over(struct look *k)
 {
-	struct sweep *sw = k->sweep;
+	struct round *round = k->round;
 
 	list_remove(&k->link);
 	arena_reset(&k->arena);
 	mem_free(k);
-	if (!--sw->asked)
-		timer_set(&sw->timer, sw->s->options->sweep_ms * US_PER_MS);
+	answered(round);
 }
 
 /* ── the nudge ── */
@@ -81,7 +101,7 @@ static void on_first(void *ctx, enum redis_result result, const struct redis_val
 	struct look *k = ctx;
 
 	if (result == REDIS_OK && value->type == REDIS_STATUS)
-		scheduler_to_lane(k->sweep->s, k->lane, &k->head, STR(""), on_nudged, k);
+		scheduler_to_lane(k->sweep->s, LANE_INTERACTIVE, &k->head, STR(""), on_nudged, k);
 	else
 		look_over(k); /* somebody did, or Redis is away */
 }
@@ -100,6 +120,7 @@ static void nudge(struct look *k, const char *why)
 
 enum {
 	F_STATE,
+	F_ORG,
 	F_KIND,
 	F_LANE,
 	F_SESSION,
@@ -126,7 +147,8 @@ static void read_head(struct look *k, const struct redis_value *value)
 	codec_init(&codec_head, &k->head);
 	k->head.v = 1;
 	k->head.job = str_of(k->job);
-	k->head.org = str_of(k->org);
+	k->head.org = kept(k, value, F_ORG);
+	k->head.lane = str_of(lane_name(k->lane));
 	k->head.kind = kept(k, value, F_KIND);
 	k->head.session = kept(k, value, F_SESSION);
 	k->head.turn = redis_item_int(value, F_TURN, 0);
@@ -148,6 +170,15 @@ static void forget(struct look *k)
 	look_over(k);
 }
 
+/* What stands in an organisation's set, and has ended. */
+static void over_already(struct look *k)
+{
+	if (k->org[0])
+		forget(k);
+	else
+		look_over(k);
+}
+
 static void on_state(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct look *k = ctx;
@@ -157,7 +188,7 @@ static void on_state(void *ctx, enum redis_result result, const struct redis_val
 	if (result == REDIS_OK && value->type == REDIS_LIST)
 		state = redis_item_str(value, F_STATE);
 	if (state_terminal(state)) {
-		forget(k);
+		over_already(k);
 		return;
 	}
 	if (!state.len || str_is(state, "refused") ||
@@ -167,49 +198,62 @@ static void on_state(void *ctx, enum redis_result result, const struct redis_val
 		return;
 	}
 	read_head(k, value);
-	if (k->head.deadline_ms && k->head.deadline_ms + GRACE_MS < now) {
+	if (str_is(redis_item_str(value, F_WISH), "cancel")) {
+		k->head.wish = STR("cancel");
+		nudge(k, "cancelled");
+	} else if (k->head.deadline_ms && k->head.deadline_ms + GRACE_MS < now) {
 		k->head.start_by_ms = 1;
 		nudge(k, "overdue");
-	} else if (str_is(redis_item_str(value, F_WISH), "cancel")) {
-		nudge(k, "cancelled");
 	} else {
 		look_over(k);
 	}
 }
 
-static void look_at(struct sweep *sw, struct str org, struct str job)
+static void look_at(struct sweep *sw, struct round *round, struct str org, struct str job)
 {
-	struct look *k = look_new(sw, org, job);
+	struct look *k = look_new(sw, round, org, job);
 	struct key key = key_job(job);
 	const struct str args[] = {
-	    STR("HMGET"),   key_str(&key), STR("state"),      STR("kind"),	  STR("lane"),
-	    STR("session"), STR("turn"),   STR("created_ms"), STR("deadline_ms"), STR("copy"),
-	    STR("wish"),    STR("lease"),  STR("metadata"),   STR("webhook"),	  STR("outbox")};
+	    STR("HMGET"),      key_str(&key),	   STR("state"),   STR("org"),
+	    STR("kind"),       STR("lane"),	   STR("session"), STR("turn"),
+	    STR("created_ms"), STR("deadline_ms"), STR("copy"),	   STR("wish"),
+	    STR("lease"),      STR("metadata"),	   STR("webhook"), STR("outbox")};
 
 	redis_command(sw->s->redis, job, args, countof(args), on_state, k);
 }
 
+/* ── open jobs, organisation by organisation ── */
+
 static void on_open(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct look *k = ctx;
+	struct sweep *sw = k->sweep;
+	size_t count = result == REDIS_OK && value->type == REDIS_LIST ? value->count : 0;
+	uintptr_t from = (uintptr_t)map_find(&sw->from, str_of(k->org));
 
-	for (size_t i = 0; result == REDIS_OK && value->type == REDIS_LIST && i < value->count; i++)
+	for (size_t i = 0; i < count; i++)
 		if (id_is(redis_item_str(value, i), "job"))
-			look_at(k->sweep, str_of(k->org), redis_item_str(value, i));
+			look_at(sw, k->round, str_of(k->org), redis_item_str(value, i));
+	/* Behind these the next time; from the oldest again where that was the end. */
+	from = count < (size_t)sw->s->options->sweep_jobs ? 0 : from + count;
+	if (from)
+		map_set(&sw->from, str_of(k->org), (void *)from); // NOLINT: bits
+	else
+		map_take(&sw->from, str_of(k->org));
 	look_over(k);
 }
 
 static void look_into(struct sweep *sw, struct str org)
 {
-	struct look *k = look_new(sw, org, STR(""));
+	struct look *k = look_new(sw, &sw->all, org, STR(""));
 	struct key key = key_open(org);
-	char last[24];
+	uintptr_t from = (uintptr_t)map_find(&sw->from, str_of(k->org));
+	char first[24], last[24];
 	const struct str args[] = {
-	    STR("ZRANGE"),
-	    key_str(&key),
-	    STR("0"),
-	    {last, (size_t)snprintf(last, sizeof(last), "%lld",
-				    (long long)sw->s->options->sweep_jobs - 1)}};
+	    STR("ZRANGE"), key_str(&key),
+	    (struct str){first, (size_t)snprintf(first, sizeof(first), "%zu", (size_t)from)},
+	    (struct str){last, (size_t)snprintf(last, sizeof(last), "%zu",
+						(size_t)from + sw->s->options->sweep_jobs - 1)}};
 
 	redis_command(sw->s->redis, org, args, countof(args), on_open, k);
 }
@@ -221,23 +265,65 @@ static void on_orgs(void *ctx, enum pg_result result, const struct pg_rows *rows
 	for (size_t i = 0; result == PG_OK && i < pg_count(rows); i++)
 		if (id_is(pg_text(rows, i, 0), "org"))
 			look_into(sw, pg_text(rows, i, 0));
-	if (!--sw->asked)
-		timer_set(&sw->timer, sw->s->options->sweep_ms * US_PER_MS);
+	answered(&sw->all);
 }
 
-static void on_timer(struct timer *t)
+static void on_all(struct timer *t)
 {
-	struct sweep *sw = container_of(t, struct sweep, timer);
+	struct round *round = container_of(t, struct round, timer);
+	struct sweep *sw = round->sweep;
 
-	if (!lease_held(sw->lease)) {
-		timer_set(&sw->timer, sw->s->options->sweep_ms * US_PER_MS);
-		return;
+	round->asked++;
+	if (lease_held(sw->lease))
+		pg_query(sw->s->pg, "SELECT id FROM orgs", NULL, 0, on_orgs, sw);
+	else
+		answered(round);
+}
+
+/* ── what somebody wants cancelled ── */
+
+static void on_wishes(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct look *k = ctx;
+	struct key key = key_wished();
+
+	for (size_t i = 0; result == REDIS_OK && value->type == REDIS_LIST && i < value->count;
+	     i++) {
+		struct str job = redis_item_str(value, i);
+
+		redis_command(k->sweep->s->redis, STR(""),
+			      (struct str[]){STR("ZREM"), key_str(&key), job}, 3, NULL, NULL);
+		/* What a worker holds is told by whoever wished. One that is lost here is found among the open jobs. */
+		if (id_is(job, "job"))
+			look_at(k->sweep, k->round, STR(""), job);
 	}
-	sw->asked++;
-	pg_query(sw->s->pg, "SELECT id FROM orgs", NULL, 0, on_orgs, sw);
+	look_over(k);
+}
+
+static void on_wishes_due(struct timer *t)
+{
+	struct round *round = container_of(t, struct round, timer);
+	struct sweep *sw = round->sweep;
+	struct key key = key_wished();
+	const struct str args[] = {STR("ZRANGE"), key_str(&key), STR("0"), STR(WISHES_MOST)};
+
+	round->asked++;
+	if (lease_held(sw->lease))
+		redis_command(sw->s->redis, STR(""), args, countof(args), on_wishes,
+			      look_new(sw, round, STR(""), STR("")));
+	answered(round);
 }
 
 /* ── life ── */
+
+static void round_init(struct round *round, struct sweep *sw, void (*due)(struct timer *t),
+		       uint64_t every_ms)
+{
+	round->sweep = sw;
+	round->every_us = every_ms * US_PER_MS;
+	timer_init(&round->timer, sw->s->loop, due);
+	timer_set(&round->timer, round->every_us);
+}
 
 int sweep_open(struct scheduler *s, const struct lease *lease, struct sweep **ret_sweep)
 {
@@ -247,8 +333,8 @@ int sweep_open(struct scheduler *s, const struct lease *lease, struct sweep **re
 	sw->s = s;
 	sw->lease = lease;
 	list_init(&sw->looks);
-	timer_init(&sw->timer, s->loop, on_timer);
-	timer_set(&sw->timer, s->options->sweep_ms * US_PER_MS);
+	round_init(&sw->all, sw, on_all, s->options->sweep_ms);
+	round_init(&sw->wishes, sw, on_wishes_due, s->options->wishes_ms);
 	return 0;
 }
 
@@ -258,11 +344,13 @@ void sweep_close(struct sweep *sw)
 
 	if (!sw)
 		return;
-	timer_stop(&sw->timer);
+	timer_stop(&sw->all.timer);
+	timer_stop(&sw->wishes.timer);
 	while ((k = list_first(&sw->looks, struct look, link))) {
 		list_remove(&k->link);
 		arena_reset(&k->arena);
 		mem_free(k);
 	}
+	map_fini(&sw->from);
 	mem_free(sw);
 }

@@ -53,6 +53,11 @@ struct key key_takeover(struct str line)
 	return make("tk:%.*s%.*s", line, STR(""));
 }
 
+struct key key_wished(void)
+{
+	return make("%.*s%.*s", STR("wished"), STR(""));
+}
+
 struct key key_nudge(struct str job)
 {
 	return make("n:{%.*s}%.*s", job, STR(""));

@@ -8,6 +8,7 @@
  *   o:{org_… or ses_…}   zset    open jobs by created_ms
  *   i:{org_…}:HASH       hash    an Idempotency-Key: state, job, body, status, reply
  *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted and did not acknowledge, by time; and `epoch`, whose score is Redis's epoch when PostgreSQL's part was read into it
+ *   wished               zset    jobs that somebody wants cancelled, until the scheduler has looked at them
  *   n:{job_…}            string  a waiting job was nudged towards its end: not again for a while
  *   t:HASH               string  a ticket (by its SHA-256): what it is good for, until it is used or its time is over
  *   tk:LINE              channel takeovers of a line of WebSocket connections (one resume token after the other)
@@ -43,6 +44,7 @@ struct key key_conversation(struct str session);
 struct key key_open(struct str org_or_session);
 struct key key_outbox(struct str session);
 struct key key_takeover(struct str line);
+struct key key_wished(void);
 struct key key_nudge(struct str job);
 struct key key_ticket(struct str hash_hex);
 struct key key_idem(struct str org, struct str hash_hex);

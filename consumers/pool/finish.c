@@ -34,7 +34,7 @@ static void fill_result(struct work *w, struct result *r, struct arena *a)
 	r->org = w->head.org;
 	r->user = w->job.user;
 	r->kind = w->head.kind;
-	r->lane = str_of(lane_name(w->lane->lane));
+	r->lane = str_of(work_lane_name(w));
 	r->session = w->head.session;
 	r->turn = w->head.turn;
 	r->task = w->job.task;
@@ -246,7 +246,7 @@ static void on_dead(void *ctx, enum lane_written written, int32_t partition, int
 		return;
 	}
 	if (written == LANE_WRITTEN)
-		series_add(metric_one(w->pool->metric.dead, lane_name(w->lane->lane)), 1);
+		series_add(metric_one(w->pool->metric.dead, work_lane_name(w)), 1);
 	else
 		log_warn(&w->log, "dead letter is not written", F_INT("written", written));
 	if (sm_state(&w->sm) != WORK_PUBLISHING)
@@ -442,7 +442,7 @@ static void close_job(struct work *w)
 			      (struct str[]){STR("ZREM"), key_str(&session), w->head.job}, 3, NULL,
 			      NULL);
 	series_add(metric_series(w->pool->metric.ended,
-				 (const char *const[]){lane_name(w->lane->lane), w->status}),
+				 (const char *const[]){work_lane_name(w), w->status}),
 		   1);
 	log_info(&w->log, "ended", F_STR("status", w->status), F_INT("attempt", w->attempt),
 		 F_INT("tries", w->tries), F_UINT("bytes", w->scribe.text.len),

@@ -307,6 +307,15 @@ static int64_t told_attempt(const struct work *w)
 	return age_ms;
 }
 
+const char *work_lane_name(const struct work *w)
+{
+	enum lane lane = w->lane->lane;
+
+	if (!lane_record_body(w->record).len && w->head.lane.len)
+		lane_find(w->head.lane, &lane);
+	return lane_name(lane);
+}
+
 void work_claim(struct work *w)
 {
 	struct pool *pool = w->pool;
@@ -316,7 +325,7 @@ void work_claim(struct work *w)
 	    .worker = str_of(pool->worker),
 	    .incarnation = str_of(pool->incarnation),
 	    .head = &w->head,
-	    .lane = str_of(lane_name(w->lane->lane)),
+	    .lane = str_of(work_lane_name(w)),
 	    .channel = key_str(&w->channel),
 	    .topic = str_of(w->lane->topic),
 	    .partition = lane_record_partition(w->record),
@@ -561,6 +570,8 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 					    ? ((uint64_t)w->head.start_by_ms - now) * US_PER_MS
 					    : 0);
 	turn_wait(w);
+	if (str_is(w->head.wish, "cancel"))
+		work_stop(w, FAULT_CANCELLED);
 }
 
 bool work_hand_back(struct work *w, bool running_too)

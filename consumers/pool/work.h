@@ -220,6 +220,8 @@ void work_abandon(struct work *w);
 /* turn.c: waits for the turn before, then work_claim. */
 void turn_wait(struct work *w);
 /* work.c */
+/* The name of the job's own lane: a nudge comes by another. */
+const char *work_lane_name(const struct work *w);
 void work_claim(struct work *w);
 void work_again(struct work *w, uint64_t us,
 		void (*then)(struct timer *t)); /* sets the state's timer */

@@ -397,11 +397,16 @@ struct redis_request *state_wish_within(struct redis *redis, struct str job, str
 					void *ctx)
 {
 	struct args a = {0};
-	struct key key = key_job(job);
+	struct key key = key_job(job), wished = key_wished();
+	struct redis_request *request;
 
 	arg(&a, org);
 	arg(&a, session);
-	return run(redis, job, &script_wish, &key, 1, &a, wish_done, ctx, (redis_then_fn *)done);
+	request = run(redis, job, &script_wish, &key, 1, &a, wish_done, ctx, (redis_then_fn *)done);
+	/* Behind the wish: whoever finds it here finds the wish as well. */
+	redis_command(redis, job, (struct str[]){STR("ZADD"), key_str(&wished), STR("0"), job}, 4,
+		      NULL, NULL);
+	return request;
 }
 
 #define VIEW_STR(name)                                       \

@@ -138,6 +138,23 @@ test('an organisation of weight 4 gets four times the service of another, from a
 	assert.ok(share > 0.68 && share < 0.9, `share ${share}`)
 }, { limit_ms: 90000 })
 
+test('a job that nobody has claimed yet is cancelled at once, and a whole backlog is', async () => {
+	const ids = []
+	for (let i = 0; i < 60; i++)
+		ids.push((await api.accepted(chat(`backlog ${i}`, 'ttft=1500 rate=0 tokens=5', { lane: 'background' }))).id)
+	const last = ids.pop()
+	assert.equal((await stack.redis_cli('HGET', `j:{${last}}`, 'worker')).trim(), '', 'nobody has claimed it')
+	assert.equal((await api.cancel(last)).status, 202)
+	const j = await api.ended(last, 10000)
+	assert.deepEqual([j.status, j.lane, j.calls.length], ['cancelled', 'background', 0])
+	assert.equal((await api.get(ids.at(-1))).json.status, 'queued', 'the one before it waits still')
+	for (const id of ids) assert.ok([202, 409].includes((await api.cancel(id)).status))
+	const ends = []
+	for (const id of ids) ends.push(await api.ended(id, 20000))
+	assert.ok(ends.filter((e) => e.status === 'cancelled').length > 30, ends.map((e) => e.status).join())
+	for (const [id, rows] of await api.recorded([last, ...ids])) assert.equal(rows.length, 1, id)
+}, { limit_ms: 60000 })
+
 test('half of a lane that waits for something else goes to a tier, and what can run is called', async () => {
 	const small = `${four.replace('ahead: 4', 'ahead: 4\n  window_records: 36\n  defer_ms: 3000')}`
 	writeFileSync(file, small)
