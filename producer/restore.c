@@ -23,6 +23,7 @@ struct restore {
 	uint64_t now_wall_ms;
 	struct str *messages;
 	size_t message_count;
+	struct buf jobs; /* whose messages these are */
 	struct pg_request *settings;
 	struct pg_request *turns;
 	struct redis_request *write;
@@ -35,6 +36,7 @@ struct restore {
 static void restore_free(struct restore *r)
 {
 	arena_reset(&r->arena);
+	buf_fini(&r->jobs);
 	mem_free(r->messages);
 	mem_free(r);
 }
@@ -127,7 +129,7 @@ static void write_back(struct restore *r)
 {
 	struct key keys[2] = {key_session(r->session), key_conversation(r->session)};
 	const struct str names[2] = {key_str(&keys[0]), key_str(&keys[1])};
-	struct str *args = mem_alloc((8 + r->message_count) * sizeof(*args));
+	struct str *args = mem_alloc((9 + r->message_count) * sizeof(*args));
 	char ttl[24], created[24];
 
 	snprintf(ttl, sizeof(ttl), "%lld", (long long)r->ttl_ms);
@@ -140,10 +142,11 @@ static void write_back(struct restore *r)
 	args[5] = str_of(created);
 	args[6] = STR("1");
 	args[7] = r->last;
+	args[8] = buf_str(&r->jobs);
 	for (size_t i = 0; i < r->message_count; i++)
-		args[8 + i] = r->messages[i];
+		args[9 + i] = r->messages[i];
 	r->write = redis_script(r->redis, r->session, &script_session, names, 2, args,
-				8 + r->message_count, on_written, r);
+				9 + r->message_count, on_written, r);
 	mem_free(args);
 }
 
@@ -191,6 +194,8 @@ static void on_turns(void *ctx, enum pg_result result, const struct pg_rows *row
 		if (pg_int(rows, row, 5, 0) > r->active_ms)
 			r->active_ms = pg_int(rows, row, 5, 0);
 		r->last = keep(r, pg_text(rows, row, 0));
+		buf_add_str(&r->jobs, r->last);
+		buf_add_str(&r->jobs, STR(" "));
 		if (str_is(pg_text(rows, row, 1), "succeeded"))
 			add_turn(r, pg_text(rows, row, 2), pg_text(rows, row, 3),
 				 pg_text(rows, row, 4));

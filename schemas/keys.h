@@ -3,7 +3,7 @@
  *   j:{job_…}            hash    a job's state (fields: README.md)
  *   out:{job_…}:ATTEMPT  string  the answer's bytes
  *   s:{ses_…}            hash    a session: org, task, system, turn, last, open, conv, created_ms, ttl_ms, metadata; p:{job}: turn
- *                                and job before it of each of its turns
+ *                                and job before it of each of its turns; d:{job}: its messages stand in the conversation
  *   c:{ses_…}            list    its conversation: JSON messages in order
  *   o:{org_… or ses_…}   zset    open jobs by created_ms
  *   i:{org_…}:HASH       hash    an Idempotency-Key: state, job, body, status, reply

@@ -520,6 +520,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 		 (unsigned long long)rand_u64(loop_rand(pool->loop)));
 	list_init(&pool->all);
 	map_init(&pool->works, rand_u64(loop_rand(pool->loop)));
+	map_init(&pool->sessions, rand_u64(loop_rand(pool->loop)));
 	task_init(&pool->take, pool->loop, on_take);
 	timer_init(&pool->tick, pool->loop, on_tick);
 	timer_init(&pool->line, pool->loop, on_line);
@@ -676,6 +677,7 @@ void pool_close(struct pool *pool)
 		mem_free(pool->lanes[i].topic);
 	}
 	map_fini(&pool->works);
+	map_fini(&pool->sessions);
 	mem_free(pool->results_topic);
 	mem_free(pool->worker);
 	mem_free(pool);

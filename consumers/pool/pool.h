@@ -86,7 +86,8 @@ struct pool {
 	char incarnation[17]; /* random per start */
 	struct pool_lane lanes[LANE_COUNT];
 	size_t lane_count;
-	struct map works; /* by job id */
+	struct map works;    /* by job id */
+	struct map sessions; /* session id -> its works here: struct turns (turn.c) */
 	struct list all;
 	size_t work_count;
 	size_t slots;

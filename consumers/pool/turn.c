@@ -1,11 +1,15 @@
 /* Turns name their predecessor: a job of a session starts when the job of the turn before is terminal or refused. Order does not depend
- * on partitions, lanes or tiers. */
+ * on partitions, lanes or tiers.
+ *
+ * A session that Redis lost is brought back from PostgreSQL, which does not know its open turns: the next one names none of them. So a
+ * turn waits as well for all lower ones that this pool has: those of one session are in one partition of a lane. */
 #include <stdio.h>
 
 #include "consumers/pool/retry.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
 #include "lib/base/id.h"
+#include "lib/base/mem.h"
 #include "lib/base/plant.h"
 #include "lib/store/pg.h"
 #include "schemas/keys.h"
@@ -14,6 +18,11 @@
 #define PRODUCE_LIMIT_MS 20000
 /* A Redis that was emptied is noticed within this: what is missing for less may have been there. */
 #define EPOCH_SEEN_US (3 * US_PER_S)
+
+/* The works of one session. */
+struct turns {
+	struct list works;
+};
 
 static void look(struct work *w);
 
@@ -31,8 +40,25 @@ static void wait_more(struct work *w)
 	work_again(w, work_pause_us(w, 10, 250), on_timer);
 }
 
+static bool lower_is_here(const struct work *w)
+{
+	const struct turns *turns = map_find(&w->pool->sessions, w->head.session);
+
+	list_each (&turns->works, at) {
+		const struct work *other = container_of(at, struct work, turn_link);
+
+		if (other->head.turn < w->head.turn && sm_state(&other->sm) != WORK_ENDING)
+			return true;
+	}
+	return false;
+}
+
 static void go_on(struct work *w)
 {
+	if (list_linked(&w->turn_link) && lower_is_here(w) && !PLANTED(TURN_IGNORED)) {
+		wait_more(w);
+		return;
+	}
 	work_waits(w, NULL);
 	w->waits = 0;
 	work_claim(w);
@@ -142,20 +168,47 @@ static void on_state(void *ctx, enum redis_result result, const struct redis_val
 
 static void look(struct work *w)
 {
-	struct key key = key_job(w->prev);
+	struct key key;
 
+	if (PLANTED(TURN_IGNORED) || !id_is(w->prev, "job")) {
+		go_on(w);
+		return;
+	}
+	key = key_job(w->prev);
 	w->request =
 	    redis_command(w->redis, w->prev,
 			  (struct str[]){STR("HMGET"), key_str(&key), STR("state"), STR("called")},
 			  4, on_state, w);
 }
 
+static void enter(struct work *w)
+{
+	struct turns *turns = map_find(&w->pool->sessions, w->head.session);
+
+	if (!turns) {
+		turns = mem_new(struct turns);
+		list_init(&turns->works);
+		map_set(&w->pool->sessions, w->head.session, turns);
+	}
+	list_push_back(&turns->works, &w->turn_link);
+}
+
+void turn_leave(struct work *w)
+{
+	struct turns *turns;
+
+	if (!list_linked(&w->turn_link))
+		return;
+	list_remove(&w->turn_link);
+	turns = map_find(&w->pool->sessions, w->head.session);
+	if (list_empty(&turns->works))
+		mem_free(map_take(&w->pool->sessions, w->head.session));
+}
+
 void turn_wait(struct work *w)
 {
+	if (w->head.session.len)
+		enter(w);
 	w->prev = w->head.prev;
-	if (PLANTED(TURN_IGNORED) || !id_is(w->prev, "job")) {
-		go_on(w);
-		return;
-	}
 	look(w);
 }

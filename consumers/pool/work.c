@@ -486,6 +486,7 @@ static void give_back(struct work *w, bool done)
 {
 	if (!w->record)
 		return;
+	turn_leave(w);
 	if (map_find(&w->pool->works, w->head.job) == w)
 		map_take(&w->pool->works, w->head.job);
 	codec_init(&codec_head, &w->head);

@@ -104,8 +104,9 @@ struct work {
 	struct job job;
 	char job_id[ID_SIZE];
 	struct key channel;
-	struct str prev;     /* the job that its turn waits for */
-	uint64_t missing_us; /* since when nothing stands of it; 0: something does */
+	struct list turn_link; /* among its session's works */
+	struct str prev;       /* the job that its turn waits for */
+	uint64_t missing_us;   /* since when nothing stands of it; 0: something does */
 	bool loaded;
 	bool counted_ahead;
 	bool counted_ending;
@@ -219,6 +220,7 @@ void work_abandon(struct work *w);
 
 /* turn.c: waits for the turn before, then work_claim. */
 void turn_wait(struct work *w);
+void turn_leave(struct work *w); /* it is over here: the next of its session need not wait for it */
 /* work.c */
 /* The name of the job's own lane: a nudge comes by another. */
 const char *work_lane_name(const struct work *w);

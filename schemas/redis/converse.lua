@@ -2,7 +2,7 @@
 -- KEYS: s:{session}, c:{session}
 -- ARGV: turn, job, then messages as JSON
 -- Returns: '1' appended; '0' it was there already; '' where the session is not here (the record in PostgreSQL has it).
-local h = redis.call('HMGET', KEYS[1], 'conv', 'ttl_ms', 'org', 'p:' .. ARGV[2], 'over')
+local h = redis.call('HMGET', KEYS[1], 'conv', 'ttl_ms', 'org', 'd:' .. ARGV[2], 'over')
 if not h[3] then
 	return ''
 end
@@ -30,10 +30,10 @@ if turn > conv then
 	redis.call('HSET', KEYS[1], 'conv', tostring(conv), 'over', table.concat(rest, ' '))
 end
 if #ARGV > 2 then
-	if not h[4] or string.match(h[4], ' done$') then
+	if h[4] then
 		return '0'
 	end
-	redis.call('HSET', KEYS[1], 'p:' .. ARGV[2], h[4] .. ' done')
+	redis.call('HSET', KEYS[1], 'd:' .. ARGV[2], '1')
 	for i = 3, #ARGV do
 		redis.call('RPUSH', KEYS[2], ARGV[i])
 	end

@@ -1,7 +1,8 @@
 -- A session is made, or brought back from PostgreSQL after Redis lost it. Its turns go on above every number that was given
 -- before: 1 + milliseconds since its creation, where it is brought back.
 -- KEYS: s:{session}, c:{session}
--- ARGV: ttl_ms, org, task, system, metadata, created_ms, back ('1': brought back), last (job id or ''), then the conversation's messages
+-- ARGV: ttl_ms, org, task, system, metadata, created_ms, back ('1': brought back), last (job id or ''),
+--       the jobs whose messages these are (between spaces), then the conversation's messages
 -- Returns: '1' made, '0' it stood already.
 if redis.call('EXISTS', KEYS[1]) == 1 then
 	return '0'
@@ -17,9 +18,12 @@ if ARGV[8] ~= '' then
 	redis.call('HSET', KEYS[1], 'last', ARGV[8])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
-if #ARGV > 8 then
+for job in string.gmatch(ARGV[9] or '', '%S+') do
+	redis.call('HSET', KEYS[1], 'd:' .. job, '1')
+end
+if #ARGV > 9 then
 	redis.call('DEL', KEYS[2])
-	for i = 9, #ARGV do
+	for i = 10, #ARGV do
 		redis.call('RPUSH', KEYS[2], ARGV[i])
 	end
 	redis.call('PEXPIRE', KEYS[2], ARGV[1])

@@ -25,7 +25,7 @@ end
 if max > 0 and open > max then
 	return {'busy'}
 end
--- p:JOB: its turn and predecessor; a third word once its messages stand in the conversation.
+-- p:JOB: its turn and predecessor.
 redis.call('HSET', KEYS[1], 'turn', tostring(turn), 'last', ARGV[2], 'p:' .. ARGV[2], tostring(turn) .. ' ' .. (h[3] or ''))
 redis.call('PEXPIRE', KEYS[1], h[7] or '3600000')
 return {'ok', tostring(turn), h[3] or '', h[5] or '', h[6] or ''}

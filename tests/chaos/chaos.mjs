@@ -105,6 +105,27 @@ test('Redis is emptied under load: nothing accepted is lost', async () => {
 	}
 }, { limit_ms: 150000 })
 
+test('after Redis is emptied a new turn waits for the open ones of its session, and the conversation has them all', async () => {
+	await ready()
+	const api = new Api(stack)
+	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const turn = (text, script) => chat(text, script, { session })
+	await api.ended((await api.accepted(turn('one', 'ttft=0 rate=0 tokens=5'))).id)
+	const { id: open } = await api.accepted(turn('two', 'ttft=0 rate=10 tokens=40'))
+	await until('it runs', async () => (await api.get(open)).json.status === 'running')
+	await stack.redis_cli('FLUSHALL')
+	const next = await until('the session is back', async () => {
+		const r = await api.submit(turn('three', 'ttft=0 rate=0 tokens=5'))
+		return r.status === 202 && r.json
+	})
+	const [two, three] = [await api.ended(open), await api.ended(next.id)]
+	assert.deepEqual([two.status, three.status], ['succeeded', 'succeeded'], JSON.stringify([two.fault, three.fault]))
+	assert.ok(three.picked_up_at >= two.finished_at, `${three.picked_up_at} is before ${two.finished_at}`)
+	const said = JSON.parse(await stack.redis_cli('--json', 'LRANGE', `c:{${session}}`, '0', '-1')).map((m) => JSON.parse(m))
+	assert.deepEqual(said.map((m) => m.role), ['user', 'assistant', 'user', 'assistant', 'user', 'assistant'])
+	assert.deepEqual(said.filter((m) => m.role === 'user').map((m) => JSON.stringify(m).match(/one|two|three/)[0]), ['one', 'two', 'three'])
+}, { limit_ms: 60000 })
+
 test('Redis is killed under load and comes back with its data', async () => {
 	await ready()
 	const before = await stack.calls()
