@@ -145,13 +145,32 @@ kafka_dump() {
 	fi
 }
 
-# free_base FROM: sets REPLY to the first of FROM, FROM+100… whose hundred ports nobody listens on.
+# bases_held: fills the map HELD with the port bases that live processes of other stacks point to -> a pid. A process says so by
+# SLUICE_STACK_PORTS in its environment, also when its stack's folder, Kafka and record are gone. What points to this folder's
+# stack is no other's, unless the folder is new.
+bases_held() {
+	local file pid env
+	declare -gA HELD=()
+	while IFS= read -r file; do
+		pid=${file#/proc/}
+		pid=${pid%%/*}
+		env=$'\n'$(tr '\0' '\n' 2>/dev/null <"$file")$'\n'
+		[[ -f ${DIR:-}/settings && $env == *$'\n'"SLUICE_STACK=$DIR"$'\n'* ]] && continue
+		[[ $env =~ $'\n'SLUICE_STACK_PORTS=([0-9]+)$'\n' ]] && HELD[${BASH_REMATCH[1]}]=$pid
+	done < <(grep -lsz '^SLUICE_STACK_PORTS=' /proc/[0-9]*/environ)
+}
+
+# free_base FROM: sets REPLY to the first of FROM, FROM+100… whose hundred ports nobody listens on, and no stack's process points to.
 free_base() {
 	local base p
 	listening
+	bases_held
 	for ((base = $1; base < 32000; base += 100)); do
-		for p in "${!LISTEN[@]}"; do
+		for p in "${!LISTEN[@]}" "${!HELD[@]}"; do
 			((p >= base && p < base + 100)) && continue 2
+		done
+		for p in "${!HELD[@]}"; do
+			((base >= p && base < p + 100)) && continue 2
 		done
 		REPLY=$base
 		return 0

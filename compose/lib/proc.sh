@@ -54,7 +54,7 @@ spawn() {
 	shift
 	rm -f "$DIR/run/$name.pid"
 	# shellcheck disable=SC2016 # expanded by the inner shell
-	SLUICE_STACK=$DIR setsid bash -c '
+	SLUICE_STACK=$DIR SLUICE_STACK_PORTS=$PORTS setsid bash -c '
 		name=$1 dir=$2; shift 2
 		ulimit -Sn "$(ulimit -Hn)" 2>/dev/null
 		stat=$(</proc/$$/stat); stat=${stat##*) }; f=($stat)

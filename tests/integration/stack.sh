@@ -6,12 +6,13 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-stack.XXXXXX")
 chmod 755 "$work"
 dir=$work/one
-passed=0 failed=0 stranger=
+passed=0 failed=0 stranger= holder=
 
 stack() { "$TOP/compose/stack" "$@" --dir "$dir"; }
 cleanup() {
 	stack reset >/dev/null 2>&1
 	[[ -n $stranger ]] && kill "$stranger" 2>/dev/null
+	[[ -n $holder ]] && kill "$holder" 2>/dev/null
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -68,6 +69,22 @@ second_stack_beside() {
 	[[ $(sed -n 's/^ports=//p' "$work/two/settings") != "$(port 0)" ]] && "$TOP/compose/stack" reset --dir "$work/two" && stack status
 }
 
+held_ports_are_passed_by() {
+	local base out at
+	base=$(($(port 0) + 300))
+	SLUICE_STACK=$work/gone SLUICE_STACK_PORTS=$base sleep 600 &
+	holder=$!
+	out=$("$TOP/compose/stack" up --no-services --dir "$work/two" --ports "$base" 2>&1) && return 1
+	echo "$out"
+	[[ $out == *"process $holder "* ]] || return 1
+	at=$(DIR=$work/new bash -c 'for l in base proc kafka; do TOP=$1; . "$1/compose/lib/$l.sh"; done; free_base "$2"; echo "$REPLY"' sh "$TOP" "$base") || return 1
+	((at >= base + 100)) || return 1
+	kill "$holder"
+	wait "$holder"
+	holder=
+	DIR=$work/new bash -c 'TOP=$1; for l in base proc kafka; do . "$1/compose/lib/$l.sh"; done; bases_held; [[ -z ${HELD[$2]:-} ]]' sh "$TOP" "$base"
+}
+
 stranger_is_left_alone() {
 	sleep 600 &
 	stranger=$!
@@ -94,6 +111,7 @@ claim "after SIGKILL of every part, up starts them with their data" -- data_surv
 claim "one part is stopped and started while the others run on" -- one_part_alone
 claim "a port that is somebody else's is named" -- others_port_is_named
 claim "a second stack runs beside the first" -- second_stack_beside
+claim "ports that another stack's process points to are passed by, and refused" -- held_ports_are_passed_by
 claim "a process that only has a recorded pid is not ended" -- stranger_is_left_alone
 claim "down leaves no process" -- nothing_left
 claim "reset deletes the data" -- reset_deletes

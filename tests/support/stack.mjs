@@ -109,7 +109,9 @@ export class Stack {
 		const log = openSync(`${this.dir}/logs/${id}.log`, 'a')
 		const words = ['--config', this.config, '--id', id, ...args, '--set', `${section}.admin=127.0.0.1:${port}`]
 		const began = Date.now()
-		const child = spawn(`${TOP}/build/${bin}/bin/${program}`, words, { stdio: ['ignore', log, log] })
+		const ports = readFileSync(`${this.dir}/settings`, 'utf8').match(/^ports=(.*)$/m)[1]
+		const env = { ...process.env, SLUICE_STACK: this.dir, SLUICE_STACK_PORTS: ports }
+		const child = spawn(`${TOP}/build/${bin}/bin/${program}`, words, { stdio: ['ignore', log, log], env })
 		const leave = () => child.kill('SIGKILL') // nothing outlives its test
 		process.once('exit', leave)
 		const gone = new Promise((resolve) => child.once('exit', resolve)).finally(() => process.off('exit', leave))
