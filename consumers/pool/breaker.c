@@ -49,6 +49,7 @@ struct breakers {
 	struct log log;
 	char *worker;
 	struct redis_sub *sub;
+	bool standing; /* its subscription stood once: what is new is asked for by itself */
 	struct list all;
 };
 
@@ -273,6 +274,25 @@ static void on_timer(struct timer *t)
 	}
 }
 
+static void on_looked(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct breaker *b = ctx;
+
+	b->request = NULL;
+	if (result != REDIS_OK || !str_is(redis_item_str(value, 0), "open") ||
+	    sm_state(&b->sm) != BREAKER_CLOSED)
+		return;
+	b->shared = true;
+	open_until(b, now_us(b) + (uint64_t)redis_item_int(value, 1, 0) * US_PER_MS);
+}
+
+/* What the others knew before this process could hear of it. */
+static void look(struct breaker *b)
+{
+	if (sm_state(&b->sm) == BREAKER_CLOSED && !b->request)
+		b->request = ask(b, "look", 0, false, on_looked);
+}
+
 static struct breaker *by_id(const struct breakers *breakers, struct str id)
 {
 	list_each (&breakers->all, at) {
@@ -284,10 +304,13 @@ static struct breaker *by_id(const struct breakers *breakers, struct str id)
 	return NULL;
 }
 
-/* What was said before is not missed: an open one shows itself to the first call. */
 static void on_standing(void *ctx)
 {
-	(void)ctx;
+	struct breakers *breakers = ctx;
+
+	breakers->standing = true;
+	list_each (&breakers->all, at)
+		look(container_of(at, struct breaker, link));
 }
 
 /* "1 breaker ID open MS", "1 breaker ID closed 0": another process's word, or our own. */
@@ -484,6 +507,8 @@ struct breaker *breakers_find(struct breakers *breakers, const struct config_acc
 		series_set(metric_series(breakers->request.state,
 					 (const char *const[]){b->account, b->model}),
 			   0);
+	if (breakers->standing)
+		look(b);
 	return b;
 }
 

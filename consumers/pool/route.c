@@ -84,6 +84,11 @@ int routes_open(struct loop *loop, const struct config *config, struct breakers 
 			return r;
 		}
 	}
+	/* All at once: who never asked a target hears of it all the same. */
+	for (size_t r = 0; r < config->route_count; r++)
+		for (size_t i = 0; i < config->routes[r].target_count; i++)
+			breakers_find(breakers, config->routes[r].targets[i].account,
+				      config->routes[r].targets[i].model);
 	*ret_routes = routes;
 	return 0;
 }

@@ -3,6 +3,7 @@
 -- ARGV: 1 verb, 2 worker, 3 for_ms, 4 said ('1': the provider itself said so, or an open one failed again; '0': this process alone saw
 --       it), 5 channel, 6 id
 -- Verbs: 'open': it is not to be asked for for_ms; holds for all where it was said, or where another process saw the same.
+--        'look': is it open for all? (0 ms: its time is over, and nobody has found it well)
 --        'probe': may this worker ask? for_ms is the lease.  'close': it is well.
 -- Returns a list, word and ms: 'open' (for all, so long), 'alone' (not for all), 'ours' (the lease), 'held' (another's, so long), 'none'
 -- (nothing is known of it here), 'closed'.
@@ -18,6 +19,10 @@ end
 
 local h = redis.call('HMGET', KEYS[1], 'until', 'probe', 'probe_until')
 local until_ms = tonumber(h[1] or '0')
+
+if verb == 'look' then
+	return h[1] and {'open', tostring(math.max(until_ms - now, 0))} or {'none', '0'}
+end
 
 if verb == 'probe' then
 	if not h[1] then

@@ -32,6 +32,13 @@ export class Sim {
 		return sim
 	}
 
+	/** One that runs already, by the address of its control port: the stack's. */
+	static at(control) {
+		const sim = new Sim()
+		sim.control = control
+		return sim
+	}
+
 	/** Ends it; an end that is no clean one is an error (a sanitiser's word stands in the log). */
 	async close() {
 		this.child.kill('SIGTERM')
