@@ -514,6 +514,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	pool->options = request->options;
 	pool->failed = request->failed;
 	pool->failed_ctx = request->failed_ctx;
+	pool->pace.per_s = (uint64_t)pool->options->max_writes_per_s;
 	pool->worker =
 	    mem_strdup(pool->options->instance[0] ? pool->options->instance : request->id);
 	snprintf(pool->incarnation, sizeof(pool->incarnation), "%016llx",
@@ -564,6 +565,7 @@ int pool_reload(struct pool *pool, const struct config *config, const struct poo
 	pool->routes = routes;
 	pool->config = config;
 	pool->options = options;
+	pool->pace.per_s = (uint64_t)options->max_writes_per_s;
 	budgets_reload(pool->budgets, config);
 	for (size_t i = 0; i < pool->lane_count; i++)
 		pool->lanes[i].weight = weight_of(options, pool->lanes[i].lane);

@@ -18,6 +18,7 @@
 #include "lib/base/map.h"
 #include "lib/base/metric.h"
 #include "lib/net/loop.h"
+#include "lib/relay/pace.h"
 #include "lib/svc/option.h"
 #include "schemas/lanes.h"
 
@@ -86,6 +87,7 @@ struct pool {
 	char incarnation[17]; /* random per start */
 	struct pool_lane lanes[LANE_COUNT];
 	size_t lane_count;
+	struct pace pace;    /* of running text, to Redis */
 	struct map works;    /* by job id */
 	struct map sessions; /* session id -> its works here: struct turns (turn.c) */
 	struct list all;

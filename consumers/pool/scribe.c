@@ -6,6 +6,7 @@
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/metric.h"
+#include "lib/relay/pace.h"
 #include "lib/relay/state.h"
 #include "schemas/keys.h"
 
@@ -160,6 +161,8 @@ static struct state_append fill(struct scribe *s, int64_t at, struct buf *head, 
 	s->first_said = true;
 	s->parts_dirty = false;
 	s->last_us = loop_now_us(s->loop);
+	if (s->pace)
+		pace_count(s->pace, s->last_us);
 	return append;
 }
 
@@ -198,10 +201,17 @@ static bool all_sent(const struct scribe *s)
 	return s->sent == (int64_t)s->text.len && !s->rewrite;
 }
 
+static uint64_t roll_us(const struct scribe *s, uint64_t now_us)
+{
+	uint64_t gap = s->pace ? pace_gap_us(s->pace, now_us) : 0;
+
+	return gap > s->roll_us ? gap : s->roll_us;
+}
+
 /* Sends what is due; says flushed when nothing is left. */
 static void pump(struct scribe *s)
 {
-	uint64_t now = loop_now_us(s->loop), due = s->last_us + s->roll_us;
+	uint64_t now = loop_now_us(s->loop), due = s->last_us + roll_us(s, now);
 
 	if (s->rewrite) {
 		if (s->write_count || timer_is_set(&s->timer))

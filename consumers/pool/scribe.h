@@ -29,6 +29,8 @@ struct scribe_ops {
 
 #define SCRIBE_PARTS_MAX 64
 
+struct pace;
+
 struct scribe_part {
 	int64_t at;
 	const char *type;
@@ -45,6 +47,8 @@ struct scribe {
 	const char *fence; /* the owner's present one */
 	int64_t deadline_ms;
 	uint64_t roll_us;
+	struct pace *
+	    pace; /* of all scribes of the process: the gap between two writes when it is longer; NULL: none */
 	bool patient; /* the first bytes are rolled up as well: nobody watches */
 	const struct scribe_ops *ops;
 	void *ctx;

@@ -562,6 +562,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	w->scribe.fence = w->fence;
 	w->scribe.deadline_ms = w->head.deadline_ms;
 	w->scribe.roll_us = pool->options->roll_ms * US_PER_MS;
+	w->scribe.pace = &pool->pace;
 	w->scribe.patient = lane->lane == LANE_BACKGROUND;
 	w->scribe.rewrites = metric_only(pool->metric.rewrites);
 	if (!map_find(&pool->works, w->head.job))

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "consumers/push/pace.h"
+#include "lib/relay/pace.h"
 #include "lib/base/buf.h"
 #include "lib/base/id.h"
 #include "lib/base/list.h"

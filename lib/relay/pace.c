@@ -1,4 +1,4 @@
-#include "consumers/push/pace.h"
+#include "lib/relay/pace.h"
 
 /* Twice the longest gap: answers that go in step are seen twice in it. */
 #define WINDOW_US (2 * PACE_MAX_US)

@@ -1,10 +1,10 @@
-/* How long the text of an answer is gathered before it goes to a socket: not at all while the process sends few deltas, 25 to
- * 250 ms when it would send more than it is to, so that ten thousand answers do not become a frame for each token. Refuses to
+/* How long the text of an answer is gathered before it goes on, to Redis or to a socket: not at all while the process sends few deltas,
+ * 25 to 250 ms when it would send more than it is to, so that ten thousand answers do not become a write for each token. Refuses to
  * know clocks, jobs and sockets: its owner counts and asks.
  *
  * Each half second the gap is made what would have kept to the limit; it is halved when less than half of that is sent. */
-#ifndef SLUICE_PUSH_PACE_H
-#define SLUICE_PUSH_PACE_H
+#ifndef SLUICE_RELAY_PACE_H
+#define SLUICE_RELAY_PACE_H
 
 #include <stdint.h>
 

@@ -1,7 +1,7 @@
-#include "consumers/push/pace.h"
+#include "lib/relay/pace.h"
 #include "tests/unit/test.h"
 
-SUITE("push/pace");
+SUITE("relay/pace");
 
 /* @streams answers with a token each millisecond, for @ms from @from_ms on: how many deltas go out in the last second. */
 static unsigned sent_in_last_second(struct pace *p, unsigned streams, uint64_t from_ms, uint64_t ms)
