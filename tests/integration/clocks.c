@@ -8,6 +8,7 @@
 
 #include "consumers/pool/call.h"
 #include "consumers/pool/route.h"
+#include "tests/integration/client_parts.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/net/client.h"
@@ -30,6 +31,7 @@
 enum stop { STOP_BEFORE_HEAD, STOP_BEFORE_TOKEN, STOP_PINGS, STOP_AFTER_TOKEN, STOP_NEVER };
 
 struct test {
+	struct certificate own;
 	struct loop *loop;
 	struct log_sink sink;
 	struct log log;
@@ -38,9 +40,6 @@ struct test {
 	int deaf_fds[8];
 	enum stop stop;
 	struct http_req *req;
-	char dir[64];
-	char cert[96];
-	char key[96];
 	struct timer drip;
 	bool ended;
 	size_t text;
@@ -56,14 +55,6 @@ static void claim(struct test *t, enum client_http http, bool holds, const char 
 		t->passed++;
 	else
 		t->failed++;
-}
-
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* ---- the server ---- */
@@ -163,7 +154,7 @@ static void run(struct test *t, enum client_http http, const char *url, const st
 
 	options.base_url = url;
 	options.http = http;
-	options.ca_file = t->cert;
+	options.ca_file = t->own.cert;
 	options.connect_us = w->connect_ms * US_PER_MS;
 	options.min_connections = 0;
 	if (client_open(t->loop, &options, &t->log, &account.client) < 0)
@@ -218,23 +209,6 @@ static const struct wait connect_wait = {"connect: accepted, and not a word",
 					 true,
 					 false};
 
-static bool certificate(struct test *t)
-{
-	char command[400];
-
-	snprintf(t->dir, sizeof(t->dir), "/tmp/sluice-clocks-XXXXXX");
-	if (!mkdtemp(t->dir))
-		return false;
-	snprintf(t->cert, sizeof(t->cert), "%s/cert.pem", t->dir);
-	snprintf(t->key, sizeof(t->key), "%s/key.pem", t->dir);
-	snprintf(command, sizeof(command),
-		 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-		 "-subj /CN=peer -addext subjectAltName=IP:127.0.0.1 -keyout %s -out %s "
-		 "2>/dev/null",
-		 t->key, t->cert);
-	return system(command) == 0;
-}
-
 int main(void)
 {
 	static const enum client_http both[] = {CLIENT_HTTP_2, CLIENT_HTTP_1};
@@ -243,7 +217,7 @@ int main(void)
 	struct http_server_options o = http_server_defaults();
 	char url[64], deaf[64];
 
-	if (!certificate(&t)) {
+	if (!certificate_make(&t.own)) {
 		printf("skipped: no openssl command\n0 passed, 0 failed\n");
 		return 0;
 	}
@@ -252,8 +226,8 @@ int main(void)
 	t.log = (struct log){.sink = &t.sink, .key = "svc", .value = "test"};
 	timer_init(&t.drip, t.loop, on_drip);
 	o.listen = "127.0.0.1:0";
-	o.cert_file = t.cert;
-	o.key_file = t.key;
+	o.cert_file = t.own.cert;
+	o.key_file = t.own.key;
 	o.http2 = true;
 	if (http_server_open(t.loop, &o, &server_ops, &t, &t.log, &t.server) < 0 ||
 	    listener_open(t.loop, "127.0.0.1:0", false, on_deaf, &t, &t.deaf) < 0)
@@ -272,9 +246,7 @@ int main(void)
 			close(t.deaf_fds[i]);
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
-	unlink(t.cert);
-	unlink(t.key);
-	rmdir(t.dir);
+	certificate_remove(&t.own);
 	printf("%d passed, %d failed\n", t.passed, t.failed);
 	return t.failed ? 1 : 0;
 }

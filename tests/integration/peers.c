@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/integration/client_parts.h"
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
@@ -37,6 +38,7 @@ struct call {
 };
 
 struct test {
+	struct certificate own;
 	struct loop *loop;
 	struct log_sink sink;
 	struct log log;
@@ -44,9 +46,6 @@ struct test {
 	struct call calls[CALLS];
 	int asked;
 	int open;
-	char dir[64];
-	char cert[96];
-	char key[96];
 	char port[8];
 	const char *name;
 	bool tls;
@@ -64,14 +63,6 @@ static void claim(struct test *t, bool holds, const char *sentence)
 		t->failed++;
 }
 
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static bool turn_until_over(struct test *t)
 {
 	uint64_t until = clock_ms() + LIMIT_MS;
@@ -79,14 +70,6 @@ static bool turn_until_over(struct test *t)
 	while (t->open && clock_ms() < until)
 		loop_turn(t->loop, 20 * US_PER_MS);
 	return t->open == 0;
-}
-
-static void turn_for(struct test *t, uint64_t ms)
-{
-	uint64_t until = clock_ms() + ms;
-
-	while (clock_ms() < until)
-		loop_turn(t->loop, 5 * US_PER_MS);
 }
 
 /* ---- calls ---- */
@@ -234,7 +217,7 @@ static bool server_start(struct test *t, const char *name, const char *tool, boo
 	claim(t, server_listens(t), "the server stands");
 	snprintf(url, sizeof(url), "http%s://127.0.0.1:%s", tls ? "s" : "", t->port);
 	o.base_url = url;
-	o.ca_file = tls ? t->cert : NULL;
+	o.ca_file = tls ? t->own.cert : NULL;
 	return client_open(t->loop, &o, &t->log, &t->client) == 0;
 }
 
@@ -290,7 +273,7 @@ static void cancels(struct test *t)
 		good += whole(asked[i]);
 	claim(t, good == 20, "the others are whole");
 	for (int i = 0; i < 50 && seen != 20; i++) {
-		turn_for(t, 20);
+		turn_loop_for(t->loop, 20);
 		seen = cancelled_there(t) - before;
 	}
 	claim(t, seen == 20, "and the server knows of each");
@@ -311,11 +294,11 @@ static void goes_under_load(struct test *t, enum order order)
 
 	for (int i = 0; i < 60; i++)
 		ask(t, 60, 20);
-	turn_for(t, 500);
+	turn_loop_for(t->loop, 500);
 	kill(t->server, SIGTERM);
 	for (int i = 0; i < 40; i++) {
 		ask(t, 5, 10);
-		turn_for(t, 10);
+		turn_loop_for(t->loop, 10);
 	}
 	claim(t, turn_until_over(t), "it goes in good order: every call ends");
 	for (int i = first; i < first + 60; i++)
@@ -345,7 +328,7 @@ static void killed(struct test *t)
 
 	for (int i = 0; i < 30; i++)
 		ask(t, 100, 20);
-	turn_for(t, 300);
+	turn_loop_for(t->loop, 300);
 	kill(t->server, SIGKILL);
 	claim(t, turn_until_over(t), "it is killed: every call ends");
 	for (int i = first; i < t->asked; i++)
@@ -367,9 +350,13 @@ static bool node_is_old(void)
 
 static void node(struct test *t, bool tls)
 {
-	const char *argv[] = {
-	    NULL, "tests/integration/peers/node.mjs", tls ? "h2" : "h1", t->port, t->cert, t->key,
-	    NULL};
+	const char *argv[] = {NULL,
+			      "tests/integration/peers/node.mjs",
+			      tls ? "h2" : "h1",
+			      t->port,
+			      t->own.cert,
+			      t->own.key,
+			      NULL};
 
 	take_port(t);
 	if (!server_start(t, tls ? "node http2" : "node http/1.1", "node", tls, argv))
@@ -382,7 +369,7 @@ static void node(struct test *t, bool tls)
 
 static void golang(struct test *t)
 {
-	const char *argv[] = {NULL, t->port, t->cert, t->key, NULL};
+	const char *argv[] = {NULL, t->port, t->own.cert, t->own.key, NULL};
 
 	for (int i = 0; i < 2; i++) {
 		take_port(t);
@@ -403,8 +390,9 @@ static void python(struct test *t, bool tls)
 {
 	char bind[32];
 	const char *hypercorn[] = {
-	    NULL,	 "-m",	 "hypercorn",	       "--bind", bind,	     "--certfile", t->cert,
-	    "--keyfile", t->key, "--graceful-timeout", "10",	 "asgi:app", NULL};
+	    NULL,	  "-m",	       "hypercorn", "--bind",	bind,
+	    "--certfile", t->own.cert, "--keyfile", t->own.key, "--graceful-timeout",
+	    "10",	  "asgi:app",  NULL};
 	const char *uvicorn[] = {NULL,	      "-m",	  "uvicorn", "--host",
 				 "127.0.0.1", "--port",	  t->port,   "--log-level",
 				 "error",     "asgi:app", NULL};
@@ -426,7 +414,8 @@ static void python(struct test *t, bool tls)
 static void nghttpd(struct test *t)
 {
 	enum { BIG = 1024 * 1024 };
-	const char *argv[] = {NULL, "--echo-upload", "-d", t->dir, t->port, t->key, t->cert, NULL};
+	const char *argv[] = {NULL,    "--echo-upload", "-d",	     t->own.dir,
+			      t->port, t->own.key,	t->own.cert, NULL};
 	cleanup_free char *big = mem_alloc(BIG);
 	int good = 0;
 
@@ -449,28 +438,11 @@ static void nghttpd(struct test *t)
 	server_end(t);
 }
 
-static bool certificate(struct test *t)
-{
-	char command[400];
-
-	snprintf(t->dir, sizeof(t->dir), "/tmp/sluice-peers-XXXXXX");
-	if (!mkdtemp(t->dir))
-		return false;
-	snprintf(t->cert, sizeof(t->cert), "%s/cert.pem", t->dir);
-	snprintf(t->key, sizeof(t->key), "%s/key.pem", t->dir);
-	snprintf(command, sizeof(command),
-		 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-		 "-subj /CN=peer -addext subjectAltName=IP:127.0.0.1 -keyout %s -out %s "
-		 "2>/dev/null",
-		 t->key, t->cert);
-	return system(command) == 0;
-}
-
 int main(void)
 {
 	static struct test t;
 
-	if (!certificate(&t)) {
+	if (!certificate_make(&t.own)) {
 		printf("skipped: no openssl command\n0 passed, 0 failed\n");
 		return 0;
 	}
@@ -485,9 +457,7 @@ int main(void)
 	nghttpd(&t);
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
-	unlink(t.cert);
-	unlink(t.key);
-	rmdir(t.dir);
+	certificate_remove(&t.own);
 	printf("%d passed, %d failed\n", t.passed, t.failed);
 	return t.failed ? 1 : 0;
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/integration/client_parts.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
@@ -21,13 +22,11 @@
 #define MODEL "claude-sonnet-4-5"
 
 struct test {
+	struct certificate own;
 	struct loop *loop;
 	struct sim sim;
 	struct log_sink sink;
 	struct log log;
-	char dir[64];
-	char cert[96];
-	char key[96];
 	char url[64];
 	enum client_http http;
 	int passed;
@@ -55,13 +54,6 @@ static void claim(struct test *t, bool holds, const char *sentence)
 		t->failed++;
 }
 
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Turns the loop until *@value is @target; false where that took too long. */
 static bool turn_until(struct test *t, const int *value, int target)
 {
@@ -69,13 +61,6 @@ static bool turn_until(struct test *t, const int *value, int target)
 	while (*value != target && clock_ms() < until)
 		loop_turn(t->loop, 50 * US_PER_MS);
 	return *value == target;
-}
-
-static void turn_for(struct test *t, uint64_t ms)
-{
-	uint64_t until = clock_ms() + ms;
-	while (clock_ms() < until)
-		loop_turn(t->loop, 5 * US_PER_MS);
 }
 
 static void on_head(void *ctx, int status, const struct http_field *fields, size_t count)
@@ -178,7 +163,7 @@ static void many(struct test *t)
 	enum { MANY = 500 };
 	static struct asked asked[MANY];
 	char prompt[MANY][64];
-	struct client *client = open_client(t, t->url, t->cert);
+	struct client *client = open_client(t, t->url, t->own.cert);
 	int good = 0;
 	for (int i = 0; i < MANY; i++) {
 		snprintf(prompt[i], sizeof(prompt[i]),
@@ -206,7 +191,7 @@ static void many(struct test *t)
 
 static void ends(struct test *t)
 {
-	struct client *client = open_client(t, t->url, t->cert);
+	struct client *client = open_client(t, t->url, t->own.cert);
 	struct asked cut = {0};
 	struct asked status = {0};
 	struct asked whole = {0};
@@ -231,7 +216,7 @@ static void ends(struct test *t)
 
 static void cancelled(struct test *t)
 {
-	struct client *client = open_client(t, t->url, t->cert);
+	struct client *client = open_client(t, t->url, t->own.cert);
 	struct sim_model *model = map_find(&t->sim.models, STR(MODEL));
 	uint64_t before = model->cancelled;
 	struct asked inside = {.cancel_after = 1};
@@ -241,9 +226,9 @@ static void cancelled(struct test *t)
 	ask(t, client, &outside, "[sim ttft=60000]", true);
 	ask(t, client, &waiting, "[sim ttft=60000]", true);
 	client_cancel(waiting.call);
-	turn_for(t, 300);
+	turn_loop_for(t->loop, 300);
 	client_cancel(outside.call);
-	turn_for(t, 100);
+	turn_loop_for(t->loop, 100);
 	claim(t, inside.ended == -1, "a call is cancelled from inside its own callback");
 	claim(t, outside.ended == 0 && waiting.ended == 0, "no callback comes after a cancel");
 	claim(t, model->cancelled == before + 2, "the provider sees both cancelled");
@@ -256,7 +241,7 @@ static void cancelled(struct test *t)
 
 static void kept(struct test *t)
 {
-	struct client *client = open_client(t, t->url, t->cert);
+	struct client *client = open_client(t, t->url, t->own.cert);
 	struct asked asked[20] = {0};
 	int good = 0;
 	for (int i = 0; i < 20; i++) {
@@ -278,7 +263,7 @@ static void recycled(struct test *t)
 	struct client *client;
 	int good = 0;
 	o.base_url = t->url;
-	o.ca_file = t->cert;
+	o.ca_file = t->own.cert;
 	o.max_calls = 10;
 	if (client_open(t->loop, &o, &t->log, &client) < 0)
 		exit(2);
@@ -301,7 +286,7 @@ static void recycled(struct test *t)
 
 static void paused(struct test *t)
 {
-	struct client *client = open_client(t, t->url, t->cert);
+	struct client *client = open_client(t, t->url, t->own.cert);
 	struct asked slow = {0};
 	struct asked quick = {0};
 	const char *prompt = "[sim ttft=200 rate=0 tokens=20000]";
@@ -309,7 +294,7 @@ static void paused(struct test *t)
 	ask(t, client, &quick, "[sim ttft=300 rate=0 tokens=5000]", true);
 	client_pause(slow.call, true);
 	claim(t, turn_until(t, &quick.ended, 1), "a paused call does not stop another");
-	turn_for(t, 100);
+	turn_loop_for(t->loop, 100);
 	claim(t, slow.ended == 0 && slow.body.len <= 256 * 1024,
 	      "a paused call gets no more than its window");
 	client_pause(slow.call, false);
@@ -322,7 +307,7 @@ static void paused(struct test *t)
 
 static void no_connection(struct test *t)
 {
-	struct client *client = open_client(t, "https://127.0.0.1:1", t->cert);
+	struct client *client = open_client(t, "https://127.0.0.1:1", t->own.cert);
 	struct asked refused = {0};
 	struct asked again = {0};
 	struct asked unknown = {0};
@@ -364,7 +349,7 @@ static void silent_peer(struct test *t)
 	if (listener_open(t->loop, "127.0.0.1:0", false, drop, fds, &listener) < 0)
 		exit(2);
 	snprintf(url, sizeof(url), "https://127.0.0.1:%u", listener_port(listener));
-	struct client *client = open_client(t, url, t->cert);
+	struct client *client = open_client(t, url, t->own.cert);
 	ask(t, client, &a, "x", true);
 	claim(t, turn_until(t, &a.ended, 1) && a.end == CLIENT_TIMEOUT,
 	      "a peer that says nothing is a time-out");
@@ -377,15 +362,15 @@ static void silent_peer(struct test *t)
 
 static void provider_goes(struct test *t)
 {
-	struct client *client = open_client(t, t->url, t->cert);
+	struct client *client = open_client(t, t->url, t->own.cert);
 	struct asked running = {0};
 	struct asked late = {0};
 	ask(t, client, &running, "[sim ttft=10 rate=50 tokens=20]", true);
-	turn_for(t, 100);
+	turn_loop_for(t->loop, 100);
 	http_server_drain(t->sim.server);
 	claim(t, turn_until(t, &running.ended, 1) && running.end == CLIENT_DONE,
 	      "a provider that drains lets its streams end");
-	turn_for(t, 300);
+	turn_loop_for(t->loop, 300);
 	ask(t, client, &late, "x", true);
 	claim(t, turn_until(t, &late.ended, 1) && late.end == CLIENT_CONNECT,
 	      "and takes no new ones");
@@ -408,11 +393,11 @@ static void provider_comes_later(struct test *t)
 	snprintf(listen, sizeof(listen), "127.0.0.1:%u", listener_port(listener));
 	snprintf(url, sizeof(url), "https://%s", listen);
 	listener_close(listener);
-	struct client *client = open_client(t, url, t->cert);
-	turn_for(t, 2600);
+	struct client *client = open_client(t, url, t->own.cert);
+	turn_loop_for(t->loop, 2600);
 	o.listen = listen;
-	o.cert = t->cert;
-	o.key = t->key;
+	o.cert = t->own.cert;
+	o.key = t->own.key;
 	if (sim_open(&sim, t->loop, &o) < 0)
 		exit(2);
 	uint64_t from = clock_ms();
@@ -422,21 +407,6 @@ static void provider_comes_later(struct test *t)
 	buf_fini(&a.body);
 	client_close(client);
 	sim_close(&sim);
-}
-
-static bool certificate(struct test *t)
-{
-	char command[400];
-	snprintf(t->dir, sizeof(t->dir), "/tmp/sluice-calls-XXXXXX");
-	if (!mkdtemp(t->dir))
-		return false;
-	snprintf(t->cert, sizeof(t->cert), "%s/cert.pem", t->dir);
-	snprintf(t->key, sizeof(t->key), "%s/key.pem", t->dir);
-	snprintf(command, sizeof(command),
-		 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-		 "-subj /CN=sim -addext subjectAltName=IP:127.0.0.1 -keyout %s -out %s 2>/dev/null",
-		 t->key, t->cert);
-	return system(command) == 0;
 }
 
 /* The same words for the same ends where the provider speaks HTTP/1.1. */
@@ -465,7 +435,7 @@ int main(void)
 {
 	static struct test t;
 	struct sim_options o = sim_defaults();
-	if (!certificate(&t)) {
+	if (!certificate_make(&t.own)) {
 		printf("skipped: no openssl command\n0 passed, 0 failed\n");
 		return 0;
 	}
@@ -473,8 +443,8 @@ int main(void)
 	t.sink = (struct log_sink){.fd = 2, .level = LOG_ERROR};
 	t.log = (struct log){.sink = &t.sink, .key = "svc", .value = "test"};
 	o.listen = "127.0.0.1:0";
-	o.cert = t.cert;
-	o.key = t.key;
+	o.cert = t.own.cert;
+	o.key = t.own.key;
 	if (sim_open(&t.sim, t.loop, &o) < 0)
 		return 2;
 	snprintf(t.url, sizeof(t.url), "https://127.0.0.1:%u", http_server_port(t.sim.server));
@@ -493,9 +463,7 @@ int main(void)
 	over_http1(&t);
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
-	unlink(t.cert);
-	unlink(t.key);
-	rmdir(t.dir);
+	certificate_remove(&t.own);
 	printf("%d passed, %d failed\n", t.passed, t.failed);
 	return t.failed ? 1 : 0;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "tests/integration/client_parts.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/net/client.h"
@@ -60,14 +61,6 @@ static void claim(struct test *t, bool holds, const char *sentence)
 		t->failed++;
 }
 
-static uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static bool turn_until(struct test *t, const int *value, int target)
 {
 	uint64_t until = clock_ms() + LIMIT_MS;
@@ -75,14 +68,6 @@ static bool turn_until(struct test *t, const int *value, int target)
 	while (*value < target && clock_ms() < until)
 		loop_turn(t->loop, 20 * US_PER_MS);
 	return *value >= target;
-}
-
-static void turn_for(struct test *t, uint64_t ms)
-{
-	uint64_t until = clock_ms() + ms;
-
-	while (clock_ms() < until)
-		loop_turn(t->loop, 5 * US_PER_MS);
 }
 
 static void on_sent(void *ctx)
@@ -213,7 +198,7 @@ static void goaway_graceful(struct test *t)
 
 	turn_until(t, &t->seen_count, 2);
 	h2_peer_goaway(t->seen[0].conn, INT32_MAX, NGHTTP2_NO_ERROR);
-	turn_for(t, 30);
+	turn_loop_for(t->loop, 30);
 	h2_peer_goaway(t->seen[0].conn, t->seen[1].stream, NGHTTP2_NO_ERROR);
 	for (int i = 0; i < 2; i++)
 		h2_peer_answer(t->seen[i].conn, t->seen[i].stream, "200", STR("whole"), true);
@@ -234,7 +219,7 @@ static void resets(struct test *t)
 		if (i)
 			h2_peer_answer(t->seen[i].conn, t->seen[i].stream, "200", STR("par"),
 				       false);
-		turn_for(t, 10);
+		turn_loop_for(t->loop, 10);
 		h2_peer_reset(t->seen[i].conn, t->seen[i].stream, errors[i]);
 	}
 	turn_until(t, &t->ended, 4);
@@ -257,7 +242,7 @@ static void cut(struct test *t)
 
 	turn_until(t, &t->seen_count, 1);
 	h2_peer_answer(t->seen[0].conn, t->seen[0].stream, "200", STR("par"), false);
-	turn_for(t, 20);
+	turn_loop_for(t->loop, 20);
 	h2_peer_cut(t->seen[0].conn, false);
 	claim(t, turn_until(t, &t->ended, 1) && fin->end == CLIENT_CUT,
 	      "FIN in the middle is a cut");
@@ -276,18 +261,18 @@ static void never_left(struct test *t)
 
 	begin(t, (struct h2_peer_options){.window = 2 * BIG});
 	turn_until_warm(t);
-	turn_for(t, 30);
+	turn_loop_for(t->loop, 30);
 	struct h2_peer_conn *first = h2_peer_newest(t->peer);
 	h2_peer_mute(first);
 	struct call *large = ask_with(t, (struct str){big, BIG});
 	/* Until the kernel takes no more: it says so before it is quite full. */
 	for (int i = 0; i < 4; i++) {
-		turn_for(t, 50);
+		turn_loop_for(t->loop, 50);
 		ask_with(t, (struct str){big, BIG / 64});
 	}
-	turn_for(t, 50);
+	turn_loop_for(t->loop, 50);
 	struct call *small = ask(t);
-	turn_for(t, 50);
+	turn_loop_for(t->loop, 50);
 	t->at_once = true;
 	h2_peer_cut(first, true);
 	claim(t, turn_until(t, &t->ended, 6) && large->end == CLIENT_CUT,
@@ -318,7 +303,7 @@ static void dead_while_calling(struct test *t)
 	struct call *c = ask(t);
 
 	turn_until(t, &t->seen_count, 1);
-	turn_for(t, 500);
+	turn_loop_for(t->loop, 500);
 	claim(t, c->ended == 0, "silence alone is no end: the peer answers PING");
 	h2_peer_mute(t->seen[0].conn);
 	uint64_t from = clock_ms();
@@ -332,14 +317,14 @@ static void dead_while_idle(struct test *t)
 	t->options.ping_us = 100 * US_PER_MS;
 	begin(t, (struct h2_peer_options){0});
 	turn_until_warm(t);
-	turn_for(t, 150);
+	turn_loop_for(t->loop, 150);
 	t->at_once = true;
 	ask(t);
 	claim(t,
 	      turn_until(t, &t->ended, 1) && t->calls[0].end == CLIENT_DONE &&
 		  h2_peer_accepted(t->peer) == 1,
 	      "a connection that was unused for long is proved, and used");
-	turn_for(t, 150);
+	turn_loop_for(t->loop, 150);
 	h2_peer_mute(h2_peer_newest(t->peer));
 	struct call *c = ask(t);
 	claim(t,
@@ -370,7 +355,7 @@ static void bounded(struct test *t)
 	for (int i = 0; i < 8; i++)
 		ask(t);
 	turn_until(t, &t->seen_count, 4);
-	turn_for(t, 50);
+	turn_loop_for(t->loop, 50);
 	claim(t,
 	      t->seen_count == 4 && h2_peer_accepted(t->peer) == 2 &&
 		  client_stats(t->client).waiting == 4,
@@ -387,11 +372,11 @@ static void warm(struct test *t)
 	t->options.min_connections = 3;
 	begin(t, (struct h2_peer_options){0});
 	turn_until_warm(t);
-	turn_for(t, 50);
+	turn_loop_for(t->loop, 50);
 	claim(t, h2_peer_accepted(t->peer) == 3 && client_stats(t->client).connections == 3,
 	      "connections are there before the first call");
 	h2_peer_cut(h2_peer_newest(t->peer), false);
-	turn_for(t, 300);
+	turn_loop_for(t->loop, 300);
 	claim(t, client_stats(t->client).connections == 3, "one that is lost is opened anew");
 	finish(t);
 }
@@ -407,7 +392,7 @@ static void shrinks(struct test *t)
 	for (int i = 0; i < 12; i++)
 		h2_peer_answer(t->seen[i].conn, t->seen[i].stream, "200", STR("yes"), true);
 	turn_until(t, &t->ended, 12);
-	turn_for(t, 800);
+	turn_loop_for(t->loop, 800);
 	claim(t, client_stats(t->client).connections == 1, "those that are idle are closed");
 	finish(t);
 }
@@ -428,7 +413,7 @@ static void no_set_up(struct test *t)
 
 		turn_until(t, &t->ended, i + 1);
 		if (i % 2)
-			turn_for(t, 20);
+			turn_loop_for(t->loop, 20);
 		if (c->sent_us - c->asked_us > worst)
 			worst = c->sent_us - c->asked_us;
 	}
@@ -442,7 +427,7 @@ static void no_set_up(struct test *t)
 static void refuses_all(struct test *t)
 {
 	begin(t, (struct h2_peer_options){.close_after_settings = true});
-	turn_for(t, 1000);
+	turn_loop_for(t->loop, 1000);
 	unsigned accepted = h2_peer_accepted(t->peer);
 	printf("     %u connections in a second\n", accepted);
 	claim(t, accepted >= 2 && accepted <= 8,
