@@ -66,7 +66,7 @@ static void on_event(void *ctx, struct str event, struct str data)
 		sse_stop(&a->sse);
 }
 
-void answer_init(struct answer *a, const struct answer_ops *ops, const struct answer_sink *sink)
+static void init(struct answer *a, const struct answer_ops *ops, const struct answer_sink *sink)
 {
 	a->ops = ops;
 	a->sink = *sink;
@@ -75,6 +75,14 @@ void answer_init(struct answer *a, const struct answer_ops *ops, const struct an
 	for (int u = 0; u < CHARGE_UNITS; u++)
 		a->outcome.rates.limit[u] = a->outcome.rates.remaining[u] = -1;
 	sse_init(&a->sse, ANSWER_EVENT_MAX, on_event, a);
+}
+
+struct answer *answer_open(const struct answer_ops *ops, const struct answer_sink *sink)
+{
+	struct answer *a = mem_new(struct answer);
+
+	init(a, ops, sink);
+	return a;
 }
 
 void answer_free(struct answer *a)

@@ -37,7 +37,8 @@ struct answer {
 	bool part_any;	    /* a part was announced: every following one is */
 };
 
-void answer_init(struct answer *a, const struct answer_ops *ops, const struct answer_sink *sink);
+/* Ended by answer_free. */
+struct answer *answer_open(const struct answer_ops *ops, const struct answer_sink *sink);
 /* The first fault wins; @message is copied. */
 void answer_fail(struct answer *a, enum fault fault, struct str message);
 /* A field of the vendor's rate limits: a limit, or what remains of it. What is no number is ignored. */

@@ -418,10 +418,8 @@ static struct answer *answer_new(const struct answer_sink *sink)
 {
 	static const struct answer_ops ops = {
 	    .event = on_event, .error = on_error, .field = on_field};
-	struct answer *a = mem_new(struct answer);
 
-	answer_init(a, &ops, sink);
-	return a;
+	return answer_open(&ops, sink);
 }
 
 const struct provider provider_anthropic = {

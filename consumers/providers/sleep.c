@@ -5,7 +5,6 @@
 
 #include "consumers/providers/answer.h"
 #include "lib/base/clock.h"
-#include "lib/base/mem.h"
 
 static enum provider_built build(const struct ask *ask, struct provider_request *ret_request,
 				 char ret_why[static 128])
@@ -33,10 +32,8 @@ static void on_event(struct answer *a, struct str event, struct str data)
 static struct answer *answer_new(const struct answer_sink *sink)
 {
 	static const struct answer_ops ops = {.event = on_event};
-	struct answer *a = mem_new(struct answer);
 
-	answer_init(a, &ops, sink);
-	return a;
+	return answer_open(&ops, sink);
 }
 
 const struct provider provider_sleep = {

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "lib/relay/follow.h"
+#include "lib/relay/view.h"
 #include "schemas/keys.h"
 
 #define RETRY_MS 1000
@@ -77,19 +78,6 @@ void frame_gone(struct frame *f, struct str job, const char *why)
 		json_put_str(o, "job", job);
 	json_put_text(o, "why", why);
 	frame_end(f);
-}
-
-static void put_usage(struct json_out *o, const struct result *r)
-{
-	json_key(o, "usage");
-	json_open(o, '{');
-	json_put_int(o, "input_tokens", r->input_tokens);
-	json_put_int(o, "cached_input_tokens", r->cached_input_tokens);
-	json_put_int(o, "cache_write_tokens", r->cache_write_tokens);
-	json_put_int(o, "output_tokens", r->output_tokens);
-	json_put_int(o, "audio_ms", 0);
-	json_put_int(o, "cost_microusd", r->cost_microusd);
-	json_close(o, '}');
 }
 
 static void result(struct frame *f, struct str job, const struct follow_end *end, int64_t had)

@@ -562,6 +562,19 @@ static void on_reset(void *ctx, int64_t attempt)
 	answered(st);
 }
 
+/* Nothing more comes of it. */
+static void over(struct stream *st)
+{
+	st->ended = true;
+	if (st->answered || !st->group) {
+		end(st);
+		return;
+	}
+	follow_close(st->follow);
+	st->follow = NULL;
+	answered(st); /* releases the group, and frees the stream with it */
+}
+
 static void on_end(void *ctx, const struct follow_end *last)
 {
 	struct stream *st = ctx;
@@ -576,15 +589,7 @@ static void on_end(void *ctx, const struct follow_end *last)
 	}
 	frame_last(&f, str_of(st->job), last, follow_at(st->follow));
 	send(st, &f);
-	st->ended = true;
-	if (st->answered || !st->group) {
-		end(st);
-		return;
-	}
-	/* Releases the group, and frees the stream with it. */
-	follow_close(st->follow);
-	st->follow = NULL;
-	answered(st);
+	over(st);
 }
 
 static void say_gone(struct stream *st, bool unsure)
@@ -620,14 +625,7 @@ static void on_gone(void *ctx, bool unsure)
 	go_on(st);
 	st->lost = true;
 	st->gathering = st->probing = false;
-	st->ended = true;
-	if (st->answered || !st->group) {
-		end(st);
-		return;
-	}
-	follow_close(st->follow);
-	st->follow = NULL;
-	answered(st);
+	over(st);
 }
 
 static const struct follow_ops ops = {.state = on_state,

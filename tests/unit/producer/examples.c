@@ -1,7 +1,5 @@
 /* The golden examples of schemas/json/examples/: what the code writes is what stands there, byte for byte, and what stands there as
  * a request is admitted. Each file has a schema of its name beside the folder. */
-#include <stdio.h>
-
 #include "lib/base/buf.h"
 #include "lib/base/json.h"
 #include "lib/base/rand.h"
@@ -10,61 +8,21 @@
 #include "producer/front.h"
 #include "producer/sse_out.h"
 #include "lib/relay/view.h"
-#include "tests/unit/test.h"
+#include "tests/unit/example.h"
 
 SUITE("producer/examples");
 
-#define JOB "job_01M8287AQSTJRB2D2PRTV8Q4CK"
-
-static char text[16384];
-
-/* The file's text without its last line end. */
-static const char *example(const char *name)
-{
-	char path[256];
-	size_t len;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "schemas/json/examples/%s.json", name);
-	f = fopen(path, "r");
-	ck_assert_msg(f != NULL, "%s cannot be read", path);
-	len = fread(text, 1, sizeof(text) - 1, f);
-	fclose(f);
-	while (len && text[len - 1] == '\n')
-		len--;
-	text[len] = '\0';
-	return text;
-}
+#define JOB EXAMPLE_JOB
 
 static struct result good_result(void)
 {
-	struct result r;
+	struct result r = example_result("interactive");
 
-	codec_init(&codec_result, &r);
-	r.id = STR(JOB);
-	r.kind = STR("chat");
-	r.lane = STR("interactive");
-	r.status = STR("succeeded");
-	r.attempt = 1;
-	r.created_ms = 1795342530000;
-	r.picked_up_ms = 1795342530004;
-	r.first_token_ms = 1795342530321;
-	r.finished_ms = 1795342531500;
-	r.provider = STR("anthropic");
-	r.account = STR("main");
-	r.target_model = STR("claude-sonnet-4-5");
-	r.text = STR("No: “well” is.");
-	r.bytes = 18;
-	r.finish_reason = STR("stop");
 	r.calls =
 	    STR("[{\"provider\":\"anthropic\",\"account\":\"main\",\"model\":\"claude-sonnet-4-5\","
 		"\"attempt\":1,\"started_ms\":1795342530004,\"first_token_ms\":1795342530321,"
 		"\"ended_ms\":1795342531498}]");
-	r.input_tokens = 812;
 	r.cached_input_tokens = 640;
-	r.output_tokens = 214;
-	r.cost_microusd = 3120;
-	r.metadata = STR("{\"essay\":\"42\"}");
 	return r;
 }
 
