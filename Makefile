@@ -330,8 +330,8 @@ swarm plants:
 endif
 
 # Processes killed and stopped for half an hour, on a stack of its own with three brokers: tests/chaos/README.md.
-LONG := rounds storm rolling pickup partitions fairness
-FLEET := --kafka-nodes 3 --scale sluice-pool=2 --scale sluice-front=2 --scale sluice-scheduler=2
+LONG := rounds storm rolling pickup partitions fairness clients
+FLEET := --kafka-nodes 3 --scale sluice-pool=2 --scale sluice-front=2 --scale sluice-push=2 --scale sluice-scheduler=2
 chaos: all $(SINGLES)
 	@BUILD=$(B) DIR=$(CURDIR)/build/chaos-stack SCRIPTS='$(LONG:%=tests/chaos/long/%.mjs)' STACK='$(FLEET)' $(if $(ROUNDS),ROUNDS='$(ROUNDS)') $(if $(filter command% env%,$(origin SEED)),SEED='$(SEED)') \
 		tests/run $(C)

@@ -1,6 +1,11 @@
-/* Calls that owners before began: a provider that was asked is paid, whoever asked it. */
+/* What was before this claim: calls that owners before began (a provider that was asked is paid, whoever asked it), and lists of a
+ * Redis that lost its memory. */
+#include <stdio.h>
+
 #include "consumers/pool/work.h"
 #include "lib/base/json.h"
+#include "lib/store/redis.h"
+#include "schemas/keys.h"
 
 /* Four bytes of text are taken for a token where the provider did not say. */
 #define BYTES_PER_TOKEN 4
@@ -86,4 +91,38 @@ void past_estimate(struct work *w)
 	last = &w->calls[w->call_count - 1];
 	last->usage.input_tokens = past_input(w) + last->at / BYTES_PER_TOKEN;
 	price(w, last);
+}
+
+/* ── lists ── */
+
+/* As sluice-push keeps an outbox by default. */
+#define OUTBOX_TTL_MS "86400000"
+
+static void put(struct work *w, struct str owner, struct key key)
+{
+	char score[24];
+
+	snprintf(score, sizeof(score), "%lld", (long long)w->head.created_ms);
+	redis_command(w->redis, owner,
+		      (struct str[]){STR("ZADD"), key_str(&key), str_of(score), w->head.job}, 4,
+		      NULL, NULL);
+}
+
+void past_lists(struct work *w)
+{
+	struct str outbox = w->job.outbox.len ? w->job.outbox : w->head.outbox;
+	struct key key;
+
+	if (id_wall_ms(w->head.job) > redis_epoch_wall_ms(w->redis))
+		return;
+	put(w, w->head.org, key_open(w->head.org));
+	if (w->head.session.len)
+		put(w, w->head.session, key_open(w->head.session));
+	if (!outbox.len)
+		return;
+	key = key_outbox(outbox);
+	put(w, outbox, key);
+	redis_command(w->redis, outbox,
+		      (struct str[]){STR("PEXPIRE"), key_str(&key), STR(OUTBOX_TTL_MS)}, 3, NULL,
+		      NULL);
 }

@@ -226,6 +226,8 @@ static void granted(struct work *w, const struct claim *claim)
 		w->tries = claim->tries;
 	timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
 	if (w->resume != WORK_OVER) {
+		if (w->loaded)
+			past_lists(w);
 		go_on(w);
 		return;
 	}

@@ -251,6 +251,8 @@ void past_calls(struct work *w, struct str calls, int64_t bytes);
 void past_estimate(struct work *w);
 /* Tokens that the job's body may be, by its length: where a provider that was asked did not say. */
 int64_t past_input(const struct work *w);
+/* Of a loaded job that is older than Redis's memory: it stands again in the lists of open jobs, and in its session's outbox. */
+void past_lists(struct work *w);
 /* ask.c: the call's beginning goes into the state */
 void ask_say_call(struct work *w);
 /* Where that was put off and is still to come: now. The scribe's word. */

@@ -16,6 +16,11 @@
 
 /* Jobs of a session that are looked in, newest first. */
 #define LIST_MAX "255"
+/* So long after Redis lost its memory its lists may lack jobs: leases, and a wait for PostgreSQL or the claims before. */
+#define LISTS_MS 20000
+#define RELOOK_US (2 * US_PER_S)
+/* So late it may be known that Redis lost its memory. */
+#define EPOCH_US (10 * US_PER_S)
 
 static void drop_key(struct session *s)
 {
@@ -57,6 +62,23 @@ static void refuse(struct session *s, unsigned code, const char *reason)
 
 /* ── jobs of the session ── */
 
+/* Neither followed here, nor told of to its end or acknowledged: that may have been meanwhile. */
+static bool is_new(const struct session *s, struct str job)
+{
+	return !stream_find(s, job) && !told_has(&s->told, job);
+}
+
+/* Redis does not know all: pools list their jobs again with their claims. */
+static bool lists_are_young(const struct session *s)
+{
+	return loop_wall_ms(s->push->loop) < redis_epoch_wall_ms(s->push->redis) + LISTS_MS;
+}
+
+static void look_again(struct session *s)
+{
+	timer_set(&s->relook, RELOOK_US + rand_below(loop_rand(s->push->loop), RELOOK_US));
+}
+
 static void on_open_jobs(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct session *s = ctx;
@@ -64,13 +86,15 @@ static void on_open_jobs(void *ctx, enum redis_result result, const struct redis
 	size_t count = 0;
 
 	s->request = NULL;
+	if (result != REDIS_OK || lists_are_young(s))
+		look_again(s);
 	if (result != REDIS_OK || value->type != REDIS_LIST)
 		return;
 	/* Oldest first. */
 	for (size_t i = value->count; i > 0 && count < OP_JOBS_MAX; i--) {
 		struct str id = redis_item_str(value, i - 1);
 
-		if (id.len && !stream_find(s, id))
+		if (id.len && is_new(s, id))
 			jobs[count++] = (struct op_position){.id = id};
 	}
 	stream_attach(s, jobs, count, false, NULL);
@@ -98,7 +122,7 @@ static void on_outbox(struct session *s, const struct str *ids, size_t id_count)
 
 	s->looking = NULL;
 	for (size_t i = 0; i < id_count && count < OP_JOBS_MAX; i++)
-		if (!stream_find(s, ids[i]))
+		if (is_new(s, ids[i]))
 			jobs[count++] = (struct op_position){.id = ids[i]};
 	stream_attach(s, jobs, count, false, outbox_attached);
 }
@@ -106,8 +130,26 @@ static void on_outbox(struct session *s, const struct str *ids, size_t id_count)
 /* The jobs that hello named had their first words: now what it did not name. */
 static void named_attached(struct session *s)
 {
-	if (s->resumed || s->conversation)
-		s->looking = outbox_list(s, on_outbox);
+	if (!s->resumed && !s->conversation)
+		return;
+	s->listed_us = loop_now_us(s->push->loop);
+	s->looking = outbox_list(s, on_outbox);
+}
+
+void hello_relook(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, relook);
+
+	if (s->looking || s->request)
+		look_again(s);
+	else
+		named_attached(s);
+}
+
+void hello_epoch(struct session *s)
+{
+	if (s->listed_us && loop_now_us(s->push->loop) - s->listed_us < EPOCH_US)
+		look_again(s);
 }
 
 /* Again after a loss: what began meanwhile was not heard. */
@@ -127,7 +169,7 @@ static void on_event(void *ctx, struct str payload)
 	struct event event;
 	struct key channel = key_channel(str_of(s->id));
 
-	if (event_parse(payload, &event) != EVENT_OK || stream_find(s, event.job))
+	if (event_parse(payload, &event) != EVENT_OK || !is_new(s, event.job))
 		return;
 	if (str_is(event.ev, "queued") || str_is(event.ev, "started"))
 		stream_meet(s, event.job, key_str(&channel));

@@ -79,9 +79,20 @@ static int open_writer(struct push *push)
 	return lane_writer_open(push->loop, &o, &push->log, &push->writer);
 }
 
+static void on_epoch(void *ctx, bool first, uint64_t epoch_wall_ms)
+{
+	struct push *push = ctx;
+
+	(void)epoch_wall_ms;
+	if (first)
+		return;
+	list_each (&push->sessions, link)
+		hello_epoch(container_of(link, struct session, link));
+}
+
 static int open_stores(struct push *push)
 {
-	static const struct redis_ops redis_ops = {0};
+	static const struct redis_ops redis_ops = {.epoch = on_epoch};
 	const struct config *config = push->svc->config;
 	struct redis_options redis = stores_redis(config);
 	struct pg_options pg = stores_pg(config);

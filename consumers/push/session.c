@@ -74,6 +74,7 @@ static void quiet(struct session *s)
 {
 	timer_stop(&s->clock);
 	timer_stop(&s->leave);
+	timer_stop(&s->relook);
 	hello_quiet(s);
 	cancel_quiet(s);
 	submissions_quiet(s);
@@ -357,6 +358,7 @@ static struct session *session_new(struct push *push, struct str key)
 	list_init(&s->cancels);
 	timer_init(&s->clock, push->loop, on_clock);
 	timer_init(&s->leave, push->loop, on_leave);
+	timer_init(&s->relook, push->loop, hello_relook);
 	return s;
 }
 

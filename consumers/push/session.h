@@ -89,9 +89,11 @@ struct session {
 	struct list groups;
 	struct list submissions;
 	struct list cancels;
-	bool full;	    /* the socket's queue */
-	struct timer clock; /* hello's time, then a full queue's */
-	struct timer leave; /* while draining */
+	bool full;	     /* the socket's queue */
+	struct timer clock;  /* hello's time, then a full queue's */
+	struct timer leave;  /* while draining */
+	struct timer relook; /* for jobs of the session that Redis does not list yet */
+	uint64_t listed_us;  /* when they were asked for */
 	uint64_t faults_since_us;
 	unsigned faults;
 	unsigned bin_next;
@@ -116,6 +118,10 @@ void session_refuse(struct session *s, const struct frame_refusal *refusal);
 void hello_begin(struct session *s, struct op *op);
 void hello_token(struct session *s, const struct op *op);
 void hello_quiet(struct session *s);
+/* The clock of session.relook. */
+void hello_relook(struct timer *t);
+/* Redis lost its memory, perhaps before it was asked for the session's jobs. */
+void hello_epoch(struct session *s);
 
 /* cancel.c: op cancel. */
 void cancel_begin(struct session *s, const struct op *op);

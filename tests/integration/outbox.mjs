@@ -65,6 +65,38 @@ test('acknowledged is acknowledged, also when Redis was emptied', async () => {
 	await client.close()
 })
 
+test('a running job that the client does not name is told of, also when Redis was emptied meanwhile', async () => {
+	const { client, welcome } = await Client.hello(stack)
+	const job = await client.submit('1', chat('runs on', 'ttft=100 rate=10 tokens=40'))
+	await client.next((e) => e.ev === 'delta')
+	client.cut()
+	await stack.redis_cli('FLUSHALL')
+	const again = await Client.hello(stack, { resume: welcome.resume })
+	const e = await again.client.end(job)
+	assert.equal(e.ev, 'result')
+	assert.equal(again.client.events.filter((e) => e.ev === 'snapshot' && e.job === job).length, 1)
+	const [stored] = (await api.recorded([job])).get(job)
+	assert.equal(again.client.answer(job).text, stored.answer.toString())
+	await again.client.close()
+})
+
+test('an end that hello named is told once, though it waits to be acknowledged', async () => {
+	const { client, welcome } = await Client.hello(stack)
+	const jobs = []
+	for (const ref of ['1', '2']) {
+		jobs.push(await client.submit(ref, chat(`ended ${ref}`, 'ttft=0 rate=0 tokens=20')))
+		await client.end(jobs.at(-1))
+	}
+	const { attempt } = client.answer(jobs[0])
+	client.cut()
+	// The second is not named: it comes with what waits, behind which nothing of the first may come.
+	const { client: again } = await Client.hello(stack, { resume: welcome.resume, jobs: [{ id: jobs[0], attempt, at: 0 }] })
+	await again.end(jobs[1])
+	const heard = again.events.filter((e) => e.job === jobs[0]).map((e) => e.ev)
+	assert.deepEqual(heard, ['delta', 'result'])
+	await again.close()
+})
+
 test('an acknowledgement that comes before the record is kept', async () => {
 	const { client, welcome } = await Client.hello(stack)
 	await stack.down('sluice-archive-1')
