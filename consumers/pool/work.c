@@ -584,9 +584,10 @@ bool work_hand_back(struct work *w, bool running_too)
 
 	if (w->status || state >= WORK_WRITING || (w->call && !running_too))
 		return false;
-	if (w->claimed)
-		state_release(w->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy, NULL,
-			      NULL);
+	/* A claim that is asked for is given back as well: nobody would wait for its lease. */
+	if (w->claimed || state == WORK_CLAIMING)
+		state_release(w->redis, w->head.job, str_of(w->fence), w->claimed ? w->tries : -1,
+			      w->head.copy, NULL, NULL);
 	work_over(w, false);
 	return true;
 }

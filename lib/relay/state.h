@@ -84,6 +84,7 @@ typedef void state_fn(void *ctx, enum state_held held, bool cancel);
 
 struct redis_request *state_renew(struct redis *redis, struct str job, struct str fence,
 				  state_fn *done, void *ctx);
+/* @tries -1: as they stand. A result that is decided stays so. */
 struct redis_request *state_release(struct redis *redis, struct str job, struct str fence,
 				    int64_t tries, int64_t copy, state_fn *done, void *ctx);
 
