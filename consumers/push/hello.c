@@ -425,6 +425,8 @@ static void known(struct session *s, const struct identity *who, struct str sess
 		session_close(s, CLOSE_NOT_ALLOWED, "the key is another organisation's");
 	} else if (session.len && !str_is(session, s->id)) {
 		session_close(s, CLOSE_NOT_ALLOWED, "the ticket is another session's");
+	} else {
+		s->who = *who; /* what counts from now on when it expires */
 	}
 }
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "consumers/push/expiry.h"
 #include "consumers/push/outbox.h"
 #include "consumers/push/reply.h"
 #include "consumers/push/session.h"
@@ -144,6 +145,7 @@ static void make_parts(struct push *push)
 	push->relay = relay_new(push->loop, push->redis, push->pg, &push->log);
 	relay_use_blob(push->relay, push->blob);
 	push->outbox = outbox_new(push);
+	push->expiry = expiry_new(push);
 }
 
 int push_open(struct svc *svc, void **ret_push)
@@ -245,6 +247,7 @@ void push_close(void *ctx)
 	ws_deflate_unref(push->deflate);
 	lane_writer_close(push->writer);
 	submitter_free(push->submitter);
+	expiry_free(push->expiry);
 	outbox_free(push->outbox);
 	relay_free(push->relay);
 	keys_free(push->keys);

@@ -20,6 +20,7 @@
 #include "lib/svc/svc.h"
 
 struct blob;
+struct expiry;
 struct http_server;
 struct keys;
 struct lane_writer;
@@ -60,6 +61,7 @@ struct push {
 	struct relay *relay;
 	struct submitter *submitter;
 	struct outbox *outbox;
+	struct expiry *expiry;
 	struct token_secrets secrets;
 	char derived[65]; /* the secret, where none is configured */
 	struct list sessions;

@@ -44,6 +44,7 @@ enum {
 	CLOSE_INTERNAL = 3002,
 	CLOSE_CREDENTIALS = 3500,
 	CLOSE_PROTOCOL = 3501,
+	CLOSE_EXPIRED = 3502,
 	CLOSE_NOT_ALLOWED = 3503,
 	CLOSE_TOO_MANY =
 	    3504, /* of an organisation; a node's own limit is a 503 before the upgrade */

@@ -1,7 +1,7 @@
 // The WebSocket sluice.v1, for jobs of kind chat: every op and event of the protocol, and what a careless or hostile client does.
 
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
 import { deflateRawSync } from 'node:zlib'
@@ -81,6 +81,28 @@ test('a bad key, or none, closes with 3500', async () => {
 	else {
 		h.send({ op: 'hello' })
 		assert.equal((await h.closed).code, 3500)
+	}
+})
+
+test('a key that is revoked closes its connections with 3502, unless a good one came meanwhile', async () => {
+	const [first, second] = [await stack.keys(1), await stack.keys(1)].flat()
+	const port = await freePort()
+	const node = await stack.more('sluice-push', 'sluice-push-expiry', 'push', '--set', 'push.credentials_ms=1000', '--set', `push.listen=127.0.0.1:${port}`)
+	const url = `ws://127.0.0.1:${port}/v1/ws`
+	try {
+		const [one, two] = await Promise.all([first, first].map((key) => Client.hello(stack, {}, { key, url })))
+		const other = await Client.hello(stack, {}, { url })
+		two.client.send({ op: 'token', token: second })
+		const hash = createHash('sha256').update(first).digest('hex')
+		await stack.sql(`UPDATE api_keys SET revoked_at = now() WHERE hash = '${hash}'`)
+		assert.equal((await one.client.closed).code, 3502)
+		for (const { client } of [two, other]) {
+			client.send({ op: 'ping' })
+			await client.next((e) => e.ev === 'pong')
+			await client.close()
+		}
+	} finally {
+		await node.end()
 	}
 })
 

@@ -19,6 +19,8 @@ import { chance } from './traffic.mjs'
 const TICK_MS = 300
 const PING_MS = 6000 // of silence
 const DEAD_MS = 14000
+/** Connections made at once: on a slow machine the clients are not to keep each other from ever standing. */
+const DIALS = 64
 /** Codes that no client should ever hear here. */
 const NEVER = new Set([1002, 1003, 1007, 1008, 1009, 1010, 3500, 3501, 3502, 3503, 3504])
 
@@ -27,7 +29,7 @@ export class Phones {
 	static async open(stack, { name, seed, nodes, mix, cut_bytes = 12000, least_ms = 4000, most_ms = 20000 }) {
 		const p = new Phones()
 		Object.assign(p, { stack, name, seed, mix, cut_bytes, least_ms, most_ms, api: new Api(stack), chance: chance(seed), tally: new Tally(), over: false, cutting: true })
-		Object.assign(p, { jobs: new Map(), broken: [], serial: 0, wholes: [], codes: new Map(), refused: new Map(), share: null, shared_left: 0, posting: new Set(), calm_since: Date.now() })
+		Object.assign(p, { jobs: new Map(), broken: [], serial: 0, wholes: [], codes: new Map(), refused: new Map(), share: null, shared_left: 0, dialing: 0, queue: [], calm_since: Date.now() })
 		p.relays = await Promise.all(nodes.map((n) => Relay.open(n.port, () => p.#plan())))
 		p.phones = Object.entries(mix).flatMap(([kind, n]) => Array.from({ length: n }, (_, i) => new { own: Own, library: Library, shared: Shared, session: Session }[kind](p, `${kind}-${i}`)))
 		return p
@@ -96,6 +98,20 @@ export class Phones {
 		}
 		this.shared_left--
 		return this.share
+	}
+
+	/** Waits for a turn to connect; what is returned gives it back. */
+	async dial() {
+		if (this.dialing >= DIALS) await new Promise((resolve) => this.queue.push(resolve))
+		else this.dialing++
+		let mine = true
+		return () => {
+			if (!mine) return
+			mine = false
+			const next = this.queue.shift()
+			if (next) next()
+			else this.dialing--
+		}
 	}
 
 	/** Nothing is done to the processes from now on, as far as @calm. */
@@ -197,7 +213,7 @@ export class Phones {
 /** A connection whose words are judged. */
 class Line extends WebSocket {
 	constructor(phone, protocols, options) {
-		super(phone.world.url(), protocols, { perMessageDeflate: false, handshakeTimeout: 10000, ...options })
+		super(phone.world.url(), protocols, { perMessageDeflate: false, handshakeTimeout: 30000, ...options })
 		const { world } = phone
 		const lost = phone.lost_ms
 		this.on('error', () => {})
@@ -272,8 +288,11 @@ class Phone {
 	}
 
 	async connection() {
+		const dialed = await this.world.dial()
 		const line = (this.line = new Line(this, [], { headers: { authorization: `Bearer ${this.world.stack.key}` } }))
 		const closed = new Promise((resolve) => line.on('close', resolve))
+		line.on('close', dialed)
+		line.on('message', dialed)
 		line.on('open', () => line.send(JSON.stringify(this.hello())))
 		line.on('message', () => this.heard(line.last))
 		const tick = setInterval(() => this.#tick(line), TICK_MS)
