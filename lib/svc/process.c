@@ -71,6 +71,7 @@ static struct process *process_of(struct svc *svc)
 void svc_stop(struct svc *svc, enum svc_exit exit_code)
 {
 	process_of(svc)->exit_code = exit_code;
+	process_of(svc)->cut = true;
 	loop_stop(svc->loop);
 }
 
@@ -108,6 +109,7 @@ static void on_drain_limit(struct timer *t)
 
 	log_warn(&p->svc.log, "drain took too long",
 		 F_UINT("limit_ms", p->svc.config->common.drain_ms));
+	p->cut = true;
 	loop_stop(p->svc.loop);
 }
 
@@ -115,6 +117,7 @@ static void on_term(struct process *p)
 {
 	if (p->svc.draining) {
 		log_warn(&p->svc.log, "asked twice to end");
+		p->cut = true;
 		loop_stop(p->svc.loop);
 		return;
 	}
@@ -229,6 +232,15 @@ static void process_fini(struct process *p)
 	arena_reset(&p->arena);
 }
 
+/* At once: to undo what was opened would wait for threads that wait for a broker, perhaps for ever, and nobody needs it. What was not
+ * done is done by whoever comes after, as behind a kill. */
+static void end_now(struct process *p)
+{
+	log_info(&p->svc.log, "ended", F_INT("code", p->exit_code));
+	log_flush(&p->sink);
+	_exit(p->exit_code);
+}
+
 static void catch_signals(struct process *p)
 {
 	sigset_t signals;
@@ -270,6 +282,8 @@ int process_run(const struct svc_program *program, const struct args *args, stru
 			 F_INT("pid", getpid()), F_UINT("worker", worker),
 			 F_UINT("nofile", p->nofile), F_STR("config", p->svc.config->file));
 		loop_run(p->svc.loop);
+		if (p->cut)
+			end_now(p);
 	}
 	code = p->exit_code;
 	process_fini(p);

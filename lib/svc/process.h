@@ -11,6 +11,7 @@ struct http_server;
 
 struct process {
 	struct svc svc;
+	bool cut; /* ends without drain, or in the midst of one */
 	const struct svc_program *program;
 	const struct args *args;
 	void *ctx;

@@ -75,7 +75,8 @@ struct svc_program {
 	int (*reload)(void *ctx, const struct config *old);
 	/* Answers a request to another path of the admin port; false: 404. Optional. */
 	bool (*admin_request)(void *ctx, struct http_req *req);
-	/* Undoes open; the loop does not run any more. Optional. */
+	/* Undoes open; the loop does not run any more. Not called where the program is ended without a whole drain (svc_stop, a second
+	 * SIGTERM, the drain's limit): then the process ends at once. Optional. */
 	void (*close)(void *ctx);
 };
 

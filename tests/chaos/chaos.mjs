@@ -2,6 +2,7 @@
 // forgets everything. Whatever was accepted ends exactly once, and every client reads the same bytes as PostgreSQL holds.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { Api, chat } from '../support/api.mjs'
 import { Crowd } from '../support/load.mjs'
 import { Stack } from '../support/stack.mjs'
@@ -89,6 +90,25 @@ for (const part of ['redis', 'postgres', 'kafka-1']) {
 		}
 	}, { limit_ms: 180000 })
 }
+
+test('a pool whose Kafka and Redis are gone ends at once at a second SIGTERM', async () => {
+	await ready()
+	const jobs = await Promise.all(Array.from({ length: 10 }, (_, i) => new Api(stack).accepted(chat(`asked twice ${i}`, 'ttft=100 rate=4 tokens=20'))))
+	const id = 'sluice-pool-1'
+	const log = () => readFileSync(`${stack.logs}/${id}.log`, 'utf8')
+	const before = log().length
+	try {
+		await Promise.all(['kafka-1', 'redis'].map((part) => stack.kill(part)))
+		process.kill(stack.pid(id), 'SIGTERM')
+		await until('it drains', () => log().slice(before).includes('event="drain begins"'))
+		process.kill(stack.pid(id), 'SIGTERM')
+		await until('it is gone', () => !stack.pid(id), 5000)
+		assert.match(log().slice(before).trim().split('\n').at(-1), /event=ended .*code=0$/)
+	} finally {
+		await stack.up()
+	}
+	for (const job of jobs) assert.equal((await new Api(stack).ended(job.id, 60000)).status, 'succeeded')
+}, { limit_ms: 120000 })
 
 test('Redis is emptied under load: nothing accepted is lost', async () => {
 	await ready()
