@@ -22,6 +22,17 @@
 
 /* ── the call's beginning is written ── */
 
+struct work_call *work_call_add(struct work *w, const struct work_call *call)
+{
+	must(w->call_count < WORK_CALLS_MAX);
+	if (w->call_count == w->call_room) {
+		w->call_room = w->call_room ? 2 * w->call_room : 2;
+		w->calls = mem_resize(w->calls, w->call_room * sizeof(w->calls[0]));
+	}
+	w->calls[w->call_count] = *call;
+	return &w->calls[w->call_count++];
+}
+
 void work_calls_json(const struct work *w, struct buf *out)
 {
 	struct json_out o = {.buf = out};
@@ -452,13 +463,13 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 	w->called_us = loop_now_us(pool->loop);
 	w->output_seen = false;
 	w->tries++;
-	w->calls[w->call_count++] = (struct work_call){
-	    .provider = target->account->config->kind,
-	    .account = target->account->config->name,
-	    .model = target->model,
-	    .attempt = w->attempt,
-	    .started_ms = now,
-	};
+	work_call_add(w, &(struct work_call){
+			     .provider = target->account->config->kind,
+			     .account = target->account->config->name,
+			     .model = target->model,
+			     .attempt = w->attempt,
+			     .started_ms = now,
+			 });
 	w->seam_due = false;
 	if (w->goes_on)
 		seam_begin(w);

@@ -42,11 +42,10 @@ static void settle(struct reservation *r, const struct target *t, const struct c
 /* @entry goes into the ledger as overhead, before the line of the call that goes on where there is one. */
 static void note(struct work *w, const struct work_call *entry)
 {
-	size_t at = w->call_count - 1;
+	struct work_call *last = work_call_add(w, entry);
 
-	memmove(&w->calls[at + 1], &w->calls[at], (w->call_count - at) * sizeof(w->calls[0]));
-	w->calls[at] = *entry;
-	w->call_count++;
+	last[0] = last[-1];
+	last[-1] = *entry;
 	if (entry->cost_microusd > 0)
 		series_add(
 		    metric_series(w->pool->metric.overhead,
@@ -85,7 +84,7 @@ static void promote(struct work *w)
 	w->output_seen = false;
 	w->reservation = its_reservation(w);
 	h->entry.attempt = w->attempt;
-	w->calls[w->call_count++] = h->entry;
+	work_call_add(w, &h->entry);
 	ask_say_call(w);
 }
 

@@ -63,8 +63,11 @@ void past_calls(struct work *w, struct str calls, int64_t bytes)
 	if (count <= w->call_count)
 		return;
 	/* what the record brought (retry.h) is the beginning of this list, and more complete */
-	for (size_t i = w->call_count; i < count && i < WORK_CALLS_MAX; i++)
-		w->calls[w->call_count++] = read_call(w, json_object_array_get_idx(list, i));
+	for (size_t i = w->call_count; i < count && i < WORK_CALLS_MAX; i++) {
+		struct work_call call = read_call(w, json_object_array_get_idx(list, i));
+
+		work_call_add(w, &call);
+	}
 	last = &w->calls[w->call_count - 1];
 	if (last->ended_ms)
 		return;

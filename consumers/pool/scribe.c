@@ -79,6 +79,7 @@ void scribe_fini(struct scribe *s)
 	task_cancel(&s->told);
 	buf_fini(&s->text);
 	arena_reset(&s->arena);
+	mem_free(s->parts);
 }
 
 void scribe_begin(struct scribe *s, int64_t attempt)
@@ -351,6 +352,10 @@ void scribe_part(struct scribe *s, const char *type, struct str id, struct str n
 
 	if (s->part_count + 2 > SCRIBE_PARTS_MAX)
 		return; /* what follows stays with the last part */
+	if (s->part_count + 2 > s->part_room) {
+		s->part_room = s->part_room ? 2 * s->part_room : 4;
+		s->parts = mem_resize(s->parts, s->part_room * sizeof(s->parts[0]));
+	}
 	if (!s->part_count && s->text.len)
 		s->parts[s->part_count++] = (struct scribe_part){0, "text", STR(""), STR("")};
 	part = &s->parts[s->part_count];

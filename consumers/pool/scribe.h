@@ -62,8 +62,9 @@ struct scribe {
 	bool parts_dirty;
 	bool rewrite; /* Redis holds something else: the next write replaces all */
 	bool flushing;
-	struct scribe_part parts[SCRIBE_PARTS_MAX];
+	struct scribe_part *parts; /* SCRIBE_PARTS_MAX at most; NULL where all is text */
 	size_t part_count;
+	size_t part_room;
 	struct arena arena;
 	struct list writes; /* under way, in order */
 	size_t write_count;

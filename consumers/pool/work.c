@@ -469,6 +469,7 @@ static void free_work(struct work *w)
 	pool_drop_slot(w->pool, w);
 	ask_leave(w);
 	scribe_fini(&w->scribe);
+	mem_free(w->calls);
 	routes_unref(w->routes);
 	json_object_put(w->messages);
 	json_object_put(w->body);

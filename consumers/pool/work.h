@@ -177,8 +177,9 @@ struct work {
 	struct json_object *messages; /* native: this turn's */
 	struct json_object *body;     /* a dialect's */
 	struct json_object *history;
-	struct work_call calls[WORK_CALLS_MAX];
+	struct work_call *calls; /* WORK_CALLS_MAX at most; room for few, since few are made */
 	size_t call_count;
+	size_t call_room;
 	bool past_open; /* the last of the calls was begun by an owner who saw no end of it */
 	uint64_t picked_up_ms;
 
@@ -294,6 +295,8 @@ void finish_flushed(void *ctx);
 /* price.c: micro-dollars, rounded up; 0 where no price is known. */
 int64_t price_of(const struct config *config, const char *provider, const char *model,
 		 const struct usage *usage, uint64_t wall_ms);
+/* Appends a line of the ledger. Lines move: pointers to others do not hold. */
+struct work_call *work_call_add(struct work *w, const struct work_call *call);
 /* calls as JSON */
 void work_calls_json(const struct work *w, struct buf *out);
 

@@ -7,6 +7,9 @@
 #include "lib/base/err.h"
 #include "lib/base/mem.h"
 
+/* From here on room grows by a quarter: two thousand answers of 10 KB must not hold half as much again. */
+#define STEADY_BYTES 4096
+
 void buf_fini(struct buf *b)
 {
 	mem_free(b->data);
@@ -30,10 +33,10 @@ char *buf_room(struct buf *b, size_t more)
 		b->head = 0;
 		return b->data + b->len;
 	}
-	size_t cap = b->cap ? b->cap * 2 : 64;
+	size_t cap = b->cap ? b->cap : 64;
 
 	while (cap < need)
-		cap *= 2;
+		cap += cap < STEADY_BYTES ? cap : cap / 4;
 	if (b->head) {
 		char *fresh = mem_alloc(cap);
 

@@ -27,9 +27,9 @@ TEST(only_text_parts_go_into_the_conversation)
 	struct buf out = {0};
 
 	buf_add_text(&s.text, "hmHello{}");
-	s.parts[0] = (struct scribe_part){0, "thinking", STR(""), STR("")};
-	s.parts[1] = (struct scribe_part){2, "text", STR(""), STR("")};
-	s.parts[2] = (struct scribe_part){7, "tool_call", STR("t1"), STR("f")};
+	s.parts = (struct scribe_part[]){{0, "thinking", STR(""), STR("")},
+					 {2, "text", STR(""), STR("")},
+					 {7, "tool_call", STR("t1"), STR("f")}};
 	s.part_count = 3;
 	scribe_plain(&s, &out);
 	ck_assert_view(buf_str(&out), "Hello");
