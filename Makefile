@@ -26,7 +26,7 @@ ifndef SLUICE_READY
 GOALS := $(or $(MAKECMDGOALS),all)
 PLAIN := help clean distclean
 NEEDS := $(filter-out $(PLAIN),$(GOALS))
-TOOLS := $(if $(filter test check asan tsan tidy cov conformance fuzz bench bench-% chaos replay unit swarm plants format headers,$(GOALS)),test,$(if $(filter test-browser,$(GOALS)),browser,build))
+TOOLS := $(if $(filter test check asan tsan tidy cov conformance fuzz bench bench-% soak chaos replay unit swarm plants format headers,$(GOALS)),test,$(if $(filter test-browser,$(GOALS)),browser,build))
 jobs = $(if $(findstring j,$(filter -j% --jobserver%,$(MAKEFLAGS))),,-j$(shell nproc))
 
 .PHONY: $(GOALS) second
@@ -66,6 +66,7 @@ help:
 	@echo 'make swarm      N=1000 SEED=1: so many histories of the deterministic world; N=1 tells its story'
 	@echo 'make plants     each planted defect, and the first seed that finds it'
 	@echo 'make chaos      the long runs of tests/chaos with a ledger at their end (C=rounds ROUNDS=50 SEED=1: one of them)'
+	@echo 'make soak       JOBS=1000000 through a stack of its own: what each process holds meanwhile, and what is left (tests/bench/soak)'
 	@echo 'make bench      lists the benchmarks in tests/bench; make bench-NAME runs one'
 	@echo 'make install    PREFIX=/usr/local, DESTDIR'
 	@echo 'make clean      remove what was built (distclean: and what was downloaded)'
@@ -157,7 +158,7 @@ TEST_SOURCES := $(SUPPORT) $(UNIT) $(REPLAY) $(WORLD) $(SINGLE) $(wildcard tests
 
 objects = $(patsubst %.c,$(B)/o/%.o,$(1))
 
-.PHONY: all conformance test check unit replay layers headers docs format asan tsan tidy cov fuzz bench chaos swarm plants run install FORCE
+.PHONY: all conformance test check unit replay layers headers docs format asan tsan tidy cov fuzz bench soak chaos swarm plants run install FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -344,6 +345,9 @@ conformance: all $(SINGLES)
 bench:
 	@echo 'make bench-NAME; benchmarks:'
 	@ls tests/bench 2>/dev/null | sed -n '/^README/d; s/\.[a-z]*$$//; s/^/  bench-/p' | sort -u
+
+soak: all $(SINGLES)
+	@MODE=$(MODE) $(if $(JOBS),JOBS='$(JOBS)') tests/bench/soak
 
 bench-%: all $(SINGLES)
 	@if [ -x tests/bench/$* ]; then MODE=$(MODE) tests/bench/$*; else $(B)/tests/bench/$*; fi
