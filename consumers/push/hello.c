@@ -271,6 +271,7 @@ static void made(struct session *s)
 	}
 	if (s->failures)
 		log_warn(&s->log, "session is in one store only", F_STR("session", s->id));
+	outbox_begin(s);
 	welcome(s);
 }
 

@@ -156,6 +156,19 @@ static void expire(struct session *s, struct str key)
 		      (const struct str[]){STR("PEXPIRE"), key, str_of(ttl)}, 3, NULL, NULL);
 }
 
+void outbox_begin(struct session *s)
+{
+	struct key key = key_outbox(str_of(s->id));
+	char score[24];
+
+	snprintf(score, sizeof(score), "%llu",
+		 (unsigned long long)redis_epoch_wall_ms(s->push->redis));
+	redis_command(s->push->redis, str_of(s->id),
+		      (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), STR(EPOCH)},
+		      4, NULL, NULL);
+	expire(s, key_str(&key));
+}
+
 void outbox_put(struct session *s, struct str job, int64_t created_ms)
 {
 	struct redis *redis = s->push->redis;

@@ -24,6 +24,8 @@ bool outbox_idle(const struct outbox *outbox);
 /* What waits is sent at once from now on. */
 void outbox_drain(struct outbox *outbox);
 
+/* @s has a session that was made just now: there is nothing in PostgreSQL that Redis lacks. */
+void outbox_begin(struct session *s);
 /* @job was accepted. */
 void outbox_put(struct session *s, struct str job, int64_t created_ms);
 /* A client of @s has the end of @job. @known: this connection was told of the job (else only what stands already is changed). */
