@@ -1,9 +1,10 @@
 -- A call at a provider begins: it is written before anybody hears of it.
 -- KEYS: j:{job}
 -- ARGV: fence, attempt, tries, calls (JSON list so far), provider, account, model, picked_up_ms, channel, event ('' for none)
--- Returns a list: '1' and the wish, or '0' where the claim is not held any more.
-local h = redis.call('HMGET', KEYS[1], 'fence', 'wish', 'attempt', 'picked_up_ms', 'why')
-if h[1] ~= ARGV[1] then
+-- Returns a list: '1' and the wish, or '0' where the claim is not held any more, or the job is past this call: what was sent over a
+-- connection that ended may arrive behind what its owner said later.
+local h = redis.call('HMGET', KEYS[1], 'fence', 'wish', 'attempt', 'picked_up_ms', 'why', 'state')
+if h[1] ~= ARGV[1] or h[6] == 'finishing' or tonumber(h[3] or '0') > tonumber(ARGV[2]) then
 	return {'0', ''}
 end
 if h[3] ~= ARGV[2] then
