@@ -7,6 +7,7 @@
 #include "consumers/push/stream.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/identity/ticket.h"
 #include "lib/net/ws.h"
 #include "lib/store/pg.h"
@@ -65,7 +66,7 @@ static void refuse(struct session *s, unsigned code, const char *reason)
 /* Neither followed here, nor told of to its end or acknowledged: that may have been meanwhile. */
 static bool is_new(const struct session *s, struct str job)
 {
-	return !stream_find(s, job) && !told_has(&s->told, job);
+	return !stream_find(s, job) && (!told_has(&s->told, job) || PLANTED(TOLD_AGAIN));
 }
 
 /* Redis does not know all: pools list their jobs again with their claims. */
@@ -177,24 +178,58 @@ static void on_event(void *ctx, struct str payload)
 
 /* ── takeover ── */
 
+static void say_line(struct session *s)
+{
+	struct key channel = key_takeover(str_of(s->line));
+	char text[SESSION_NONCE_SIZE + 48];
+	int n = snprintf(text, sizeof(text), "%s %llu %llu", s->name, (unsigned long long)s->step,
+			 (unsigned long long)s->welcome_ms);
+	const struct str args[] = {STR("PUBLISH"), key_str(&channel), {text, (size_t)n}};
+
+	redis_command(s->push->redis, STR(""), args, countof(args), NULL, NULL);
+}
+
 static void line_standing(void *ctx)
 {
 	struct session *s = ctx;
-	struct key channel = key_takeover(str_of(s->line));
-	const struct str args[] = {STR("PUBLISH"), key_str(&channel), str_of(s->name)};
 
 	/* Only who goes on from another connection takes it over, and says so once more after Redis was away. */
 	if (s->resumed)
-		redis_command(s->push->redis, STR(""), args, countof(args), NULL, NULL);
+		say_line(s);
 }
 
+/* By the steps of resuming, which need no clock; of two that went on from one token, by the clock. */
+static bool is_newer(struct session *s, struct str name, struct str rest)
+{
+	struct str word;
+	uint64_t step = 0, at_ms = 0;
+
+	if (PLANTED(TAKEN_BACK))
+		return true;
+	if (!rest.len) /* a node that says no more than the name */
+		return true;
+	if (!str_split(&rest, ' ', &word) || !str_u64(word, &step) || !str_u64(rest, &at_ms))
+		return false;
+	if (step != s->step)
+		return step > s->step;
+	if (at_ms != s->welcome_ms)
+		return at_ms > s->welcome_ms;
+	return memcmp(name.ptr, s->name, SESSION_NONCE_SIZE - 1) > 0;
+}
+
+/* An older one may speak late: it did not hear then that it was taken over, and hears it now. */
 static void on_takeover(void *ctx, struct str payload)
 {
 	struct session *s = ctx;
+	struct str name;
 
-	if (str_is(payload, s->name))
+	if (!str_split(&payload, ' ', &name) || name.len != SESSION_NONCE_SIZE - 1 ||
+	    str_is(name, s->name) || PLANTED(TAKEOVER_UNHEARD))
 		return;
-	session_close(s, CLOSE_TAKEN_OVER, "taken over by a newer connection");
+	if (is_newer(s, name, payload))
+		session_close(s, CLOSE_TAKEN_OVER, "taken over by a newer connection");
+	else if (s->resumed)
+		say_line(s);
 }
 
 static void subscribe(struct session *s)
@@ -218,13 +253,16 @@ static void put_resume(struct session *s, struct json_out *o)
 	struct token token = {.purpose = TOKEN_RESUME,
 			      .expires_wall_ms =
 				  loop_wall_ms(s->push->loop) + s->push->options->resume_ttl_ms,
-			      .count = 4};
+			      .count = 5};
 	struct buf text = {0};
+	char step[24];
 
+	snprintf(step, sizeof(step), "%llu", (unsigned long long)s->step);
 	token.field[0] = str_of(s->id);
 	token.field[1] = str_of(s->who.org);
 	token.field[2] = str_of(s->line);
 	token.field[3] = s->conversation ? STR("1") : STR("0");
+	token.field[4] = str_of(step);
 	token_make(&s->push->secrets, &token, &text);
 	json_put_str(o, "resume", buf_str(&text));
 	buf_fini(&text);
@@ -238,6 +276,7 @@ static void welcome(struct session *s)
 
 	s->hello = (struct op){0};
 	sm_move(&s->sm, SESSION_OPEN);
+	s->welcome_ms = loop_wall_ms(s->push->loop);
 	outcome(s, s->resumed ? "resumed" : "fresh");
 	log_info(&s->log, "welcome", F_STR("session", s->id), F_STR("org", s->who.org),
 		 F_UINT("jobs", hello.job_count));
@@ -375,8 +414,9 @@ static bool resume(struct session *s)
 	struct token token;
 	enum token_result read = token_read(&s->push->secrets, TOKEN_RESUME, s->hello.resume,
 					    loop_wall_ms(s->push->loop), &scratch, &token);
-	bool good = read == TOKEN_GOOD && token.count == 4 && token.field[0].len < ID_SIZE &&
-		    token.field[2].len < SESSION_NONCE_SIZE && str_is(token.field[1], s->who.org);
+	bool good = read == TOKEN_GOOD && (token.count == 4 || token.count == 5) &&
+		    token.field[0].len < ID_SIZE && token.field[2].len < SESSION_NONCE_SIZE &&
+		    str_is(token.field[1], s->who.org);
 
 	if (good && s->hello.session.len && !str_eq(s->hello.session, token.field[0]))
 		good = false;
@@ -385,6 +425,10 @@ static bool resume(struct session *s)
 		snprintf(s->line, sizeof(s->line), "%.*s", STR_FMT(token.field[2]));
 		s->conversation = str_is(token.field[3], "1") || s->bound[0];
 		s->resumed = true;
+		/* A token of an older version counts no steps. */
+		if (token.count < 5 || !str_u64(token.field[4], &s->step))
+			s->step = 0;
+		s->step++;
 	} else {
 		s->not_resumed = read == TOKEN_EXPIRED ? "expired" : "unknown";
 	}

@@ -10,6 +10,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/enc.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/net/http.h"
 #include "lib/net/ws.h"
 #include "lib/store/redis.h"
@@ -34,7 +35,7 @@ static const struct sm_state states[] = {
 
 void session_send(struct session *s, struct frame *f)
 {
-	if (sm_state(&s->sm) != SESSION_CLOSING) {
+	if (sm_state(&s->sm) != SESSION_CLOSING && !(PLANTED(SLOW_DROPS) && s->full)) {
 		series_add(metric_only(s->push->metric.frames), 1);
 		if (!ws_send_text(s->ws, buf_str(&f->text)) && !s->full) {
 			s->full = true;
@@ -134,6 +135,10 @@ void session_free(struct session *s)
 
 static void on_leave(struct timer *t)
 {
+	if (PLANTED(DRAIN_CUTS)) {
+		session_free(container_of(t, struct session, leave));
+		return;
+	}
 	session_close(container_of(t, struct session, leave), CLOSE_DRAIN, "the node goes away");
 }
 

@@ -67,7 +67,9 @@ struct session {
 	struct ws *ws;
 	char name[SESSION_NONCE_SIZE]; /* random: this connection among those of its line */
 	char line[SESSION_NONCE_SIZE]; /* connections that resumed one another have the same */
-	char id[ID_SIZE];	       /* ses_… */
+	uint64_t step; /* of its line: one more than that of the token it came with */
+	uint64_t welcome_ms;
+	char id[ID_SIZE];  /* ses_… */
 	bool conversation; /* the client named the session: jobs that name none are turns of it */
 	bool resumed;
 	const char *not_resumed; /* why a resume token does not hold; NULL */

@@ -7,6 +7,7 @@
 #include "consumers/push/session.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/relay/follow.h"
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
@@ -126,6 +127,8 @@ static void unroll(struct stream *st)
 		return;
 	st->rolled = (struct buf){0};
 	delta(st, st->rolled_attempt, st->rolled_at, buf_str(&text));
+	if (PLANTED(GATHERED_TWICE))
+		delta(st, st->rolled_attempt, st->rolled_at, buf_str(&text));
 	buf_fini(&text);
 }
 
@@ -459,6 +462,8 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 {
 	struct stream *st = ctx;
 
+	if (PLANTED(RESUME_CLAIMED) && st->named && st->attempt > 0)
+		resumed = true;
 	st->retries = 0;
 	st->target = view->bytes < SNAPSHOT_BYTES ? view->bytes : SNAPSHOT_BYTES;
 	keep_status(st, view->state);
@@ -552,7 +557,8 @@ static void on_reset(void *ctx, int64_t attempt)
 			return;
 	}
 	if (!st->gathering) {
-		say_reset(st, attempt);
+		if (!PLANTED(RESET_UNTOLD))
+			say_reset(st, attempt);
 		return;
 	}
 	buf_fini(&st->text);
@@ -589,6 +595,8 @@ static void on_end(void *ctx, const struct follow_end *last)
 	}
 	frame_last(&f, str_of(st->job), last, follow_at(st->follow));
 	send(st, &f);
+	if (PLANTED(ACKED_AT_END))
+		outbox_ack(st->session, str_of(st->job), true);
 	over(st);
 }
 
@@ -638,16 +646,16 @@ static const struct follow_ops ops = {.state = on_state,
 static void open_follow(struct stream *st, struct str channel, bool again)
 {
 	struct push *push = st->session->push;
-	struct follow_request request = {.job = str_of(st->job),
-					 .org = str_of(st->session->who.org),
-					 .session = str_of(st->session->bound),
-					 .channel = channel,
-					 .attempt = st->attempt,
-					 .at = st->at,
-					 .fresh = st->fresh && !st->again,
-					 .fresh_us =
-					     push->options->produce_ms * US_PER_MS + FRESH_EXTRA_US,
-					 .again = again};
+	struct follow_request request = {
+	    .job = str_of(st->job),
+	    .org = str_of(st->session->who.org),
+	    .session = str_of(st->session->bound),
+	    .channel = channel,
+	    .attempt = st->attempt,
+	    .at = st->at + (PLANTED(RESUME_BYTE_OFF) && st->named && st->at > 0),
+	    .fresh = st->fresh && !st->again,
+	    .fresh_us = push->options->produce_ms * US_PER_MS + FRESH_EXTRA_US,
+	    .again = again};
 
 	st->follow = follow_open(push->relay, &request, &ops, st);
 	flow(st);
@@ -706,7 +714,7 @@ struct stream *stream_submit(struct session *s, struct str job, struct str chann
 		return st;
 	st = stream_new(s, job);
 	st->fresh = true;
-	st->held = true;
+	st->held = !PLANTED(BEFORE_ACCEPTED);
 	open_follow(st, channel, again);
 	return st;
 }

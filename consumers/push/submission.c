@@ -9,6 +9,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/plant.h"
 #include "lib/net/digest.h"
 #include "lib/store/redis.h"
 #include "producer/submit.h"
@@ -158,7 +159,7 @@ static void on_ref(void *ctx, enum redis_result result, const struct redis_value
 	if (str_is(word, "new"))
 		submit(u, redis_item_str(value, 1), false);
 	else if (str_is(word, "pending"))
-		submit(u, redis_item_str(value, 1), true);
+		submit(u, PLANTED(REF_ANEW) ? u->job.id : redis_item_str(value, 1), true);
 	else if (str_is(word, "done"))
 		repeat(u, redis_item_str(value, 1), redis_item_str(value, 3));
 	else if (str_is(word, "conflict"))

@@ -5,28 +5,44 @@
 
 #ifdef SLUICE_PLANTS
 #include <stdbool.h>
+/* What it is; and among how many histories at most it must be found. */
 /* clang-format off */
 #define PLANTS(PLANT) \
-	PLANT(COMMIT_BEFORE_RESULT, "marked before the result") \
-	PLANT(BASE_PAST_HOLE, "base moves past a hole") \
-	PLANT(CLAIM_NOT_RENEWED, "claim not renewed") \
-	PLANT(CLAIM_LOST_UNSEEN, "a lost claim is not made again") \
-	PLANT(RESULT_UNDECIDED, "result published before finishing") \
-	PLANT(ATTEMPT_KEPT, "a retry keeps its attempt") \
-	PLANT(TURN_IGNORED, "turn order ignored") \
-	PLANT(BEFORE_IGNORED, "a refused turn opens the way") \
-	PLANT(GAP_NOT_HEALED, "a follower's gap not healed") \
-	PLANT(SILENCE_TRUSTED, "a follower never looks") \
-	PLANT(UNSURE_ACCEPTED, "accepted without the broker's word") \
-	PLANT(TIER_UNSURE, "put off without the broker's word") \
-	PLANT(ARCHIVE_DROPS, "records during a batch dropped") \
-	PLANT(SEAM_UNTOLD, "continue without the seam") \
-	PLANT(HEDGE_BILLED, "hedge loser on the customer's bill") \
-	PLANT(NEVER_HALF_OPEN, "breaker never half-opens") \
-	PLANT(SETTLE_LOST, "a settlement is lost")
+	PLANT(COMMIT_BEFORE_RESULT, "marked before the result", 400) \
+	PLANT(BASE_PAST_HOLE, "base moves past a hole", 400) \
+	PLANT(CLAIM_NOT_RENEWED, "claim not renewed", 400) \
+	PLANT(CLAIM_LOST_UNSEEN, "a lost claim is not made again", 400) \
+	PLANT(RESULT_UNDECIDED, "result published before finishing", 400) \
+	PLANT(ATTEMPT_KEPT, "a retry keeps its attempt", 400) \
+	PLANT(TURN_IGNORED, "turn order ignored", 400) \
+	PLANT(BEFORE_IGNORED, "a refused turn opens the way", 400) \
+	PLANT(GAP_NOT_HEALED, "a follower's gap not healed", 400) \
+	PLANT(SILENCE_TRUSTED, "a follower never looks", 400) \
+	PLANT(UNSURE_ACCEPTED, "accepted without the broker's word", 400) \
+	PLANT(TIER_UNSURE, "put off without the broker's word", 400) \
+	PLANT(ARCHIVE_DROPS, "records during a batch dropped", 400) \
+	PLANT(SEAM_UNTOLD, "continue without the seam", 400) \
+	PLANT(HEDGE_BILLED, "hedge loser on the customer's bill", 400) \
+	PLANT(NEVER_HALF_OPEN, "breaker never half-opens", 400) \
+	PLANT(SETTLE_LOST, "a settlement is lost", 100) \
+	PLANT(RESUME_BYTE_OFF, "a client resumes one byte off", 400) \
+	PLANT(RESUME_CLAIMED, "a resume without the bytes", 400) \
+	PLANT(RESET_UNTOLD, "a reset is not told", 400) \
+	PLANT(GATHERED_TWICE, "gathered text goes twice", 400) \
+	PLANT(SLOW_DROPS, "a slow reader's frames dropped", 400) \
+	PLANT(BEFORE_ACCEPTED, "events before accepted", 400) \
+	PLANT(REF_ANEW, "a ref said again is another job", 400) \
+	PLANT(ACKED_AT_END, "acknowledged before delivery", 400) \
+	PLANT(TOLD_AGAIN, "told twice on a connection", 400) \
+	PLANT(ENDED_STAYS_OPEN, "an ended job stays open", 2000) \
+	PLANT(OUTBOX_REDIS_ALONE, "outbox unread after a loss", 400) \
+	PLANT(OUTBOX_TRUSTED, "an old session's outbox is trusted", 1000) \
+	PLANT(TAKEOVER_UNHEARD, "a taken-over client stays", 400) \
+	PLANT(TAKEN_BACK, "an older client takes the line", 400) \
+	PLANT(DRAIN_CUTS, "drain cuts without a word", 400)
 /* clang-format on */
 enum plant {
-#define PLANT_ENUM(name, what) PLANT_##name,
+#define PLANT_ENUM(name, what, most) PLANT_##name,
 	PLANTS(PLANT_ENUM) PLANT_COUNT
 #undef PLANT_ENUM
 };

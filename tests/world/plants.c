@@ -7,8 +7,11 @@
 #include "tests/world/server.h"
 
 #ifdef SLUICE_PLANTS
-static const char *const in_code[] = {
-#define PLANT_WHAT(name, what) what,
+static const struct {
+	const char *what;
+	uint64_t most;
+} in_code[] = {
+#define PLANT_WHAT(name, what, most) {what, most},
     PLANTS(PLANT_WHAT)
 #undef PLANT_WHAT
 };
@@ -19,24 +22,25 @@ static const char *const in_code[] = {
 
 static const struct {
 	const char *what;
+	uint64_t most;
 	const char *script;
 	const char *find;
 	const char *replace;
 } in_scripts[] = {
-    {"finishing without a fence", "finishing", "h[1] ~= ARGV[1]", "false"},
-    {"a live claim is taken over", "claim", "left > 0 and", "false and"},
-    {"attempt not raised", "claim", "attempt = attempt + 1", "attempt = math.max(attempt, 1)"},
-    {"finishing is run again", "claim", "if state == 'finishing' then", "if false then"},
-    {"a terminal job is run again", "claim", "return {'terminal',",
+    {"finishing without a fence", 4000, "finishing", "h[1] ~= ARGV[1]", "false"},
+    {"a live claim is taken over", 400, "claim", "left > 0 and", "false and"},
+    {"attempt not raised", 400, "claim", "attempt = attempt + 1", "attempt = math.max(attempt, 1)"},
+    {"finishing is run again", 400, "claim", "if state == 'finishing' then", "if false then"},
+    {"a terminal job is run again", 400, "claim", "return {'terminal',",
      "state = nil; local _ = {'terminal',"},
-    {"a refused job is run", "claim", "if state == 'refused' then", "if false then"},
-    {"refused over what stands", "refuse", "if state then", "if false then"},
-    {"a turn's messages twice", "converse", "string.match(h[4], ' done$')", "false"},
-    {"the same job's second turn", "turn", "if h[8] then", "if false then"},
-    {"a reservation released twice", "budget", "	call('HDEL', RES, id)\n", ""},
-    {"the budget's line is passed by", "budget", "if not head or score(lane",
+    {"a refused job is run", 400, "claim", "if state == 'refused' then", "if false then"},
+    {"refused over what stands", 400, "refuse", "if state then", "if false then"},
+    {"a turn's messages twice", 400, "converse", "string.match(h[4], ' done$')", "false"},
+    {"the same job's second turn", 400, "turn", "if h[8] then", "if false then"},
+    {"a reservation released twice", 400, "budget", "	call('HDEL', RES, id)\n", ""},
+    {"the budget's line is passed by", 400, "budget", "if not head or score(lane",
      "if true or score(lane"},
-    {"a budget begins empty", "budget", "if made + WINDOW > now then", "if false then"},
+    {"a budget begins empty", 400, "budget", "if made + WINDOW > now then", "if false then"},
 };
 
 size_t plants_count(void)
@@ -48,9 +52,18 @@ const char *plants_name(size_t plant)
 {
 #ifdef SLUICE_PLANTS
 	if (plant < IN_CODE)
-		return in_code[plant];
+		return in_code[plant].what;
 #endif
 	return in_scripts[plant - IN_CODE].what;
+}
+
+uint64_t plants_most(size_t plant)
+{
+#ifdef SLUICE_PLANTS
+	if (plant < IN_CODE)
+		return in_code[plant].most;
+#endif
+	return in_scripts[plant - IN_CODE].most;
 }
 
 bool plants_in_budget(size_t plant)

@@ -5,9 +5,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 size_t plants_count(void);
 const char *plants_name(size_t plant);
+/* Among so many histories it must be found. */
+uint64_t plants_most(size_t plant);
 /* The histories of quotas alone find it (budget.h). */
 bool plants_in_budget(size_t plant);
 /* Before redis_scripts_begin. */
