@@ -209,6 +209,11 @@ static struct str answer_of(struct json_object *row, struct buf *out)
 	return buf_str(out);
 }
 
+void check_stored(struct json_object *row, struct buf *out)
+{
+	answer_of(row, out);
+}
+
 static void check_follow(const struct client_job *j, struct json_object *row)
 {
 	const struct client_follow *f = j->follow;
@@ -491,6 +496,8 @@ void check_end(void)
 	check_calls();
 	check_answers();
 	check_breakers();
+	phones_check();
+	push_check();
 	if (redis_server_forgot())
 		return;
 	for (int i = 0; i < fleet.session_count; i++)

@@ -238,7 +238,7 @@ static void on_no_answer(void *ctx)
 	submit(r->job, true);
 }
 
-static void write_body(const struct client_job *j, struct buf *out)
+void client_body(const struct client_job *j, bool session, struct buf *out)
 {
 	struct json_out o = {.buf = out};
 	char text[64];
@@ -249,7 +249,7 @@ static void write_body(const struct client_job *j, struct buf *out)
 	json_put_text(&o, "lane", j->lane);
 	json_put_text(&o, "task", j->task);
 	json_put_text(&o, "on_cut", j->on_cut);
-	if (j->session >= 0)
+	if (session && j->session >= 0)
 		json_put_text(&o, "session", fleet.sessions[j->session]);
 	json_key(&o, "messages");
 	json_open(&o, '[');
@@ -299,7 +299,7 @@ static void submit(struct client_job *j, bool same)
 		return;
 	}
 	r = round_new(j, same);
-	write_body(j, &body);
+	client_body(j, true, &body);
 	a = admit_native(fleet_config(), &r->arena, buf_str(&body), world_wall_ms(),
 			 loop_rand(front->loop), &job);
 	must(a.fault == FAULT_NONE);
@@ -323,7 +323,10 @@ static void on_job(void *ctx)
 	struct client_job *j = ctx;
 
 	j->begun_us = world->now_us;
-	submit(j, false);
+	if (j->phone)
+		phone_submit(j->phone, j);
+	else
+		submit(j, false);
 }
 
 /* ── cancelling ── */
@@ -355,8 +358,13 @@ static void on_wish(void *ctx, enum redis_result result, struct str state, struc
 static void on_cancel(void *ctx)
 {
 	struct client_job *j = ctx;
-	struct cancel *c = mem_new(struct cancel);
+	struct cancel *c;
 
+	if (j->phone) {
+		phone_cancel(j->phone, j);
+		return;
+	}
+	c = mem_new(struct cancel);
 	c->node = fleet_front();
 	if (!c->node || !j->try_count)
 		return;
@@ -399,6 +407,9 @@ static void make_job(int number, uint64_t until_us)
 	j->session = fleet.session_count && world_between(0, 1)
 			 ? (int)world_between(0, (uint64_t)fleet.session_count - 1)
 			 : -1;
+	j->phone = world_between(0, 1) ? phone_any() : NULL;
+	if (j->phone)
+		j->session = phone_session(j->phone);
 	j->lane = lanes[world_between(0, 2)];
 	j->task = world_between(0, 3) ? "both" : "one";
 	j->on_cut = cuts[world_between(0, countof(cuts) - 1)];
@@ -406,7 +417,7 @@ static void make_job(int number, uint64_t until_us)
 	j->run_ms = world_between(0, 9) ? 60000 : (int64_t)world_between(1, 3000);
 	j->kills =
 	    world_between(0, 19) || !world->faults.call_fault ? 0 : (unsigned)world_between(1, 8);
-	j->followed = world_between(0, 9) < 7;
+	j->followed = !j->phone && world_between(0, 9) < 7;
 	world_at(at, NULL, on_job, j);
 	if (world_between(0, 9) == 0)
 		world_at(at + world_between(0, 5000000), NULL, on_cancel, j);
@@ -420,6 +431,7 @@ void clients_begin(void)
 	fleet.session_count = (int)world_between(0, SESSIONS_MAX);
 	for (int i = 0; i < fleet.session_count; i++)
 		make_session(i);
+	phones_begin();
 	fleet.job_count = (int)world_between(1, 40);
 	for (int i = 0; i < fleet.job_count; i++)
 		make_job(i, until_us);
@@ -434,5 +446,5 @@ bool clients_done(void)
 		if (!j->settled || (j->follow && !j->follow->ended))
 			return false;
 	}
-	return true;
+	return phones_done();
 }

@@ -101,6 +101,7 @@ void fleet_prepare(void)
 	option_defaults(pool_table, countof(pool_table), &pool_options);
 	option_defaults(archive_table, countof(archive_table), &archive_options);
 	option_defaults(scheduler_table, countof(scheduler_table), &scheduler_options);
+	push_prepare();
 }
 
 const struct config *fleet_config(void)
@@ -199,6 +200,9 @@ static void node_open(struct node *n)
 		return;
 	case NODE_SCHEDULER:
 		open_scheduler(n);
+		return;
+	case NODE_PUSH:
+		push_node_open(n);
 		return;
 	}
 }
@@ -321,10 +325,13 @@ static void go_wrong(enum fault_kind kind)
 		world_stall(n->loop, world->now_us + for_us);
 		return;
 	case WRONG_DRAIN:
-		if (!up(n) || n->kind != NODE_POOL || n->draining)
+		if (!up(n) || n->draining || (n->kind != NODE_POOL && n->kind != NODE_PUSH))
 			return;
 		n->draining = true;
-		world_in(0, n->loop, on_drain, n);
+		if (n->kind == NODE_PUSH)
+			push_node_drain(n);
+		else
+			world_in(0, n->loop, on_drain, n);
 		return;
 	case WRONG_REDIS_CUT:
 		redis_server_cut();
@@ -473,6 +480,8 @@ void fleet_begin(void)
 	add_nodes(NODE_FRONT, "front", world_between(1, FRONTS_MAX));
 	add_nodes(NODE_ARCHIVE, "archive", world_between(1, 2));
 	add_nodes(NODE_SCHEDULER, "scheduler", world_between(1, 2));
+	push_begin();
+	add_nodes(NODE_PUSH, "push", world_between(1, 3));
 	world_in(200000, NULL, on_watch, NULL);
 	world_at(fleet.heal_us, NULL, on_heal, NULL);
 }

@@ -9,20 +9,24 @@
 #include "lib/svc/svc.h"
 #include "tests/world/world.h"
 
-#define NODES_MAX 10
+#define NODES_MAX 13
 #define JOBS_MAX 48
 #define TRIES_MAX 8
 #define SESSIONS_MAX 4
 #define FRONTS_MAX 2
+#define PHONES_MAX 4
 
 struct archive;
+struct json_object;
 struct later;
+struct phone;
 struct pool;
+struct push;
 struct relay;
 struct scheduler;
 struct submitter;
 
-enum node_kind { NODE_POOL, NODE_FRONT, NODE_ARCHIVE, NODE_SCHEDULER };
+enum node_kind { NODE_POOL, NODE_FRONT, NODE_ARCHIVE, NODE_SCHEDULER, NODE_PUSH };
 
 /* One process at a time; a new incarnation takes its place. */
 struct node {
@@ -41,15 +45,16 @@ struct node {
 	struct relay *relay;
 	struct scheduler *scheduler;
 	struct later *later;
+	struct push *push;
 	uint64_t back_us; /* when it is started again; 0: it is up */
 	bool draining;
 };
 
 /* One id of a client's job, and what its client was told. */
-enum told { TOLD_NOTHING, TOLD_ACCEPTED, TOLD_REFUSED, TOLD_UNSURE };
+enum job_told { TOLD_NOTHING, TOLD_ACCEPTED, TOLD_REFUSED, TOLD_UNSURE };
 struct job_try {
 	char id[ID_SIZE];
-	enum told told;
+	enum job_told told;
 };
 
 struct client_follow;
@@ -70,6 +75,7 @@ struct client_job {
 	bool cancelled;
 	bool followed;
 	struct client_follow *follow;
+	struct phone *phone; /* submits it over a WebSocket; NULL: over a front */
 	uint64_t begun_us;
 };
 
@@ -92,10 +98,31 @@ void fleet_prepare(void);
 const struct config *fleet_config(void);
 void fleet_begin(void);
 struct node *fleet_front(void); /* a random one that is up, or NULL */
-struct node *node_of_pool(const char *name);
+
+/* push.c: nodes of the push service. */
+void push_prepare(void);
+void push_begin(void);
+void push_node_open(struct node *node);
+void push_node_drain(struct node *node);
+struct node *push_any(void); /* a random one that is up, or NULL */
+void push_check(void);
 
 void clients_begin(void);
 bool clients_done(void);
+/* The body of the job, as a client writes it; @session: named in it. */
+void client_body(const struct client_job *job, bool session, struct buf *out);
+
+/* phone.c */
+#define KEY_OF_ALL "sk-sluice-0123456789abcdefghijklmnopqrstuvwxyzABCD"
+void phones_begin(void);
+struct phone *phone_any(void); /* NULL: there is none */
+/* Its session's number, -1: one of its own. */
+int phone_session(const struct phone *phone);
+/* It submits the job as soon as it can. */
+void phone_submit(struct phone *phone, struct client_job *job);
+void phone_cancel(struct phone *phone, struct client_job *job);
+bool phones_done(void);
+void phones_check(void);
 
 struct client_follow {
 	struct client_job *job;
@@ -116,6 +143,8 @@ struct client_follow {
 void check_begin(void);
 void check_end(void);
 bool check_quiet(void);
+/* The text of a job's row. */
+void check_stored(struct json_object *row, struct buf *out);
 /* Repeated calls that are excused. */
 unsigned check_repeated(void);
 /* Ended jobs that are left in the open set. */

@@ -9,6 +9,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/base/enc.h"
+#include "lib/base/id.h"
 #include "lib/base/json.h"
 #include "lib/base/map.h"
 #include "lib/base/mem.h"
@@ -51,6 +52,14 @@ struct pg_request {
 	struct pg_rows rows;
 };
 
+/* A row of the outbox. */
+struct waiting_end {
+	char session[ID_SIZE];
+	char job[ID_SIZE];
+	bool acked;
+	int64_t at_ms;
+};
+
 static struct {
 	struct map results; /* job → tree */
 	struct map sessions;
@@ -59,6 +68,10 @@ static struct {
 	size_t row_cap;
 	int64_t offsets[PARTITIONS];
 	bool offset_made[PARTITIONS];
+	struct map keys; /* hash → row */
+	struct waiting_end *outbox;
+	size_t outbox_count;
+	size_t outbox_cap;
 	uint64_t away_until_us;
 } tables;
 
@@ -277,9 +290,95 @@ static void move_offsets(struct pg_request *r, const struct statement *s, bool r
 	}
 }
 
+/* ── the outbox ── */
+
+static struct waiting_end *outbox_find(struct str session, struct str job)
+{
+	for (size_t i = 0; i < tables.outbox_count; i++)
+		if (str_is(session, tables.outbox[i].session) && str_is(job, tables.outbox[i].job))
+			return &tables.outbox[i];
+	return NULL;
+}
+
+static void outbox_make(struct str session, struct str job, bool acked, int64_t at_ms)
+{
+	struct waiting_end *e;
+
+	if (tables.outbox_count == tables.outbox_cap) {
+		tables.outbox_cap = tables.outbox_cap ? tables.outbox_cap * 2 : 32;
+		tables.outbox =
+		    mem_resize(tables.outbox, tables.outbox_cap * sizeof(*tables.outbox));
+	}
+	e = &tables.outbox[tables.outbox_count++];
+	snprintf(e->session, sizeof(e->session), "%.*s", STR_FMT(session));
+	snprintf(e->job, sizeof(e->job), "%.*s", STR_FMT(job));
+	e->acked = acked;
+	e->at_ms = at_ms;
+}
+
+static void outbox_ack(const struct statement *s)
+{
+	cleanup_json struct json_object *acks = tree(s->params[0]);
+	int64_t now = 0;
+
+	must(str_i64(s->params[1], &now));
+	for (size_t i = 0; i < json_object_array_length(acks); i++) {
+		struct json_object *a = json_object_array_get_idx(acks, i);
+		struct waiting_end *e = outbox_find(json_str(a, "session"), json_str(a, "job"));
+
+		if (e)
+			e->acked = true;
+		else if (json_bool(a, "known", false))
+			outbox_make(json_str(a, "session"), json_str(a, "job"), true, now);
+	}
+}
+
+static void outbox_sweep(const struct statement *s)
+{
+	int64_t before = 0;
+	size_t kept = 0;
+
+	must(str_i64(s->params[0], &before));
+	for (size_t i = 0; i < tables.outbox_count; i++)
+		if (tables.outbox[i].at_ms >= before)
+			tables.outbox[kept++] = tables.outbox[i];
+	tables.outbox_count = kept;
+}
+
+static int by_name_down(const void *a, const void *b)
+{
+	const struct str *x = a, *y = b;
+
+	return -memcmp(x->ptr, y->ptr, x->len < y->len ? x->len : y->len);
+}
+
+/* Jobs, the newest first. */
+static void outbox_select(struct pg_request *r, const struct statement *s)
+{
+	int64_t after = 0;
+	size_t count = 0;
+	struct str *cells = arena_alloc(&r->arena, (tables.outbox_count + 1) * sizeof(*cells));
+
+	must(str_i64(s->params[1], &after));
+	for (size_t i = 0; i < tables.outbox_count; i++) {
+		const struct waiting_end *e = &tables.outbox[i];
+
+		if (str_is(s->params[0], e->session) && !e->acked && e->at_ms >= after)
+			cells[count++] = dup(&r->arena, str_of(e->job));
+	}
+	qsort(cells, count, sizeof(*cells), by_name_down);
+	r->rows.columns = 1;
+	r->rows.count = count;
+	r->rows.cells = cells;
+}
+
+/* ── the other tables ── */
+
 static void insert_results(struct pg_request *r, const struct statement *s)
 {
 	struct json_object *rows = tree(s->params[0]); /* its items live on */
+	cleanup_json struct json_object *ends = tree(s->params[3]);
+	struct map made_now = {0};
 	int64_t made = 0;
 
 	for (size_t i = 0; i < json_object_array_length(rows); i++) {
@@ -289,6 +388,7 @@ static void insert_results(struct pg_request *r, const struct statement *s)
 		if (map_find(&tables.results, job))
 			continue;
 		map_set(&tables.results, job, row);
+		map_set(&made_now, job, row);
 		if (tables.row_count == tables.row_cap) {
 			tables.row_cap = tables.row_cap ? tables.row_cap * 2 : 32;
 			tables.rows =
@@ -299,6 +399,14 @@ static void insert_results(struct pg_request *r, const struct statement *s)
 		world_tell("pg", "result of %.*s: %.*s", STR_FMT(job),
 			   STR_FMT(json_str(row, "status")));
 	}
+	for (size_t i = 0; i < json_object_array_length(ends); i++) {
+		struct json_object *e = json_object_array_get_idx(ends, i);
+		struct str session = json_str(e, "session"), job = json_str(e, "job");
+
+		if (map_find(&made_now, job) && !outbox_find(session, job))
+			outbox_make(session, job, false, json_int(e, "at_ms", 0));
+	}
+	map_fini(&made_now);
 	r->rows.count = 1;
 	r->rows.columns = 3;
 	r->rows.cells = arena_alloc(&r->arena, 3 * sizeof(struct str));
@@ -307,10 +415,65 @@ static void insert_results(struct pg_request *r, const struct statement *s)
 	r->rows.cells[2] = STR("0");
 }
 
+static void key_row(struct pg_request *r, const struct statement *s)
+{
+	struct json_object *row = map_find(&tables.keys, s->params[0]);
+
+	select_rows(r, s->sql, &row, row ? 1 : 0);
+}
+
+/* No key of the world is revoked. */
+static void key_rows(struct pg_request *r, const struct statement *s)
+{
+	struct json_object *found[1];
+	struct map_entry *e;
+	size_t at = 0, count = 0;
+
+	must(tables.keys.count <= countof(found));
+	while ((e = map_next(&tables.keys, &at)))
+		if (strstr(s->params[0].ptr, json_str(e->value, "id").ptr))
+			found[count++] = e->value;
+	select_rows(r, s->sql, found, count);
+}
+
+static void make_session(const struct statement *s)
+{
+	int64_t ttl_ms = 0, created_ms = 0;
+
+	must(str_i64(s->params[2], &ttl_ms) && str_i64(s->params[3], &created_ms));
+	if (!map_find(&tables.sessions, s->params[0]))
+		pg_server_session(s->params[0], s->params[1], STR(""), STR(""), ttl_ms, created_ms);
+}
+
+static bool run_push(struct pg_request *r, const struct statement *s)
+{
+	const char *sql = s->sql;
+
+	if (holds(sql, "FROM api_keys WHERE hash = $1"))
+		key_row(r, s);
+	else if (holds(sql, "FROM api_keys WHERE id = ANY($1::text[])"))
+		key_rows(r, s);
+	else if (holds(sql, "SELECT id FROM sessions WHERE id = $1"))
+		session_row(r, s);
+	else if (holds(sql, "INSERT INTO sessions (id"))
+		make_session(s);
+	else if (holds(sql, "UPDATE outbox o SET acked = true"))
+		outbox_ack(s);
+	else if (holds(sql, "DELETE FROM outbox"))
+		outbox_sweep(s);
+	else if (holds(sql, "SELECT job FROM outbox WHERE session = $1"))
+		outbox_select(r, s);
+	else
+		return false;
+	return true;
+}
+
 static void run(struct pg_request *r, const struct statement *s, bool really)
 {
 	const char *sql = s->sql;
 
+	if (run_push(r, s))
+		return;
 	if (holds(sql, "FROM results WHERE job = $1"))
 		by_job(r, s);
 	else if (holds(sql, "FROM results WHERE session = $1"))
@@ -500,6 +663,7 @@ void pg_server_session(struct str id, struct str org, struct str task, struct st
 {
 	struct json_object *row = json_object_new_object();
 
+	json_object_object_add(row, "id", json_object_new_string_len(id.ptr, (int)id.len));
 	json_object_object_add(row, "org", json_object_new_string_len(org.ptr, (int)org.len));
 	json_object_object_add(row, "task", json_object_new_string_len(task.ptr, (int)task.len));
 	json_object_object_add(row, "system",
@@ -513,4 +677,22 @@ int64_t pg_server_offset(const char *topic, int32_t partition)
 {
 	(void)topic;
 	return tables.offsets[partition];
+}
+
+void pg_server_key(struct str hash, struct str org)
+{
+	struct json_object *row = json_object_new_object();
+
+	json_object_object_add(row, "org", json_object_new_string_len(org.ptr, (int)org.len));
+	json_object_object_add(row, "id", json_object_new_string("key_world"));
+	map_set(&tables.keys, hash, row);
+}
+
+size_t pg_server_outbox(struct str session)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < tables.outbox_count; i++)
+		count += str_is(session, tables.outbox[i].session) && !tables.outbox[i].acked;
+	return count;
 }

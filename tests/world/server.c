@@ -370,9 +370,10 @@ static void c_zadd(struct redis_value *r, struct arena *a, const struct str *v, 
 	struct value *set = make(v[1], VALUE_ZSET);
 
 	(void)a;
-	(void)n;
-	item_drop(set, v[3]);
-	item_add(set, v[3], v[2]);
+	for (size_t i = 2; i + 1 < n; i += 2) {
+		item_drop(set, v[i + 1]);
+		item_add(set, v[i + 1], v[i]);
+	}
 	reply_int(r, 1);
 }
 
@@ -424,6 +425,46 @@ static void c_zrange(struct redis_value *r, struct arena *a, const struct str *v
 	all = count ? ordered(set, a) : NULL;
 	for (size_t i = 0; i < count; i++)
 		reply_str(&items[i], a, all[from + i]->name);
+}
+
+/* ZREVRANGE key 0 LAST [WITHSCORES] */
+static void c_zrevrange(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct value *set = find(v[1]);
+	size_t most = (size_t)number(v[3]) + 1, count = set ? set->count : 0;
+	size_t each = n == 5 ? 2 : 1;
+	struct redis_value *items;
+	struct item **all;
+
+	must(str_is(v[2], "0") && (n == 4 || str_is(v[4], "WITHSCORES")));
+	if (count > most)
+		count = most;
+	items = reply_list(r, a, count * each);
+	all = count ? ordered(set, a) : NULL;
+	for (size_t i = 0; i < count; i++) {
+		const struct item *it = all[set->count - 1 - i];
+
+		reply_str(&items[i * each], a, it->name);
+		if (each == 2)
+			reply_str(&items[i * each + 1], a, it->text);
+	}
+}
+
+/* ZREMRANGEBYRANK key 0 -LAST: all but the newest. */
+static void c_zremrangebyrank(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
+{
+	struct value *set = find(v[1]);
+	int64_t last = number(v[3]), count = set ? (int64_t)set->count + last + 1 : 0;
+	struct item **all = count > 0 ? ordered(set, a) : NULL;
+	struct str *names = arena_alloc(a, (size_t)(count > 0 ? count : 1) * sizeof(*names));
+
+	must(n == 4 && str_is(v[2], "0") && last < 0);
+	for (int64_t i = 0; i < count; i++)
+		names[i] = (struct str){arena_dup(a, all[i]->name.ptr, all[i]->name.len),
+					all[i]->name.len};
+	for (int64_t i = 0; i < count; i++)
+		item_drop(set, names[i]);
+	reply_int(r, count > 0 ? count : 0);
 }
 
 /* ZRANGEBYSCORE key -inf MAX LIMIT 0 N */
@@ -535,15 +576,35 @@ static const struct {
 	size_t least;
 	void (*run)(struct redis_value *r, struct arena *a, const struct str *v, size_t n);
 } commands[] = {
-    {"HGET", 3, c_hget},     {"HMGET", 3, c_hmget},	  {"HGETALL", 2, c_hgetall},
-    {"HSET", 4, c_hset},     {"HSETNX", 4, c_hsetnx},	  {"HDEL", 3, c_hdel},
-    {"GET", 2, c_get},	     {"SET", 3, c_set},		  {"STRLEN", 2, c_strlen},
-    {"APPEND", 3, c_append}, {"GETRANGE", 4, c_getrange}, {"RPUSH", 3, c_rpush},
-    {"LRANGE", 4, c_lrange}, {"ZADD", 4, c_zadd},	  {"ZREM", 3, c_zrem},
-    {"EXISTS", 2, c_exists}, {"DEL", 2, c_del},		  {"PEXPIRE", 3, c_pexpire},
-    {"TIME", 1, c_time},     {"PUBLISH", 3, c_publish},	  {"GETDEL", 2, c_getdel},
-    {"ZRANGE", 4, c_zrange}, {"ZRANK", 3, c_zrank},	  {"ZSCORE", 3, c_zscore},
-    {"ZCARD", 2, c_count},   {"HLEN", 2, c_count},	  {"ZRANGEBYSCORE", 7, c_zrangebyscore},
+    {"HGET", 3, c_hget},
+    {"HMGET", 3, c_hmget},
+    {"HGETALL", 2, c_hgetall},
+    {"HSET", 4, c_hset},
+    {"HSETNX", 4, c_hsetnx},
+    {"HDEL", 3, c_hdel},
+    {"GET", 2, c_get},
+    {"SET", 3, c_set},
+    {"STRLEN", 2, c_strlen},
+    {"APPEND", 3, c_append},
+    {"GETRANGE", 4, c_getrange},
+    {"RPUSH", 3, c_rpush},
+    {"LRANGE", 4, c_lrange},
+    {"ZADD", 4, c_zadd},
+    {"ZREM", 3, c_zrem},
+    {"EXISTS", 2, c_exists},
+    {"DEL", 2, c_del},
+    {"PEXPIRE", 3, c_pexpire},
+    {"TIME", 1, c_time},
+    {"PUBLISH", 3, c_publish},
+    {"GETDEL", 2, c_getdel},
+    {"ZRANGE", 4, c_zrange},
+    {"ZRANK", 3, c_zrank},
+    {"ZSCORE", 3, c_zscore},
+    {"ZREVRANGE", 4, c_zrevrange},
+    {"ZREMRANGEBYRANK", 4, c_zremrangebyrank},
+    {"ZCARD", 2, c_count},
+    {"HLEN", 2, c_count},
+    {"ZRANGEBYSCORE", 7, c_zrangebyscore},
 };
 
 void redis_server_run(const struct str *args, size_t count, struct arena *a,
@@ -617,6 +678,16 @@ size_t redis_server_zcount(struct str key)
 bool redis_server_zhas(struct str key, struct str member)
 {
 	return item_find(find(key), member) != NULL;
+}
+
+struct str redis_server_told(struct str job, int64_t attempt)
+{
+	char name[80];
+	struct str key = {name, (size_t)snprintf(name, sizeof(name), "%.*s:%lld", STR_FMT(job),
+						 (long long)attempt)};
+	const struct buf *told = map_find(&redis_server.told, key);
+
+	return told ? buf_str(told) : STR("");
 }
 
 bool redis_server_refused(struct str job)

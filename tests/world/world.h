@@ -122,6 +122,8 @@ void redis_server_keys(void (*each)(void *ctx, struct str key), void *ctx);
 void redis_server_session(const struct str keys[2], const struct str args[8]);
 size_t redis_server_zcount(struct str key);
 bool redis_server_zhas(struct str key, struct str member);
+/* What was published of an attempt's text; empty where nothing was. */
+struct str redis_server_told(struct str job, int64_t attempt);
 /* A job's state was set to `refused` at some time. */
 bool redis_server_refused(struct str job);
 
@@ -171,6 +173,10 @@ void pg_server_away(uint64_t for_us);
 /* The row of a job as JSON, NULL where there is none. */
 struct json_object *pg_server_result(struct str job);
 size_t pg_server_results(void);
+/* The key that the fleet's clients have. */
+void pg_server_key(struct str hash, struct str org);
+/* Ends of jobs that the session has not acknowledged. */
+size_t pg_server_outbox(struct str session);
 void pg_server_session(struct str id, struct str org, struct str task, struct str system,
 		       int64_t ttl_ms, int64_t created_ms);
 int64_t pg_server_offset(const char *topic, int32_t partition);
