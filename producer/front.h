@@ -110,8 +110,6 @@ const struct config *exchange_config(const struct exchange *x);
 struct str exchange_traceparent(const struct exchange *x);
 /* Cancels a job as its client would, without waiting for the outcome. */
 void job_cancel(struct front *front, struct str job, struct str org);
-/* Tells the worker that holds a job (may be empty: nobody) that somebody wants it cancelled. */
-void job_signal_cancel(struct front *front, struct str job, struct str worker);
 /* True where the query has no other keys than @known (NULL-ended); else the request was refused. */
 bool exchange_query(struct exchange *x, const char *const *known);
 /* Whole answers; @body is emptied. The exchange may be gone afterwards. */

@@ -235,17 +235,6 @@ static void on_ended_job(void *ctx, bool sure, const struct result *result)
 		exchange_fault(x, FAULT_NOT_FOUND, "There is no such job.");
 }
 
-void job_signal_cancel(struct front *front, struct str job, struct str worker)
-{
-	struct key channel = key_control(worker);
-	char text[64];
-	int n = snprintf(text, sizeof(text), "1 cancel %.*s", STR_FMT(job));
-	const struct str args[] = {STR("PUBLISH"), key_str(&channel), {text, (size_t)n}};
-
-	if (worker.len)
-		redis_command(front->redis, job, args, countof(args), NULL, NULL);
-}
-
 /* A cancel that nobody waits for. */
 struct detached {
 	struct front *front;
@@ -256,9 +245,9 @@ static void on_detached(void *ctx, enum redis_result result, struct str state, s
 {
 	struct detached *d = ctx;
 
-	(void)state;
-	if (result == REDIS_OK)
-		job_signal_cancel(d->front, str_of(d->job), worker);
+	if (result == REDIS_OK && state.len && !state_terminal(state))
+		state_tell_wish(d->front->redis, str_of(d->job), worker,
+				loop_wall_ms(d->front->loop));
 	mem_free(d);
 }
 
@@ -289,7 +278,7 @@ static void on_wish(void *ctx, enum redis_result result, struct str state, struc
 	} else if (state_terminal(state) || str_is(state, "finishing")) {
 		exchange_fault(x, FAULT_TERMINAL, NULL);
 	} else {
-		job_signal_cancel(x->front, x->param, worker);
+		state_tell_wish(x->front->redis, x->param, worker, loop_wall_ms(x->front->loop));
 		json_open(&o, '{');
 		json_put_str(&o, "id", x->param);
 		json_put_str(&o, "status", state);

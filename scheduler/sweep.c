@@ -18,8 +18,9 @@
 #define GRACE_MS (2 * STATE_LEASE_MS)
 /* Wishes of one round: so many records in front of interactive jobs. */
 #define WISHES_MOST "63"
-/* One nudge is enough for long; where it was lost, the next comes after this. */
-#define AGAIN_MS "60000"
+/* One nudge is enough for long; where it was lost, or no pool takes its lane, the next comes after so many looks. */
+#define AGAIN_LOOKS 6
+#define LOOKS_MS "3600000"
 
 /* What is asked again and again, each time when all answers of the time before are there. */
 struct round {
@@ -96,12 +97,16 @@ static void on_nudged(void *ctx, enum lane_written written, int32_t partition, i
 	look_over(k);
 }
 
-static void on_first(void *ctx, enum redis_result result, const struct redis_value *value)
+/* How often it was looked at. To the interactive lane first, then by turns to the job's own: there may be no pool for one of them. */
+static void on_looks(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct look *k = ctx;
+	int64_t before = result == REDIS_OK && value->type == REDIS_INT ? value->integer - 1 : -1;
 
-	if (result == REDIS_OK && value->type == REDIS_STATUS)
-		scheduler_to_lane(k->sweep->s, LANE_INTERACTIVE, &k->head, STR(""), on_nudged, k);
+	if (before >= 0 && before % AGAIN_LOOKS == 0)
+		scheduler_to_lane(k->sweep->s,
+				  before / AGAIN_LOOKS % 2 ? k->lane : LANE_INTERACTIVE, &k->head,
+				  STR(""), on_nudged, k);
 	else
 		look_over(k); /* somebody did, or Redis is away */
 }
@@ -109,11 +114,14 @@ static void on_first(void *ctx, enum redis_result result, const struct redis_val
 static void nudge(struct look *k, const char *why)
 {
 	struct key key = key_nudge(str_of(k->job));
-	const struct str args[] = {STR("SET"), key_str(&key), STR("1"),
-				   STR("NX"),  STR("PX"),     STR(AGAIN_MS)};
+	struct redis *redis = k->sweep->s->redis;
+	const struct str begin[] = {STR("SET"), key_str(&key), STR(""),
+				    STR("NX"),	STR("PX"),     STR(LOOKS_MS)};
+	const struct str look[] = {STR("APPEND"), key_str(&key), STR("1")};
 
 	k->why = why;
-	redis_command(k->sweep->s->redis, str_of(k->job), args, countof(args), on_first, k);
+	redis_command(redis, str_of(k->job), begin, countof(begin), NULL, NULL);
+	redis_command(redis, str_of(k->job), look, countof(look), on_looks, k);
 }
 
 /* ── what stands ── */

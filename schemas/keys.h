@@ -8,8 +8,8 @@
  *   o:{org_… or ses_…}   zset    open jobs by created_ms
  *   i:{org_…}:HASH       hash    an Idempotency-Key: state, job, body, status, reply
  *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted and did not acknowledge, by time; and `epoch`, whose score is Redis's epoch when PostgreSQL's part was read into it
- *   wished               zset    jobs that somebody wants cancelled, until the scheduler has looked at them
- *   n:{job_…}            string  a waiting job was nudged towards its end: not again for a while
+ *   wished               zset    jobs that somebody wants cancelled and nobody holds, by time, until the scheduler has looked at them
+ *   n:{job_…}            string  a mark for each time that a waiting job was to be nudged towards its end
  *   t:HASH               string  a ticket (by its SHA-256): what it is good for, until it is used or its time is over
  *   tk:LINE              channel takeovers of a line of WebSocket connections (one resume token after the other)
  *   ev:ID                channel live events of a session, or of a job without one

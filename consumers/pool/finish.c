@@ -82,8 +82,7 @@ static void fill_result(struct work *w, struct result *r, struct arena *a)
 	buf_fini(&parts);
 }
 
-/* A job that ends before it was loaded: its result still says what its client sent along. */
-static void read_words(struct work *w)
+void finish_words(struct work *w)
 {
 	struct codec_error error;
 
@@ -107,7 +106,7 @@ void finish_begin(struct work *w, const char *status, enum fault fault, struct s
 	memcpy(w->fault_message, text.ptr ? text.ptr : "", len);
 	w->fault_message[len] = 0;
 	w->finished_ms = loop_wall_ms(w->pool->loop);
-	read_words(w);
+	finish_words(w);
 	work_waits(w, NULL);
 	timer_stop(&w->deadline);
 	timer_stop(&w->call_due);

@@ -28,7 +28,6 @@ static void loaded(struct work *w)
 	w->loaded = true;
 	w->waits = 0;
 	past_estimate(w);
-	past_lists(w);
 	lane_record_forget_body(w->record);
 	routes_unref(w->routes); /* loaded before, and the claim was lost */
 	w->routes = NULL;

@@ -50,23 +50,38 @@ static bool take_token(struct overflow *o, uint64_t now_us, int64_t per_s)
 	return true;
 }
 
+/* Who has less is out of time where he is. */
+#define LEFT_LEAST_MS UINT64_C(4000)
+
+/* Until the job is out of time: to be started, or at all. */
+static uint64_t left(const struct work *w, uint64_t now_wall_ms)
+{
+	bool begun = w->picked_up_ms || w->call_count;
+	int64_t end_ms = begun || !w->head.start_by_ms ? w->head.deadline_ms : w->head.start_by_ms;
+
+	if (!end_ms)
+		return UINT64_MAX / US_PER_S;
+	return (uint64_t)end_ms > now_wall_ms ? (uint64_t)end_ms - now_wall_ms : 0;
+}
+
 bool overflow_takes(struct work *w, uint64_t us, uint64_t *ret_due_wall_ms)
 {
 	struct pool *pool = w->pool;
-	uint64_t wait_ms = us / US_PER_MS, due;
-	bool begun = w->picked_up_ms || w->call_count;
+	uint64_t now = loop_wall_ms(pool->loop), wait_ms = us / US_PER_MS;
+	uint64_t away_ms = pool->options->defer_ms, left_ms = left(w, now);
 
 	if (!half_full(pool, &w->lane->overflow) && !lane_record_crowds(w->record))
 		return false;
-	if (wait_ms < pool->options->defer_ms)
-		wait_ms = pool->options->defer_ms;
-	due = loop_wall_ms(pool->loop) + wait_ms;
-	if (w->head.deadline_ms && due >= (uint64_t)w->head.deadline_ms)
+	if (left_ms < LEFT_LEAST_MS)
 		return false;
-	if (!begun && w->head.start_by_ms && due >= (uint64_t)w->head.start_by_ms)
-		return false;
+	if (away_ms > left_ms / 2)
+		away_ms = left_ms / 2;
+	if (wait_ms < away_ms)
+		wait_ms = away_ms;
+	if (wait_ms > left_ms - LEFT_LEAST_MS / 2)
+		wait_ms = left_ms - LEFT_LEAST_MS / 2;
 	if (!take_token(&w->lane->overflow, loop_now_us(pool->loop), pool->options->overflow_per_s))
 		return false;
-	*ret_due_wall_ms = due;
+	*ret_due_wall_ms = now + wait_ms;
 	return true;
 }

@@ -2,7 +2,8 @@
  * The same where such waits fill half of the room that a partition's commits have for what is completed beyond them (lane.h): it would
  * give out nothing more. Then what waits longer goes to a tier, as retry.h does it with long waits, and comes back through the scheduler:
  * the window is for jobs that can run. A token bucket limits how many go. Refuses to choose: whoever begins such a wait while there are
- * too many goes, and each second those that wait already, the oldest first, except who would be out of time when he comes back. */
+ * too many goes, and each second those that wait already, the oldest first. Who has little time left comes back within half of it, and at the latest before it is over, so that jobs with short limits
+ * do not hold the window for all of them. */
 #ifndef SLUICE_POOL_OVERFLOW_H
 #define SLUICE_POOL_OVERFLOW_H
 

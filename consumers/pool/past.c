@@ -111,13 +111,34 @@ static void put(struct work *w, struct str owner, struct key key)
 		      NULL, NULL);
 }
 
+/* The scheduler's nudges take them from there. */
+static void put_words(struct work *w, struct str outbox)
+{
+	struct key key = key_job(w->head.job);
+	const struct str words[][2] = {
+	    {STR("metadata"), w->job.metadata.len ? w->job.metadata : w->head.metadata},
+	    {STR("webhook"), w->job.webhook.len ? w->job.webhook : w->head.webhook},
+	    {STR("outbox"), outbox},
+	};
+
+	for (size_t i = 0; i < countof(words); i++)
+		if (words[i][1].len)
+			redis_command(
+			    w->redis, w->head.job,
+			    (struct str[]){STR("HSETNX"), key_str(&key), words[i][0], words[i][1]},
+			    4, NULL, NULL);
+}
+
 void past_lists(struct work *w)
 {
-	struct str outbox = w->job.outbox.len ? w->job.outbox : w->head.outbox;
+	struct str outbox;
 	struct key key;
 
 	if (id_wall_ms(w->head.job) > redis_epoch_wall_ms(w->redis))
 		return;
+	finish_words(w);
+	outbox = w->job.outbox.len ? w->job.outbox : w->head.outbox;
+	put_words(w, outbox);
 	put(w, w->head.org, key_open(w->head.org));
 	if (w->head.session.len)
 		put(w, w->head.session, key_open(w->head.session));

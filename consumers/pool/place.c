@@ -7,6 +7,7 @@ void places_init(struct places *p)
 	list_init(&p->fresh);
 	list_init(&p->told);
 	list_init(&p->came);
+	list_init(&p->aside);
 }
 
 struct place *places_oldest(const struct places *p)
@@ -42,6 +43,24 @@ struct head *place_next(struct places *p)
 	struct line_node *first = line_first(&p->heads);
 
 	return first ? container_of(place_of(first), struct head, place) : NULL;
+}
+
+void place_aside(struct places *p, struct head *head)
+{
+	line_remove(&p->heads, &head->place.node);
+	list_remove(&head->place.link);
+	list_push_back(&p->aside, &head->place.link);
+}
+
+struct head *place_aside_first(struct places *p)
+{
+	return list_first(&p->aside, struct head, place.link);
+}
+
+void place_back(struct places *p, struct head *head)
+{
+	list_remove(&head->place.link);
+	stand(p, &head->place, head->place.node.tag);
 }
 
 void place_begin(struct places *p, struct place *from, struct place *work, uint64_t tag)

@@ -61,6 +61,7 @@ struct places {
 	struct list fresh; /* told nothing yet, oldest first */
 	struct list told;  /* in the order in which they are looked at again */
 	struct list came;  /* all, who stands longest first */
+	struct list aside; /* heads that may not begin: their partition's set has no room */
 	struct place_pace pace;
 };
 
@@ -77,6 +78,11 @@ struct place *places_oldest(const struct places *p);
 void place_head(struct places *p, struct lane_record *record, uint64_t tag, uint64_t now_us);
 /* The head that is next leaves the line; its owner is the caller. NULL where there is none. */
 struct head *place_next(struct places *p);
+/* The head leaves the line until place_back; it keeps its tag, and has no position meanwhile. */
+void place_aside(struct places *p, struct head *head);
+/* A head that was put aside; NULL where there is none. */
+struct head *place_aside_first(struct places *p);
+void place_back(struct places *p, struct head *head);
 /* The work that @from became goes on at its place, as one that is begun; @from is in no line then. */
 void place_begin(struct places *p, struct place *from, struct place *work, uint64_t tag);
 /* The work (again) stands in the line, where it does not already. */

@@ -157,13 +157,37 @@ static void begin_works(struct pool *pool, struct pool_lane *lane)
 			task_post(&pool->take);
 			return;
 		}
+		if (!lane_record_room(head->record)) {
+			place_aside(&lane->places, head);
+			continue;
+		}
 		work_new(pool, lane, head);
+	}
+}
+
+/* Heads whose partition had no room for what they would complete stand in the line again. */
+static void heads_back(struct pool *pool)
+{
+	for (size_t i = 0; i < pool->lane_count; i++) {
+		struct places *places = &pool->lanes[i].places;
+
+		list_each (&places->aside, at) {
+			struct head *head = container_of(at, struct head, place.link);
+
+			if (lane_record_room(head->record)) {
+				place_back(places, head);
+				task_post(&pool->take);
+			}
+		}
 	}
 }
 
 static void drop_heads(struct pool_lane *lane)
 {
 	struct head *head;
+
+	while ((head = place_aside_first(&lane->places)))
+		place_back(&lane->places, head);
 
 	while ((head = place_next(&lane->places))) {
 		place_leave(&lane->places, &head->place);
@@ -300,6 +324,7 @@ static void on_tick(struct timer *t)
 
 	timer_set(&pool->tick, TICK_US);
 	measure_pool(pool);
+	heads_back(pool);
 	overflow_waiting(pool);
 }
 

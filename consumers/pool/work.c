@@ -225,9 +225,8 @@ static void granted(struct work *w, const struct claim *claim)
 	if (claim->tries > w->tries)
 		w->tries = claim->tries;
 	timer_set(&w->lease, STATE_RENEW_MS * US_PER_MS);
+	past_lists(w);
 	if (w->resume != WORK_OVER) {
-		if (w->loaded)
-			past_lists(w);
 		go_on(w);
 		return;
 	}
@@ -550,10 +549,15 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	w->log = log_child(pool->log, "job", w->job_id);
 	sm_init(&w->sm, states, &w->log, "work", WORK_TURN);
 	if (read_head(w) < 0) {
-		log_error(pool->log, "record is not a job", F_STR("topic", lane->topic),
+		/* A later version's is left to a later pool: it comes again where this one ends. */
+		bool later = w->head.v > 1;
+
+		log_error(pool->log, later ? "record is of a later version" : "record is not a job",
+			  F_STR("topic", lane->topic),
 			  F_INT("partition", lane_record_partition(record)),
 			  F_INT("offset", lane_record_offset(record)));
-		work_over(w, true);
+		series_add(metric_one(pool->metric.bad, lane_name(lane->lane)), 1);
+		work_over(w, !later);
 		return;
 	}
 	memcpy(w->job_id, w->head.job.ptr, ID_LEN);

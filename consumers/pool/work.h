@@ -252,7 +252,8 @@ void past_calls(struct work *w, struct str calls, int64_t bytes);
 void past_estimate(struct work *w);
 /* Tokens that the job's body may be, by its length: where a provider that was asked did not say. */
 int64_t past_input(const struct work *w);
-/* Of a loaded job that is older than Redis's memory: it stands again in the lists of open jobs, and in its session's outbox. */
+/* Of a claimed job that is older than Redis's memory: it stands again in the lists of open jobs and in its session's outbox, and what its
+ * client sent along in its state. */
 void past_lists(struct work *w);
 /* ask.c: the call's beginning goes into the state */
 void ask_say_call(struct work *w);
@@ -283,6 +284,8 @@ void ask_note_end(struct work *w, enum fault as);
 /* Frees the call, where there is one, without a word in the ledger. */
 void ask_leave(struct work *w);
 /* finish.c: the order that makes redelivery safe */
+/* A job that was not loaded: what its client sent along is read from its record. */
+void finish_words(struct work *w);
 void finish_begin(struct work *w, const char *status, enum fault fault, struct str message);
 void finish_write(struct work *w);
 void finish_again(struct work *w, struct str result); /* granted in `finishing` */

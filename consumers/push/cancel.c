@@ -47,16 +47,6 @@ static void on_looked_up(void *ctx, bool sure, const struct result *result)
 		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
 }
 
-static void signal_holder(struct cancel *c, struct str worker)
-{
-	struct key channel = key_control(worker);
-	char text[16 + OP_ID_MAX];
-	int n = snprintf(text, sizeof(text), "1 cancel %s", c->job);
-	const struct str args[] = {STR("PUBLISH"), key_str(&channel), {text, (size_t)n}};
-
-	redis_command(c->session->push->redis, str_of(c->job), args, countof(args), NULL, NULL);
-}
-
 static void on_wish(void *ctx, enum redis_result result, struct str state, struct str worker)
 {
 	struct cancel *c = ctx;
@@ -73,8 +63,8 @@ static void on_wish(void *ctx, enum redis_result result, struct str state, struc
 	} else if (state_terminal(state) || str_is(state, "finishing")) {
 		refuse(c, FAULT_TERMINAL, NULL);
 	} else {
-		if (worker.len)
-			signal_holder(c, worker);
+		state_tell_wish(s->push->redis, str_of(c->job), worker,
+				loop_wall_ms(s->push->loop));
 		cancel_free(c);
 	}
 }

@@ -154,6 +154,11 @@ bool done_room(const struct done *d, size_t open)
 	return done_text_size(d) < DONE_TEXT_HIGH && text_most(d, open) <= DONE_TEXT_MAX;
 }
 
+int64_t done_end(const struct done *d)
+{
+	return d->count ? d->runs[d->count - 1].to : d->base;
+}
+
 bool done_half(const struct done *d, size_t open)
 {
 	return done_text_size(d) >= DONE_TEXT_HIGH / 2 || text_most(d, open) > DONE_TEXT_MAX / 2;

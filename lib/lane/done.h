@@ -50,6 +50,8 @@ size_t done_text_size(const struct done *d);
 /* Back-pressure: true while one more offset may be taken, where @open offsets are taken and not completed. The text
  * is then below DONE_TEXT_HIGH, and in whatever order the open ones end it stays within DONE_TEXT_MAX. */
 bool done_room(const struct done *d, size_t open);
+/* One behind the last completed offset; the base where nothing above it is completed. */
+int64_t done_end(const struct done *d);
 /* Half of that room is used, by what is written or by what the open ones may add. */
 bool done_half(const struct done *d, size_t open);
 /* Appends the text of the set above the base: of all of it, or of its longest part from the base on that fits into

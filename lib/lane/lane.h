@@ -139,8 +139,10 @@ struct str lane_record_header(const struct lane_record *record, const char *name
 void lane_record_forget_body(struct lane_record *record);
 /* A record that is taken counts as one that may be completed at any time: only so many of a partition are given out that the set of
  * completed ones fits into a commit, whatever their order. One that its owner only looks at and keeps back does not count from hold to
- * begin (done and drop begin it); so a whole window of one partition may be looked at. Each safe when it is so already. */
+ * begin (done and drop begin it); so a whole window of one partition may be looked at. Each safe when it is so already. To begin a held one
+ * there must be room again: lane_record_room. */
 void lane_record_hold(struct lane_record *record);
+bool lane_record_room(const struct lane_record *record);
 void lane_record_begin(struct lane_record *record);
 /* Its owner waits with it for something that may last, or does not any more; not for held ones. Safe when it is so already; done and drop
  * end it. */

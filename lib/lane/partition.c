@@ -200,9 +200,17 @@ bool partition_wants(const struct partition *p)
 	       p->ready_count < (share > READY_MIN ? share : READY_MIN);
 }
 
+/* What lies between completed ones is always given out: a restart may find a set that is full, and only such records make it shorter. */
+static bool has_room(const struct partition *p, int64_t offset)
+{
+	return offset < done_end(&p->done) || done_room(&p->done, p->open);
+}
+
 bool partition_has(const struct partition *p)
 {
-	return p->state == PARTITION_OPEN && p->ready_count && done_room(&p->done, p->open);
+	const struct lane_record *first = list_first(&p->ready, const struct lane_record, link);
+
+	return p->state == PARTITION_OPEN && first && has_room(p, first->offset);
 }
 
 struct lane_record *partition_take(struct partition *p)
@@ -325,6 +333,12 @@ void lane_record_hold(struct lane_record *r)
 		return;
 	r->held = true;
 	r->partition->open--;
+}
+
+bool lane_record_room(const struct lane_record *r)
+{
+	return !r->held || r->partition->state == PARTITION_GONE ||
+	       has_room(r->partition, r->offset);
 }
 
 void lane_record_begin(struct lane_record *r)

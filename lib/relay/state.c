@@ -397,16 +397,30 @@ struct redis_request *state_wish_within(struct redis *redis, struct str job, str
 					void *ctx)
 {
 	struct args a = {0};
-	struct key key = key_job(job), wished = key_wished();
-	struct redis_request *request;
+	struct key key = key_job(job);
 
 	arg(&a, org);
 	arg(&a, session);
-	request = run(redis, job, &script_wish, &key, 1, &a, wish_done, ctx, (redis_then_fn *)done);
-	/* Behind the wish: whoever finds it here finds the wish as well. */
-	redis_command(redis, job, (struct str[]){STR("ZADD"), key_str(&wished), STR("0"), job}, 4,
-		      NULL, NULL);
-	return request;
+	return run(redis, job, &script_wish, &key, 1, &a, wish_done, ctx, (redis_then_fn *)done);
+}
+
+void state_tell_wish(struct redis *redis, struct str job, struct str worker, uint64_t now_wall_ms)
+{
+	struct key key = worker.len ? key_control(worker) : key_wished();
+	char text[64];
+	int n;
+
+	if (worker.len) {
+		n = snprintf(text, sizeof(text), "1 cancel %.*s", STR_FMT(job));
+		redis_command(redis, job,
+			      (struct str[]){STR("PUBLISH"), key_str(&key), {text, (size_t)n}}, 3,
+			      NULL, NULL);
+	} else {
+		n = snprintf(text, sizeof(text), "%llu", (unsigned long long)now_wall_ms);
+		redis_command(redis, job,
+			      (struct str[]){STR("ZADD"), key_str(&key), {text, (size_t)n}, job}, 4,
+			      NULL, NULL);
+	}
 }
 
 #define VIEW_STR(name)                                       \

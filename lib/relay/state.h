@@ -154,6 +154,9 @@ struct redis_request *state_wish_within(struct redis *redis, struct str job, str
 						     struct str state, struct str worker),
 					void *ctx);
 
+/* Whoever is to act on a wish that was set learns of it: @worker as state_wish said it, and where there is none the scheduler. */
+void state_tell_wish(struct redis *redis, struct str job, struct str worker, uint64_t now_wall_ms);
+
 /* What stands of a job: views live until the callback returns. */
 struct job_view {
 	bool found;

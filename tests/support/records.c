@@ -51,11 +51,12 @@ struct lane_record *records_take(struct records *r)
 	struct {
 		rd_kafka_message_t message;
 		char rest[1024];
-	} from = {.message = {.offset = r->next}};
+	} from = {0};
 
-	if (!r->partition->ready_count) {
+	/* What is completed already is passed over. */
+	while (!r->partition->ready_count) {
+		from.message.offset = r->next++;
 		partition_ingest(r->partition, &from.message);
-		r->next++;
 	}
 	return partition_take(r->partition);
 }

@@ -341,18 +341,9 @@ struct cancel {
 static void on_wish(void *ctx, enum redis_result result, struct str state, struct str worker)
 {
 	struct cancel *c = ctx;
-	struct key key;
-	struct buf text = {0};
 
-	(void)state;
-	if (result != REDIS_OK || !worker.len)
-		return;
-	key = key_control(worker);
-	buf_printf(&text, "1 cancel %s", c->id);
-	redis_command(c->node->redis, STR(""),
-		      (const struct str[]){STR("PUBLISH"), key_str(&key), buf_str(&text)}, 3, NULL,
-		      NULL);
-	buf_fini(&text);
+	if (result == REDIS_OK && state.len && !state_terminal(state))
+		state_tell_wish(c->node->redis, str_of(c->id), worker, world_wall_ms());
 }
 
 static void on_cancel(void *ctx)
