@@ -49,12 +49,13 @@ if not agreed then
 	end
 	redis.call('HSET', KEYS[1], 'w:' .. worker, tostring(now + math.max(for_ms, 10000)))
 end
-redis.call('PEXPIRE', KEYS[1], for_ms + 600000)
 if not agreed then
+	redis.call('PEXPIRE', KEYS[1], for_ms + 600000)
 	return {'alone', '0'}
 end
 until_ms = math.max(until_ms, now + for_ms)
 redis.call('HSET', KEYS[1], 'until', tostring(until_ms))
+redis.call('PEXPIRE', KEYS[1], until_ms - now + 600000) -- a key that is not there yet takes none
 redis.call('HDEL', KEYS[1], 'probe', 'probe_until')
 redis.call('PUBLISH', ARGV[5], '1 breaker ' .. ARGV[6] .. ' open ' .. tostring(until_ms - now))
 return {'open', tostring(until_ms - now)}

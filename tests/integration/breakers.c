@@ -1,0 +1,113 @@
+/* Breakers against a real Redis: what one pool learns of an account, and what another one knows of it then. */
+#include "consumers/pool/breaker.h"
+#include "lib/store/redis.h"
+#include "lib/svc/config.h"
+#include "schemas/keys.h"
+#include "tests/integration/store_parts.h"
+
+struct side {
+	struct redis *redis;
+	struct breakers *breakers;
+	struct breaker *breaker;
+};
+
+static struct parts p;
+static struct side sides[3];
+static struct config_account account = {.name = "a", .kind = "openai", .base_url = "u", .key = "k"};
+static int replies;
+static int64_t reply;
+
+static void server_start(void)
+{
+	char port[16];
+	char *argv[] = {"redis-server", "--port",     port,	 "--dir", p.dir,
+			"--bind",	"127.0.0.1",  "--save",	 "",	  "--appendonly",
+			"no",		"--loglevel", "warning", NULL};
+
+	snprintf(port, sizeof(port), "%u", p.port);
+	p.pid = start(argv);
+}
+
+static void on_changed(void *ctx, bool well)
+{
+	(void)ctx;
+	(void)well;
+}
+
+static void side_open(struct side *s, const char *worker)
+{
+	static const struct redis_ops ops = {0};
+	struct redis_options o = redis_defaults();
+	struct breakers_request request = {
+	    .loop = p.loop, .log = &p.log, .worker = worker, .changed = on_changed};
+	char url[64];
+
+	snprintf(url, sizeof(url), "redis://127.0.0.1:%u", p.port);
+	o.url = url;
+	if (redis_open(p.loop, &o, &ops, s, &p.log, &s->redis) < 0)
+		exit(2);
+	request.redis = s->redis;
+	s->breakers = breakers_new(&request);
+	s->breaker = breakers_find(s->breakers, &account, NULL);
+}
+
+static void side_close(struct side *s)
+{
+	breakers_free(s->breakers);
+	redis_close(s->redis);
+}
+
+static void on_reply(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	(void)ctx;
+	replies++;
+	reply = result == REDIS_OK ? value->integer : -3;
+}
+
+static void on_keys(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct str key = result == REDIS_OK ? redis_item_str(value, 0) : STR("");
+
+	snprintf(ctx, 128, "%.*s", STR_FMT(key));
+	replies++;
+}
+
+/* Until some breaker stands in Redis: ms that its key lives on, -1 where that is for ever. */
+static int64_t record_lives_ms(void)
+{
+	char name[128] = "";
+	struct str keys[] = {STR("KEYS"), STR("*brk*")};
+	uint64_t end = loop_fresh_us(p.loop) + 8 * US_PER_S;
+
+	while (!name[0] && loop_fresh_us(p.loop) < end) {
+		int want = replies + 1;
+
+		redis_command(sides[0].redis, STR(""), keys, 2, on_keys, name);
+		turn_until(&p, &replies, want, 3000);
+	}
+	struct str ttl[] = {STR("PTTL"), str_of(name)};
+	int want = replies + 1;
+
+	redis_command(sides[0].redis, STR(""), ttl, 2, on_reply, NULL);
+	turn_until(&p, &replies, want, 3000);
+	return reply;
+}
+
+static void opened_first(void)
+{
+	breaker_learn(sides[0].breaker, BREAKER_NOT_NOW, 20000);
+	claim(&p, record_lives_ms() > 0,
+	      "a breaker that is opened for the first time has an end in "
+	      "Redis");
+}
+
+int main(void)
+{
+	parts_init(&p);
+	p.port = free_port();
+	server_start();
+	side_open(&sides[0], "pool-1");
+	opened_first();
+	side_close(&sides[0]);
+	return parts_end(&p);
+}
