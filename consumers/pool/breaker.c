@@ -204,12 +204,19 @@ static struct redis_request *ask(struct breaker *b, const char *verb, uint64_t f
 	    str_of(said ? "1" : "0"),
 	    str_of(channel),
 	    str_of(b->id),
+	    str_of(b->out ? "1" : "0"),
 	};
 
 	if (!b->breakers->request.redis)
 		return NULL;
 	return redis_script(b->breakers->request.redis, str_of(b->id), &script_breaker, names, 1,
 			    args, countof(args), done, done ? b : NULL);
+}
+
+/* The script: it is open because key, credit or model was refused. */
+static bool says_out(const struct redis_value *value)
+{
+	return redis_item_int(value, 2, 0) == 1;
 }
 
 static void on_shared(void *ctx, enum redis_result result, const struct redis_value *value)
@@ -222,6 +229,7 @@ static void on_shared(void *ctx, enum redis_result result, const struct redis_va
 		uint64_t until = now_us(b) + (uint64_t)redis_item_int(value, 1, 0) * US_PER_MS;
 
 		b->shared = true;
+		b->out = b->out || says_out(value);
 		if (until > b->until_us)
 			open_until(b, until);
 	}
@@ -238,10 +246,12 @@ static void on_lease(void *ctx, enum redis_result result, const struct redis_val
 		return;
 	word = result == REDIS_OK ? redis_item_str(value, 0) : STR("");
 	ms = result == REDIS_OK ? (uint64_t)redis_item_int(value, 1, 0) : 0;
-	if (str_is(word, "open") || str_is(word, "held"))
+	if (str_is(word, "open") || str_is(word, "held")) {
+		b->out = says_out(value);
 		open_until(b, now_us(b) + ms * US_PER_MS + US_PER_MS);
-	else
+	} else {
 		half_open(b);
+	}
 }
 
 static void on_timer(struct timer *t)
@@ -283,6 +293,7 @@ static void on_looked(void *ctx, enum redis_result result, const struct redis_va
 	    sm_state(&b->sm) != BREAKER_CLOSED)
 		return;
 	b->shared = true;
+	b->out = says_out(value);
 	open_until(b, now_us(b) + (uint64_t)redis_item_int(value, 1, 0) * US_PER_MS);
 }
 
@@ -313,7 +324,8 @@ static void on_standing(void *ctx)
 		look(container_of(at, struct breaker, link));
 }
 
-/* "1 breaker ID open MS", "1 breaker ID closed 0": another process's word, or our own. */
+/* "1 breaker ID open MS", "1 breaker ID closed 0": another process's word, or our own. "1 breaker ID out MS" goes before the "open" of one
+ * that was refused. */
 static void on_message(void *ctx, struct str text)
 {
 	struct breakers *breakers = ctx;
@@ -328,10 +340,11 @@ static void on_message(void *ctx, struct str text)
 	b = by_id(breakers, id);
 	if (!b)
 		return;
-	if (str_is(word, "open")) {
+	if (str_is(word, "open") || str_is(word, "out")) {
 		uint64_t until = now_us(b) + ms * US_PER_MS;
 
 		b->shared = true;
+		b->out = str_is(word, "out") || (b->out && sm_state(&b->sm) == BREAKER_OPEN);
 		if (sm_state(&b->sm) != BREAKER_OPEN || until > b->until_us + US_PER_S)
 			open_until(b, until);
 	} else if (str_is(word, "closed") && sm_state(&b->sm) != BREAKER_CLOSED) {
@@ -342,13 +355,14 @@ static void on_message(void *ctx, struct str text)
 
 /* ── what calls tell ── */
 
-static void open_for(struct breaker *b, uint64_t ms, bool said)
+static void open_for(struct breaker *b, uint64_t ms, bool said, bool out)
 {
 	bool again = b->shared && sm_state(&b->sm) == BREAKER_PROBING;
 
 	b->rounds++;
 	b->failures = 0;
 	b->shared = said || again;
+	b->out = out || (b->out && sm_state(&b->sm) == BREAKER_OPEN);
 	open_until(b, now_us(b) + ms * US_PER_MS +
 			  rand_below(loop_rand(b->breakers->request.loop), 50) * US_PER_MS);
 	b->request = ask(b, "open", ms, said || again, on_shared);
@@ -416,19 +430,18 @@ void breaker_learn(struct breaker *b, enum breaker_word word, int64_t retry_afte
 		if (!probing && ++b->failures < FAILURES)
 			return;
 		ms = grown(FIRST_MS, b->rounds, MOST_MS);
-		open_for(b, ms > said_ms ? ms : said_ms, word == BREAKER_SAID);
+		open_for(b, ms > said_ms ? ms : said_ms, word == BREAKER_SAID, false);
 		return;
 	case BREAKER_NOT_NOW:
 		ms = retry_after_ms >= 0 ? said_ms : 1000;
 		if (sm_state(&b->sm) == BREAKER_OPEN && b->until_us >= now_us(b) + ms * US_PER_MS)
 			return;
-		open_for(b, ms, true);
+		open_for(b, ms, true, false);
 		return;
 	case BREAKER_OUT:
 		if (sm_state(&b->sm) == BREAKER_OPEN && b->out)
 			return;
-		b->out = true;
-		open_for(b, grown(OUT_MS, b->rounds, OUT_MOST_MS), true);
+		open_for(b, grown(OUT_MS, b->rounds, OUT_MOST_MS), true, true);
 		return;
 	}
 }

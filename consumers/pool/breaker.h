@@ -1,7 +1,7 @@
 /* Breakers: who is not to be asked for a while. One per target (an account and a model) and one per account, which is known by a hash of
  * its secret, so that a process with a wrong key does not shut it for those with a good one. Transport faults open it in this
  * process, and in all (through schemas/redis/breaker.lua) once a second one saw the same; what the provider itself said opens it in
- * all at once. Refuses to call, and to choose: route.h does.
+ * all at once, and a refused key, credit or model is out for all alike. Refuses to call, and to choose: route.h does.
  *
  *   CLOSED ──fails──▶ OPEN ──its time is over──▶ ASKING ──lease──▶ HALF_OPEN ──asked──▶ PROBING ──output──▶ CLOSED
  *                      ▲ ◀──another has the lease──┘                                      │

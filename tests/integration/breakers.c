@@ -101,6 +101,27 @@ static void opened_first(void)
 	      "Redis");
 }
 
+static bool out_within_ms(const struct side *s, uint64_t ms)
+{
+	static const int never;
+	uint64_t end = loop_fresh_us(p.loop) + ms * US_PER_MS;
+
+	while (!breaker_is_out(s->breaker) && loop_fresh_us(p.loop) < end)
+		turn_until(&p, &never, 1, 10);
+	return breaker_is_out(s->breaker);
+}
+
+static void refused(void)
+{
+	side_open(&sides[1], "pool-2");
+	claim(&p, !out_within_ms(&sides[1], 500), "an account that is shut for a while is not out");
+	breaker_learn(sides[0].breaker, BREAKER_OUT, -1);
+	claim(&p, out_within_ms(&sides[1], 5000),
+	      "an account whose key was refused to one pool is out for another one");
+	side_open(&sides[2], "pool-3");
+	claim(&p, out_within_ms(&sides[2], 5000), "and for one that comes later");
+}
+
 int main(void)
 {
 	parts_init(&p);
@@ -108,6 +129,8 @@ int main(void)
 	server_start();
 	side_open(&sides[0], "pool-1");
 	opened_first();
-	side_close(&sides[0]);
+	refused();
+	for (size_t i = 0; i < countof(sides); i++)
+		side_close(&sides[i]);
 	return parts_end(&p);
 }
