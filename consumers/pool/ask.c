@@ -186,6 +186,9 @@ void ask_fill(struct work *w, struct work_call *c, const struct call_outcome *o,
 		estimate(w, c, o->begun);
 	if (c->overhead && !o->unprocessed && !c->usage.input_tokens)
 		c->usage.input_tokens = past_input(w); /* it was read, whoever was quicker */
+	if (o->usage.odd)
+		log_warn(&w->log, "usage that the provider said cannot be, and was cut",
+			 F_STR("account", c->account), F_STR("model", c->model));
 	c->cost_microusd = price_of(pool->config, c->provider, c->model, &c->usage, c->started_ms);
 	count_call(w, c);
 	series_add(metric_series(pool->metric.calls, (const char *const[]){c->provider, c->account,

@@ -295,7 +295,7 @@ void finish_tell(struct work *w, struct str state, int64_t attempt);
 void finish_lost(void *ctx);
 void finish_wish(void *ctx);
 void finish_flushed(void *ctx);
-/* price.c: micro-dollars, rounded up; 0 where no price is known. */
+/* price.c: micro-dollars, rounded up, 10^15 at most; 0 where no price is known. Counts of @usage: as a provider's answer leaves them. */
 int64_t price_of(const struct config *config, const char *provider, const char *model,
 		 const struct usage *usage, uint64_t wall_ms);
 /* Appends a line of the ledger. Lines move: pointers to others do not hold. */

@@ -48,6 +48,17 @@ void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str
 	(limit ? rates->limit : rates->remaining)[unit] = (int64_t)n;
 }
 
+int64_t answer_count(struct answer *a, struct json_object *usage, const char *key,
+		     int64_t otherwise)
+{
+	int64_t count = json_int(usage, key, otherwise);
+
+	if (count >= 0 && count <= PROVIDER_TOKENS_MAX)
+		return count;
+	a->outcome.usage.odd = true;
+	return count < 0 ? 0 : PROVIDER_TOKENS_MAX;
+}
+
 void provider_request_fini(struct provider_request *request)
 {
 	if (request->secret.data)

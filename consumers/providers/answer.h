@@ -43,6 +43,9 @@ struct answer *answer_open(const struct answer_ops *ops, const struct answer_sin
 void answer_fail(struct answer *a, enum fault fault, struct str message);
 /* A field of the vendor's rate limits: a limit, or what remains of it. What is no number is ignored. */
 void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str value);
+/* The count of tokens that @usage calls @key, within 0 … PROVIDER_TOKENS_MAX (else usage.odd is set); @otherwise where it says none. */
+int64_t answer_count(struct answer *a, struct json_object *usage, const char *key,
+		     int64_t otherwise);
 /* The terminator was seen. */
 void answer_done(struct answer *a);
 /* Hands text over; notes that output began. */

@@ -265,14 +265,16 @@ static void read_usage(struct answer *a, struct json_object *usage)
 	struct usage *u = &a->outcome.usage;
 	int64_t uncached = u->input_tokens - u->cached_input_tokens - u->cache_write_tokens;
 
-	uncached = json_int(usage, "input_tokens", uncached);
-	u->cached_input_tokens = json_int(usage, "cache_read_input_tokens", u->cached_input_tokens);
+	uncached = answer_count(a, usage, "input_tokens", uncached);
+	u->cached_input_tokens =
+	    answer_count(a, usage, "cache_read_input_tokens", u->cached_input_tokens);
 	u->cache_write_tokens =
-	    json_int(usage, "cache_creation_input_tokens", u->cache_write_tokens);
-	u->cache_write_1h_tokens = json_int(json_member(usage, "cache_creation"),
-					    "ephemeral_1h_input_tokens", u->cache_write_1h_tokens);
+	    answer_count(a, usage, "cache_creation_input_tokens", u->cache_write_tokens);
+	u->cache_write_1h_tokens =
+	    answer_count(a, json_member(usage, "cache_creation"), "ephemeral_1h_input_tokens",
+			 u->cache_write_1h_tokens);
 	u->input_tokens = uncached + u->cached_input_tokens + u->cache_write_tokens;
-	u->output_tokens = json_int(usage, "output_tokens", u->output_tokens);
+	u->output_tokens = answer_count(a, usage, "output_tokens", u->output_tokens);
 }
 
 static void on_block(struct answer *a, struct json_object *event)

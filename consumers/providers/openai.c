@@ -245,10 +245,11 @@ static void read_usage(struct answer *a, struct json_object *usage)
 
 	if (!json_object_is_type(usage, json_type_object))
 		return;
-	u->input_tokens = json_int(usage, "prompt_tokens", u->input_tokens);
-	u->output_tokens = json_int(usage, "completion_tokens", u->output_tokens);
-	u->cached_input_tokens = json_int(details, "cached_tokens", u->cached_input_tokens);
-	u->cache_write_tokens = json_int(details, "cache_write_tokens", u->cache_write_tokens);
+	u->input_tokens = answer_count(a, usage, "prompt_tokens", u->input_tokens);
+	u->output_tokens = answer_count(a, usage, "completion_tokens", u->output_tokens);
+	u->cached_input_tokens = answer_count(a, details, "cached_tokens", u->cached_input_tokens);
+	u->cache_write_tokens =
+	    answer_count(a, details, "cache_write_tokens", u->cache_write_tokens);
 }
 
 static void on_tool_calls(struct answer *a, struct json_object *calls)

@@ -87,6 +87,9 @@ enum provider_built {
 	PROVIDER_CANNOT, /* a field has no counterpart at this provider: @ret_why names it */
 };
 
+/* No call's count is larger: what a vendor says beyond it, or below 0, is not believed. Prices and sums may rest on it. */
+#define PROVIDER_TOKENS_MAX 1000000000
+
 struct usage {
 	int64_t
 	    input_tokens; /* all of the prompt, cached ones included, whatever the vendor's own count does */
@@ -94,6 +97,8 @@ struct usage {
 	int64_t cache_write_tokens;
 	int64_t cache_write_1h_tokens; /* of those, the ones that stay for an hour */
 	int64_t output_tokens;
+	bool
+	    odd; /* a count was outside of 0 … PROVIDER_TOKENS_MAX, and stands here as the nearer end */
 };
 
 /* What an answer tells while it comes. Callbacks come from inside answer_data. */

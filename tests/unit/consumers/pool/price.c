@@ -54,6 +54,21 @@ TEST(the_price_is_that_of_the_day_on_which_the_call_began)
 	ck_assert_int_eq(price(usage, 5000), 6000);
 }
 
+TEST(no_usage_makes_a_cost_that_overflows_or_is_negative)
+{
+	static struct config_price dear[] = {
+	    {"anthropic", "m", 0, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, 1}};
+	static const struct config dears = {.prices = dear, .price_count = 1};
+	struct usage most = {.input_tokens = PROVIDER_TOKENS_MAX * INT64_C(3),
+			     .cached_input_tokens = PROVIDER_TOKENS_MAX,
+			     .cache_write_tokens = PROVIDER_TOKENS_MAX,
+			     .cache_write_1h_tokens = PROVIDER_TOKENS_MAX,
+			     .output_tokens = PROVIDER_TOKENS_MAX};
+
+	ck_assert_int_eq(price_of(&dears, "anthropic", "m", &most, 0), INT64_C(1000000000000000));
+	ck_assert_int_eq(price((struct usage){.cache_write_1h_tokens = 1000000}, 0), 0);
+}
+
 TEST(what_has_no_price_costs_nothing)
 {
 	struct usage usage = {.input_tokens = 1000};

@@ -368,6 +368,55 @@ TEST(openai_is_complete_with_a_reason_and_done)
 	buf_fini(&h.text);
 }
 
+/* What a provider says of usage, and what is taken of it. */
+static const struct {
+	const char *provider;
+	const char *event;
+	struct usage usage;
+} said[] = {
+    {"openai", "{\"usage\":{\"prompt_tokens\":-5,\"completion_tokens\":-6}}", {.odd = true}},
+    {"openai",
+     "{\"usage\":{\"prompt_tokens\":9223372036854775807,\"completion_tokens\":"
+     "18446744073709551615,\"prompt_tokens_details\":{\"cached_tokens\":-1}}}",
+     {.input_tokens = PROVIDER_TOKENS_MAX, .output_tokens = PROVIDER_TOKENS_MAX, .odd = true}},
+    {"openai",
+     "{\"usage\":{\"prompt_tokens\":1000000000,\"completion_tokens\":0}}",
+     {.input_tokens = PROVIDER_TOKENS_MAX}},
+    {"anthropic",
+     "{\"type\":\"message_delta\",\"usage\":{\"input_tokens\":-7,\"output_tokens\":-1,"
+     "\"cache_read_input_tokens\":-9}}",
+     {.odd = true}},
+    {"anthropic",
+     "{\"type\":\"message_delta\",\"usage\":{\"input_tokens\":9223372036854775807,"
+     "\"cache_creation_input_tokens\":9223372036854775807,\"output_tokens\":1000000001}}",
+     {.input_tokens = 2 * INT64_C(1000000000),
+      .cache_write_tokens = PROVIDER_TOKENS_MAX,
+      .output_tokens = PROVIDER_TOKENS_MAX,
+      .odd = true}},
+};
+
+TEST(usage_that_cannot_be_is_cut_to_what_can)
+{
+	for (size_t i = 0; i < countof(said); i++) {
+		struct heard h = {0};
+		struct answer *a = begin(said[i].provider, &h, 200);
+		const struct usage *u = &answer_outcome(a)->usage, *want = &said[i].usage;
+		struct buf text = {0};
+
+		buf_printf(&text, "data: %s\n\n", said[i].event);
+		answer_data(a, buf_str(&text));
+		ck_assert_msg(u->input_tokens == want->input_tokens &&
+				  u->output_tokens == want->output_tokens &&
+				  u->cached_input_tokens == want->cached_input_tokens &&
+				  u->cache_write_tokens == want->cache_write_tokens &&
+				  u->odd == want->odd,
+			      "line %zu: %lld in, %lld out", i, (long long)u->input_tokens,
+			      (long long)u->output_tokens);
+		buf_fini(&text);
+		answer_free(a);
+	}
+}
+
 TEST(openai_done_without_a_reason_is_a_cut)
 {
 	struct heard h = {0};
