@@ -208,33 +208,39 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 
 /* ── faults: the vendor's words onto ours ── */
 
+/* A message may repeat what the request says (a field's name, a model's), and that is a tenant's to choose: of its text only the
+ * beginning counts, and only where the vendor has no other word for it. */
 static const struct {
-	int status;	  /* 0: any (inside a 200) */
-	const char *type; /* of the error; NULL: any */
-	const char *code; /* details.error_code, or a piece of the message; NULL: any */
+	int status;	     /* 0: any (inside a 200) */
+	const char *type;    /* of the error; NULL: any */
+	const char *code;    /* details.error_code; NULL: any */
+	const char *message; /* begins so; NULL: any */
 	enum fault fault;
 } faults[] = {
-    {429, NULL, "enforced_spend_limit_reached", FAULT_PROVIDER_QUOTA},
-    {429, NULL, "contract_spend_limit_reached", FAULT_PROVIDER_QUOTA},
-    {400, NULL, "usage limits", FAULT_PROVIDER_QUOTA},
-    {400, NULL, "credit balance", FAULT_PROVIDER_QUOTA},
-    {400, NULL, "organization_on_hold", FAULT_PROVIDER_QUOTA},
-    {0, "overloaded_error", NULL, FAULT_PROVIDER_OVERLOADED},
-    {0, "api_error", NULL, FAULT_PROVIDER_OVERLOADED},
-    {0, "timeout_error", NULL, FAULT_PROVIDER_OVERLOADED},
-    {0, "rate_limit_error", NULL, FAULT_PROVIDER_RATE},
-    {0, "authentication_error", NULL, FAULT_PROVIDER_AUTH},
-    {0, "permission_error", NULL, FAULT_PROVIDER_DENIED},
-    {0, "billing_error", NULL, FAULT_PROVIDER_QUOTA},
-    {0, "request_too_large", NULL, FAULT_PROVIDER_TOO_BIG},
-    {0, "invalid_request_error", NULL, FAULT_PROVIDER_BAD_REQUEST},
-    {0, "not_found_error", NULL, FAULT_PROVIDER_BAD_REQUEST},
-    {0, "conflict_error", NULL, FAULT_PROVIDER_OVERLOADED},
+    {429, NULL, "enforced_spend_limit_reached", NULL, FAULT_PROVIDER_QUOTA},
+    {429, NULL, "contract_spend_limit_reached", NULL, FAULT_PROVIDER_QUOTA},
+    {400, NULL, "organization_on_hold", NULL, FAULT_PROVIDER_QUOTA},
+    {400, "invalid_request_error", NULL, "You have reached your specified API usage limits",
+     FAULT_PROVIDER_QUOTA},
+    {400, "invalid_request_error", NULL, "Your credit balance is too low", FAULT_PROVIDER_QUOTA},
+    {0, "overloaded_error", NULL, NULL, FAULT_PROVIDER_OVERLOADED},
+    {0, "api_error", NULL, NULL, FAULT_PROVIDER_OVERLOADED},
+    {0, "timeout_error", NULL, NULL, FAULT_PROVIDER_OVERLOADED},
+    {0, "rate_limit_error", NULL, NULL, FAULT_PROVIDER_RATE},
+    {0, "authentication_error", NULL, NULL, FAULT_PROVIDER_AUTH},
+    {0, "permission_error", NULL, NULL, FAULT_PROVIDER_DENIED},
+    {0, "billing_error", NULL, NULL, FAULT_PROVIDER_QUOTA},
+    {0, "request_too_large", NULL, NULL, FAULT_PROVIDER_TOO_BIG},
+    {0, "invalid_request_error", NULL, NULL, FAULT_PROVIDER_BAD_REQUEST},
+    {0, "not_found_error", NULL, NULL, FAULT_PROVIDER_BAD_REQUEST},
+    {0, "conflict_error", NULL, NULL, FAULT_PROVIDER_OVERLOADED},
 };
 
-static bool holds(struct str text, const char *piece)
+/* @message is the vendor's own, that begins with @begin. What he says of a field begins with the field's name and ": ", and a tenant may
+ * name his field like the sentence. */
+static bool is_sentence(struct str message, const char *begin)
 {
-	return text.len && memmem(text.ptr, text.len, piece, strlen(piece));
+	return str_starts(message, begin) && !memmem(message.ptr, message.len, ": ", 2);
 }
 
 static void on_error(struct answer *a, int status, struct json_object *body)
@@ -248,8 +254,9 @@ static void on_error(struct answer *a, int status, struct json_object *body)
 			continue;
 		if (faults[i].type && !str_is(type, faults[i].type))
 			continue;
-		if (faults[i].code && !holds(code, faults[i].code) &&
-		    !holds(message, faults[i].code))
+		if (faults[i].code && !str_is(code, faults[i].code))
+			continue;
+		if (faults[i].message && !is_sentence(message, faults[i].message))
 			continue;
 		answer_fail(a, faults[i].fault, message);
 		return;

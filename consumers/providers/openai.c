@@ -196,9 +196,19 @@ static const struct {
     {"invalid_request_error", FAULT_PROVIDER_BAD_REQUEST},
 };
 
-static bool holds(struct str text, const char *piece)
+/* The vendor's own sentence of a request that no waiting helps: "Request too large for …: Limit 30000, Requested 50000." Only its
+ * beginning or its numbers count, since a message may repeat what a tenant wrote, and it decides over this one job alone. */
+static bool never_fits(struct str message)
 {
-	return text.len && memmem(text.ptr, text.len, piece, strlen(piece));
+	unsigned long long limit, requested;
+	char text[256];
+	const char *at;
+
+	snprintf(text, sizeof(text), "%.*s", STR_FMT(message));
+	at = strstr(text, "Limit ");
+	return str_starts(message, "Request too large") ||
+	       (at && sscanf(at, "Limit %llu, Requested %llu", &limit, &requested) == 2 &&
+		requested > limit);
 }
 
 /* Servers that speak the protocol say it in their own places: {"error": "text"}, {"detail": "text"}, {"message": "text"}. */
@@ -231,7 +241,7 @@ static void on_error(struct answer *a, int status, struct json_object *body)
 			found = true;
 		}
 	}
-	if (fault == FAULT_PROVIDER_RATE && holds(message, "Requested") && !holds(message, "Used"))
+	if (fault == FAULT_PROVIDER_RATE && never_fits(message))
 		fault = FAULT_PROVIDER_TOO_BIG;
 	answer_fail(a, fault, message.len ? message : STR("the provider refused the request"));
 }
@@ -298,7 +308,7 @@ static void on_choice(struct answer *a, struct json_object *choice, struct str d
 static void on_event(struct answer *a, struct str name, struct str data)
 {
 	cleanup_json struct json_object *event = NULL;
-	struct json_object *choices;
+	struct json_object *choices, *error;
 	struct str text;
 
 	(void)name;
@@ -314,7 +324,8 @@ static void on_event(struct answer *a, struct str name, struct str data)
 	event = answer_json(a, data);
 	if (!event)
 		return;
-	if (json_object_is_type(json_member(event, "error"), json_type_object)) {
+	error = json_member(event, "error");
+	if (json_object_is_type(error, json_type_object) || json_str(event, "error").len) {
 		on_error(a, 200, event);
 		return;
 	}

@@ -174,6 +174,9 @@ static const struct {
     {"openai", "{\"error\":{\"type\":\"invalid_request_error\",\"code\":null}}",
      FAULT_PROVIDER_BAD_REQUEST},
     {"openai", "{\"error\":{\"type\":\"something_new\"}}", FAULT_PROVIDER_OVERLOADED},
+    {"openai", "{\"error\":\"boom\"}", FAULT_PROVIDER_OVERLOADED},
+    {"openai", "{\"error\":null,\"choices\":[]}", FAULT_NONE},
+    {"anthropic", "{\"type\":\"error\",\"error\":\"boom\"}", FAULT_PROVIDER_OVERLOADED},
 };
 
 TEST(an_error_inside_a_200_means_what_its_words_say)
@@ -260,6 +263,33 @@ static const struct {
      "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"m\",\"details\":{\"error_code\":"
      "\"organization_on_hold\"}}}",
      FAULT_PROVIDER_QUOTA},
+    /* a tenant's own field names in the provider's sentence */
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"tools.0.name: usage limits \"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"Your credit balance is too low: "
+     "Extra inputs are not permitted\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"Your credit balance: Extra "
+     "inputs are not permitted\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 400,
+     "{\"error\":{\"type\":\"invalid_request_error\",\"message\":\"organization_on_hold: Extra "
+     "inputs are not permitted\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"anthropic", 429,
+     "{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"for contract_spend_limit_reached\"}}",
+     FAULT_PROVIDER_RATE},
+    {"openai", 429,
+     "{\"error\":{\"message\":\"Rate limit reached for Requested\",\"type\":\"tokens\",\"code\":"
+     "\"rate_limit_exceeded\"}}",
+     FAULT_PROVIDER_RATE},
+    {"openai", 400,
+     "{\"error\":{\"message\":\"insufficient_quota: Unrecognized request argument\",\"type\":"
+     "\"invalid_request_error\",\"code\":null}}",
+     FAULT_PROVIDER_BAD_REQUEST},
     {"anthropic", 402, "{\"error\":{\"type\":\"billing_error\",\"message\":\"m\"}}",
      FAULT_PROVIDER_QUOTA},
     {"anthropic", 402, "<html>", FAULT_PROVIDER_QUOTA},
