@@ -57,6 +57,15 @@ static void call_end(struct call *call, enum fault fault, struct str message)
 	task_post(&call->ending);
 }
 
+/* The answer is whole: its stream may end in its own time, so that the connection stays good. */
+static void complete(struct call *call)
+{
+	if (call->exchange)
+		client_release(call->exchange);
+	call->exchange = NULL;
+	call_end(call, FAULT_NONE, STR(""));
+}
+
 /* The answer says how it stands; ends the call where that is decided. */
 static void look(struct call *call)
 {
@@ -65,7 +74,7 @@ static void look(struct call *call)
 	if (seen->fault)
 		call_end(call, seen->fault, seen->message);
 	else if (seen->complete)
-		call_end(call, FAULT_NONE, STR(""));
+		complete(call);
 }
 
 static void on_part(void *ctx, const char *type, struct str id, struct str name)

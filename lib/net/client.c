@@ -46,6 +46,7 @@ struct client_options client_defaults(void)
 static void call_free(struct client_call *call)
 {
 	call->client->call_count--;
+	timer_stop(&call->released);
 	mem_free(call->nv);
 	mem_free(call);
 }
@@ -563,6 +564,55 @@ void client_cancel(struct client_call *call)
 		call->client->waiting_count -= call->stream == CALL_WAITING;
 	list_remove(&call->link);
 	call_free(call);
+}
+
+/* ---- what nobody hears of any more ---- */
+
+static void on_released_head(void *ctx, int status, const struct http_field *fields, size_t count)
+{
+	(void)ctx;
+	(void)status;
+	(void)fields;
+	(void)count;
+}
+
+static void on_released_data(void *ctx, struct str bytes)
+{
+	struct client_call *call = ctx;
+
+	call->dropped += bytes.len;
+	if (call->dropped > CLIENT_RELEASED_BYTES)
+		client_cancel(call);
+}
+
+static void on_released_end(void *ctx, enum client_end end, const char *detail)
+{
+	(void)ctx;
+	(void)end;
+	(void)detail;
+}
+
+static void on_released_long(struct timer *t)
+{
+	client_cancel(container_of(t, struct client_call, released));
+}
+
+void client_release(struct client_call *call)
+{
+	static const struct client_ops ops = {
+	    .head = on_released_head, .data = on_released_data, .end = on_released_end};
+
+	if (call->ending)
+		return;
+	if (!call->head_given) {
+		client_cancel(call);
+		return;
+	}
+	client_pause(call, false);
+	call->ops = &ops;
+	call->ctx = call;
+	timer_init(&call->released, call->client->loop, on_released_long);
+	timer_set(&call->released, CLIENT_RELEASED_US);
 }
 
 void client_pause(struct client_call *call, bool pause)

@@ -4,7 +4,8 @@
  * end of bytes a success of the application: whoever reads the body decides that by its terminator.
  *
  *   client_call ──▶ waiting (no stream free) ──▶ ops.sent ──▶ ops.head ──▶ ops.data* ──▶ ops.end
- *                        └── client_cancel at any time: no callback comes afterwards, RST_STREAM(CANCEL) is sent
+ *                        ├── client_cancel at any time: no callback comes afterwards, RST_STREAM(CANCEL) is sent
+ *                        └── client_release once the body is known to be whole: nor here, and the rest is read and dropped
  *
  * The pool's rules, for HTTP/2. A connection carries calls up to the peer's SETTINGS_MAX_CONCURRENT_STREAMS and ours; half full ones
  * are filled first, so that the pool shrinks when less is asked. Opened ahead: for the line, for a sixteenth of the calls
@@ -118,6 +119,13 @@ struct client_call *client_call(struct client *client, const char *method, const
 				const struct client_ops *ops, void *ctx);
 /* No callback comes afterwards. Also from inside a callback of this call. */
 void client_cancel(struct client_call *call);
+/* No callback comes afterwards, and the peer may say the rest: for who has seen the body's own terminator before the transport's.
+ * What comes is dropped, for CLIENT_RELEASED_US and CLIENT_RELEASED_BYTES at most (then it is cancelled), so that the connection
+ * serves the next call. Its stream and client_stats.calls count it until then. Cancels a call that has no head. Also from inside a
+ * callback of this call. */
+#define CLIENT_RELEASED_US (1000 * 1000)
+#define CLIENT_RELEASED_BYTES 16384
+void client_release(struct client_call *call);
 /* Withholds flow-control credit while @pause: a slow reader stops its own stream only. */
 void client_pause(struct client_call *call, bool pause);
 /* "203.0.113.7:443#3" for logs: the connection that carries the call; "" while waiting. */

@@ -47,6 +47,8 @@ struct client_call {
 	size_t nv_count;
 	struct str body;
 	size_t body_sent;
+	struct timer released; /* set once nobody hears of it: what is left of it is dropped */
+	size_t dropped;
 	size_t withheld; /* bytes received while paused: credit not given back yet */
 	bool paused;
 	bool head_given;

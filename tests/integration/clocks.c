@@ -1,5 +1,6 @@
 /* The five clocks of a call at a provider, each against a server that keeps it waiting in just that place, over HTTP/2 and
- * HTTP/1.1: which fault it ends in, when, and whether it is proved that nothing was processed. */
+ * HTTP/1.1: which fault it ends in, when, and whether it is proved that nothing was processed. And streams that end later than
+ * their last word, or never: what becomes of their connection. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +28,22 @@
 	"data: " \
 	"{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n"
 
+#define LAST                                                                              \
+	"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n" \
+	"data: [DONE]\n\n"
+#define LATE_MS 100
+
 /* Where the server stops. */
-enum stop { STOP_BEFORE_HEAD, STOP_BEFORE_TOKEN, STOP_PINGS, STOP_AFTER_TOKEN, STOP_NEVER };
+enum stop {
+	STOP_BEFORE_HEAD,
+	STOP_BEFORE_TOKEN,
+	STOP_PINGS,
+	STOP_AFTER_TOKEN,
+	STOP_NEVER,
+	STOP_LATE,	 /* after the last word, for LATE_MS */
+	STOP_AFTER_LAST, /* for ever */
+	STOP_CHATTY,	 /* it goes on after the last word */
+};
 
 struct test {
 	struct certificate own;
@@ -43,6 +58,7 @@ struct test {
 	struct timer drip;
 	bool ended;
 	size_t text;
+	int gone; /* requests whose client did not wait for their end */
 	int passed;
 	int failed;
 };
@@ -59,13 +75,26 @@ static void claim(struct test *t, enum client_http http, bool holds, const char 
 
 /* ---- the server ---- */
 
+static const char chatter[CLIENT_RELEASED_BYTES / 4];
+
 static void on_drip(struct timer *timer)
 {
 	struct test *t = container_of(timer, struct test, drip);
 
 	if (!t->req)
 		return;
-	http_stream_write(t->req, t->stop == STOP_PINGS ? STR(": still here\n\n") : STR(TOKEN));
+	if (t->stop == STOP_LATE) {
+		struct http_req *req = t->req;
+
+		t->req = NULL;
+		http_stream_end(req);
+		return;
+	}
+	if (t->stop == STOP_CHATTY)
+		http_stream_write(t->req, (struct str){chatter, sizeof(chatter)});
+	else
+		http_stream_write(t->req,
+				  t->stop == STOP_PINGS ? STR(": still here\n\n") : STR(TOKEN));
 	timer_set(&t->drip, DRIP_MS * US_PER_MS);
 }
 
@@ -79,7 +108,11 @@ static void on_request(void *ctx, struct http_req *req)
 	http_stream_begin(req, 200, "text/event-stream");
 	if (t->stop == STOP_AFTER_TOKEN)
 		http_stream_write(req, STR(TOKEN));
-	if (t->stop == STOP_PINGS || t->stop == STOP_NEVER)
+	if (t->stop >= STOP_LATE)
+		http_stream_write(req, STR(TOKEN LAST));
+	if (t->stop == STOP_LATE)
+		timer_set(&t->drip, LATE_MS * US_PER_MS);
+	if (t->stop == STOP_PINGS || t->stop == STOP_NEVER || t->stop == STOP_CHATTY)
 		timer_set(&t->drip, 1);
 }
 
@@ -87,8 +120,10 @@ static void on_gone(void *ctx, struct http_req *req)
 {
 	struct test *t = ctx;
 
-	if (t->req == req)
-		t->req = NULL;
+	if (t->req != req)
+		return;
+	t->req = NULL;
+	t->gone++;
 }
 
 static void on_deaf(void *ctx, int fd, const char *peer)
@@ -135,6 +170,22 @@ struct wait {
 	bool text;
 };
 
+/* The account of @config at @url; its client opens nothing before it is asked. */
+static void account_open(struct test *t, enum client_http http, const char *url,
+			 struct config_account *config, struct account *account)
+{
+	struct client_options options = client_defaults();
+
+	*account = (struct account){.config = config, .provider = provider_find(STR("openai"))};
+	options.base_url = url;
+	options.http = http;
+	options.ca_file = t->own.cert;
+	options.connect_us = config->connect_ms * US_PER_MS;
+	options.min_connections = 0;
+	if (client_open(t->loop, &options, &t->log, &account->client) < 0)
+		exit(2);
+}
+
 static void run(struct test *t, enum client_http http, const char *url, const struct wait *w)
 {
 	static const struct call_ops ops = {.part = on_part, .text = on_text, .end = on_end};
@@ -146,19 +197,12 @@ static void run(struct test *t, enum client_http http, const char *url, const st
 					.first_token_ms = w->first_token_ms,
 					.silence_ms = w->silence_ms,
 					.whole_ms = w->whole_ms};
-	struct account account = {.config = &config, .provider = provider_find(STR("openai"))};
+	struct account account;
 	struct target target = {.account = &account, .model = "m"};
 	struct provider_request request = {.path = "/v1/chat/completions"};
-	struct client_options options = client_defaults();
 	uint64_t from, took;
 
-	options.base_url = url;
-	options.http = http;
-	options.ca_file = t->own.cert;
-	options.connect_us = w->connect_ms * US_PER_MS;
-	options.min_connections = 0;
-	if (client_open(t->loop, &options, &t->log, &account.client) < 0)
-		exit(2);
+	account_open(t, http, url, &config, &account);
 	buf_add_text(&request.body, "{}");
 	t->stop = w->stop;
 	t->ended = false;
@@ -181,6 +225,67 @@ static void run(struct test *t, enum client_http http, const char *url, const st
 	call_free(call);
 	client_close(account.client);
 	provider_request_fini(&request);
+	timer_stop(&t->drip);
+}
+
+/* A call to its end, then turns until the client is done with its stream. False: it did not come to the end that it should. */
+static bool call_whole(struct test *t, struct target *target)
+{
+	static const struct call_ops ops = {.part = on_part, .text = on_text, .end = on_end};
+	struct provider_request request = {.path = "/v1/chat/completions"};
+	uint64_t until = clock_ms() + LIMIT_MS;
+	bool at_once;
+
+	buf_add_text(&request.body, "{}");
+	t->ended = false;
+	struct call *call = call_open(t->loop, target, &request, &ops, t, &t->log);
+	while (!t->ended && clock_ms() < until)
+		loop_turn(t->loop, 20 * US_PER_MS);
+	at_once = t->ended && t->req && !call_outcome(call)->fault;
+	call_free(call);
+	provider_request_fini(&request);
+	while (client_stats(target->account->client).calls && clock_ms() < until)
+		loop_turn(t->loop, 20 * US_PER_MS);
+	loop_turn(t->loop, 20 * US_PER_MS);
+	return at_once && clock_ms() < until;
+}
+
+static void late_ends(struct test *t, enum client_http http, const char *url)
+{
+	struct config_account config = {.name = "a",
+					.connect_ms = LONG_MS,
+					.headers_ms = LONG_MS,
+					.first_token_ms = LONG_MS,
+					.silence_ms = LONG_MS,
+					.whole_ms = LONG_MS};
+	struct account account;
+	struct target target = {.account = &account, .model = "m"};
+	bool good = true;
+	uint64_t from;
+
+	for (from = clock_ms(); t->req && clock_ms() - from < LIMIT_MS;)
+		loop_turn(t->loop, 20 * US_PER_MS); /* the one before has gone */
+	account_open(t, http, url, &config, &account);
+	t->stop = STOP_LATE;
+	t->gone = 0;
+	for (int i = 0; i < 5; i++)
+		good = call_whole(t, &target) && good;
+	claim(t, http, good, "late end: an answer is complete with its last word");
+	claim(t, http, t->gone == 0, "late end: the provider may end the stream itself");
+	claim(t, http, client_stats(account.client).connections_opened == 1,
+	      "late end: the next call has the same connection");
+	t->stop = STOP_AFTER_LAST;
+	from = clock_ms();
+	good = call_whole(t, &target);
+	claim(t, http, good && t->gone == 1 && clock_ms() - from + 2 >= CLIENT_RELEASED_US / 1000,
+	      "no end: the stream is given up a second later");
+	t->stop = STOP_CHATTY;
+	timer_stop(&t->drip);
+	from = clock_ms();
+	good = call_whole(t, &target);
+	claim(t, http, good && t->gone == 2 && clock_ms() - from < CLIENT_RELEASED_US / 1000,
+	      "no end: or sooner, where it goes on and on");
+	client_close(account.client);
 	timer_stop(&t->drip);
 }
 
@@ -238,6 +343,7 @@ int main(void)
 		run(&t, both[h], deaf, &connect_wait);
 		for (size_t i = 0; i < countof(waits); i++)
 			run(&t, both[h], url, &waits[i]);
+		late_ends(&t, both[h], url);
 	}
 	http_server_close(t.server);
 	listener_close(t.deaf);

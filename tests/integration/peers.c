@@ -31,6 +31,7 @@ struct call {
 	size_t bytes;
 	size_t wanted;
 	size_t cancel_after;
+	size_t release_after;
 	int status;
 	bool over;
 	enum client_end end;
@@ -91,6 +92,11 @@ static void on_data(void *ctx, struct str bytes)
 	if (c->bytes < sizeof(c->body) - 1)
 		memcpy(c->body + c->bytes, bytes.ptr, bytes.len < room ? bytes.len : room);
 	c->bytes += bytes.len;
+	if (c->release_after && c->bytes >= c->release_after) {
+		client_release(c->call);
+		c->over = true;
+		c->test->open--;
+	}
 	if (c->cancel_after && c->bytes >= c->cancel_after) {
 		client_cancel(c->call);
 		c->over = true;
@@ -279,6 +285,31 @@ static void cancels(struct test *t)
 	claim(t, seen == 20, "and the server knows of each");
 }
 
+/* Its last bytes are known for the last before the stream ends, as a provider's terminator is. */
+static void late_ends(struct test *t)
+{
+	uint64_t until = clock_ms() + LIMIT_MS;
+	uint64_t opened = 0;
+	int before = cancelled_there(t);
+	bool released = true;
+
+	for (int i = 0; i < 10; i++) {
+		struct call *c = ask_body(t, "/late/3/20", STR("{}"), 0);
+
+		c->release_after = (size_t)(3 * LINE_BYTES);
+		turn_until_over(t);
+		released = released && client_stats(t->client).calls == 1;
+		while (client_stats(t->client).calls && clock_ms() < until)
+			loop_turn(t->loop, 5 * US_PER_MS);
+		if (!opened)
+			opened = client_stats(t->client).connections_opened;
+	}
+	claim(t, released, "a call is released before its stream ends");
+	claim(t, client_stats(t->client).connections_opened == opened,
+	      "ten such calls need no new connection");
+	claim(t, cancelled_there(t) == before, "and the server sees none cancelled");
+}
+
 /* What a server's end in good order is worth. */
 enum order {
 	ORDER_WHOLE,  /* GOAWAY: nothing is lost, and what was not processed is known */
@@ -363,6 +394,7 @@ static void node(struct test *t, bool tls)
 		return;
 	streams(t);
 	cancels(t);
+	late_ends(t);
 	goes_under_load(t, !tls ? ORDER_UNSAID : node_is_old() ? ORDER_BROKEN : ORDER_WHOLE);
 	server_end(t);
 }

@@ -1,5 +1,5 @@
 // Node's own servers for peers.c: node.mjs h2|h1 PORT CERT KEY. POST /stream/N/MS answers N lines, one every MS;
-// POST /stats says how many streams their client ended. SIGTERM ends it in good order.
+// POST /late/N/MS too, and ends MS after the last; POST /stats says how many streams their client ended. SIGTERM ends it in good order.
 import fs from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
@@ -17,8 +17,9 @@ function answer(req, res) {
 		let over = false;
 		res.writeHead(200, { 'content-type': 'text/event-stream' });
 		const timer = setInterval(() => {
-			res.write(`data: ${String(i++).padStart(6, '0')}\n\n`);
-			if (i < Number(n)) return;
+			if (i < Number(n)) res.write(`data: ${String(i++).padStart(6, '0')}\n\n`);
+			else i++;
+			if (i < Number(n) + (what === 'late' ? 1 : 0)) return;
 			over = true;
 			clearInterval(timer);
 			res.end();
