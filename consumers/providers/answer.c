@@ -189,24 +189,65 @@ enum fault answer_status_fault(int status)
 	}
 }
 
-/* "1.5" seconds or a date; the finer retry-after-ms wins. */
-static void read_retry_after(struct answer *a, struct str name, struct str value)
-{
-	uint64_t us, ms;
+/* What the head says of when to come again. */
+struct retry_said {
+	int64_t fine_ms;  /* retry-after-ms; -1: not said */
+	int64_t ms;	  /* retry-after in seconds; -1: not said */
+	uint64_t at_ms;	  /* or as a date; 0: not said */
+	uint64_t date_ms; /* the answer's own; 0: not said */
+};
 
-	if (str_is(name, "retry-after-ms")) {
-		if (str_u64(value, &ms) && ms < INT32_MAX)
-			a->outcome.retry_after_ms = (int64_t)ms;
-		return;
-	}
-	if (a->outcome.retry_after_ms >= 0)
-		return;
-	if (clock_parse_go(value, &us) == CLOCK_OK)
-		a->outcome.retry_after_ms = (int64_t)(us / US_PER_MS);
+static int64_t retry_capped(uint64_t ms)
+{
+	return ms < PROVIDER_RETRY_AFTER_MAX_MS ? (int64_t)ms : PROVIDER_RETRY_AFTER_MAX_MS;
 }
 
-void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count)
+/* "8000.5" of a unit of which @per_s make a second. What has more digits than fit is the longest. */
+static bool read_decimal(struct str value, uint64_t per_s, int64_t *ret_ms)
 {
+	size_t digits = 0, points = 0;
+	uint64_t us;
+
+	for (size_t i = 0; i < value.len; i++) {
+		digits += value.ptr[i] >= '0' && value.ptr[i] <= '9';
+		points += value.ptr[i] == '.';
+	}
+	if (!digits || points > 1 || digits + points < value.len)
+		return false;
+	*ret_ms = PROVIDER_RETRY_AFTER_MAX_MS;
+	if (clock_parse_go(value, &us) == CLOCK_OK)
+		*ret_ms = retry_capped((us / per_s + US_PER_MS - 1) / US_PER_MS);
+	return true;
+}
+
+static void read_retry_after(struct retry_said *said, struct str name, struct str value)
+{
+	uint64_t us;
+
+	if (str_is(name, "retry-after-ms"))
+		(void)read_decimal(value, 1000, &said->fine_ms);
+	else if (!read_decimal(value, 1, &said->ms) && clock_parse_go(value, &us) == CLOCK_OK)
+		said->ms = retry_capped(us / US_PER_MS);
+	else if (said->ms < 0 && clock_parse_http(value, &said->at_ms) != CLOCK_OK)
+		said->at_ms = 0;
+}
+
+/* The finest word counts; a date from the provider's own clock where it shows that. */
+static int64_t retry_after_ms(const struct retry_said *said, uint64_t wall_ms)
+{
+	uint64_t from_ms = said->date_ms ? said->date_ms : wall_ms;
+
+	if (said->fine_ms >= 0)
+		return said->fine_ms;
+	if (said->ms >= 0 || !said->at_ms)
+		return said->ms;
+	return said->at_ms > from_ms ? retry_capped(said->at_ms - from_ms) : 0;
+}
+
+void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count,
+		 uint64_t wall_ms)
+{
+	struct retry_said retry = {.fine_ms = -1, .ms = -1};
 	struct str type = STR("");
 
 	a->status = status;
@@ -218,13 +259,17 @@ void answer_head(struct answer *a, int status, const struct http_field *fields, 
 			buf_add(&a->request_id, value.ptr, value.len < 128 ? value.len : 128);
 			a->outcome.request_id = buf_str(&a->request_id);
 		} else if (str_starts(name, "retry-after")) {
-			read_retry_after(a, name, value);
+			read_retry_after(&retry, name, value);
+		} else if (str_is(name, "date")) {
+			if (clock_parse_http(value, &retry.date_ms) != CLOCK_OK)
+				retry.date_ms = 0;
 		} else if (str_is(name, "content-type")) {
 			type = value;
 		} else if (a->ops->field) {
 			a->ops->field(a, name, value);
 		}
 	}
+	a->outcome.retry_after_ms = retry_after_ms(&retry, wall_ms);
 	if (status == 200 && !str_starts(type, "text/event-stream"))
 		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("the answer is no event stream"));
 }

@@ -111,12 +111,16 @@ struct answer_sink {
 	void *ctx;
 };
 
+/* What a provider may ask us to wait: longer, and a slip of its pen would shut a target for good; after an hour it is asked again and
+ * may say so again. */
+#define PROVIDER_RETRY_AFTER_MAX_MS 3600000
+
 /* How it stands. Views live as long as the answer. */
 struct answer_outcome {
 	bool complete;		   /* the terminator was seen and nothing is wrong */
 	enum fault fault;	   /* FAULT_NONE while it is good */
 	struct str message;	   /* of the fault, for the client; the vendor's own words */
-	int64_t retry_after_ms;	   /* -1: not said */
+	int64_t retry_after_ms;	   /* at most PROVIDER_RETRY_AFTER_MAX_MS; -1: not said */
 	const char *finish_reason; /* stop, length, tool_calls, content_filter; "" while unknown */
 	struct usage usage;	   /* what is known so far */
 	struct str request_id;	   /* the vendor's; empty where none came */
@@ -149,7 +153,9 @@ const struct provider *provider_find(struct str name);
 /* The registry in its order; NULL behind the last. */
 const struct provider *provider_at(size_t index);
 
-void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count);
+/* @wall_ms: now, for a Retry-After that is a date where the answer has no Date to count it from. */
+void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count,
+		 uint64_t wall_ms);
 void answer_data(struct answer *a, struct str bytes);
 /* The transport ended orderly: whatever is not complete now is cut. */
 void answer_end(struct answer *a);

@@ -36,7 +36,7 @@ static enum fault read_all(const struct provider *p, int status, struct str byte
 	struct http_field type = {STR("content-type"), STR("text/event-stream")};
 	enum fault fault;
 
-	answer_head(a, status, &type, 1);
+	answer_head(a, status, &type, 1, 0);
 	for (size_t at = 0; at < bytes.len; at += piece) {
 		size_t len = bytes.len - at < piece ? bytes.len - at : piece;
 

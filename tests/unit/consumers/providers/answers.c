@@ -39,7 +39,7 @@ static struct answer *begin(const char *provider, struct heard *h, int status)
 	    {STR("retry-after"), STR("2")},
 	};
 
-	answer_head(a, status, fields, 3);
+	answer_head(a, status, fields, 3, 0);
 	return a;
 }
 
@@ -655,4 +655,58 @@ TEST(the_vendors_own_words_are_left_for_the_vendor_to_judge)
 	ck_assert_str_eq(refusal("anthropic", "claude-opus-5", (double)NAN, "anthropic",
 				 "{\"messages\":[],\"max_tokens\":9,\"temperature\":0.5}"),
 			 "");
+}
+
+/* What a 429 with these fields says; an empty name: none. */
+static int64_t waits_ms(const char *name, const char *value, const char *date)
+{
+	const uint64_t wall_ms = UINT64_C(1795342530000); /* 22 Nov 2026 10:15:30 */
+	struct answer_sink sink = {0};
+	struct answer *a = provider_find(STR("openai"))->answer_new(&sink);
+	struct http_field fields[] = {{str_of(name), str_of(value)}, {STR("date"), str_of(date)}};
+	int64_t ms;
+
+	answer_head(a, 429, fields, countof(fields), wall_ms);
+	ms = answer_outcome(a)->retry_after_ms;
+	answer_free(a);
+	return ms;
+}
+
+TEST(retry_after_is_seconds_or_milliseconds_with_decimals)
+{
+	ck_assert_int_eq(waits_ms("retry-after", "2", ""), 2000);
+	ck_assert_int_eq(waits_ms("retry-after", "1.5", ""), 1500);
+	ck_assert_int_eq(waits_ms("retry-after-ms", "8000", ""), 8000);
+	ck_assert_int_eq(waits_ms("retry-after-ms", "8000.5", ""), 8001);
+	ck_assert_int_eq(waits_ms("retry-after-ms", "0", ""), 0);
+}
+
+TEST(retry_after_is_a_date_by_the_answers_own_clock_or_ours)
+{
+	ck_assert_int_eq(waits_ms("retry-after", "Sun, 22 Nov 2026 10:16:00 GMT", ""), 30000);
+	ck_assert_int_eq(waits_ms("retry-after", "Sun, 22 Nov 2026 10:16:00 GMT",
+				  "Sun, 22 Nov 2026 10:15:55 GMT"),
+			 5000);
+	ck_assert_int_eq(waits_ms("retry-after", "Sun, 22 Nov 2026 10:15:00 GMT", ""), 0);
+}
+
+TEST(retry_after_is_an_hour_at_most)
+{
+	ck_assert_int_eq(waits_ms("retry-after", "9999999999", ""), PROVIDER_RETRY_AFTER_MAX_MS);
+	ck_assert_int_eq(waits_ms("retry-after", "99999999999999999999999", ""),
+			 PROVIDER_RETRY_AFTER_MAX_MS);
+	ck_assert_int_eq(waits_ms("retry-after-ms", "99999999999999999999999", ""),
+			 PROVIDER_RETRY_AFTER_MAX_MS);
+	ck_assert_int_eq(waits_ms("retry-after", "Sun, 22 Nov 2099 10:15:30 GMT", ""),
+			 PROVIDER_RETRY_AFTER_MAX_MS);
+}
+
+TEST(retry_after_that_says_nothing_is_none)
+{
+	ck_assert_int_eq(waits_ms("retry-after", "-5", ""), -1);
+	ck_assert_int_eq(waits_ms("retry-after", "soon", ""), -1);
+	ck_assert_int_eq(waits_ms("retry-after", "", ""), -1);
+	ck_assert_int_eq(waits_ms("retry-after-ms", ".", ""), -1);
+	ck_assert_int_eq(waits_ms("retry-after-ms", "1.2.3", ""), -1);
+	ck_assert_int_eq(waits_ms("server", "2", ""), -1);
 }

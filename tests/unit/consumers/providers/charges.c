@@ -28,7 +28,7 @@ static struct provider_rates rates(const char *provider, const struct http_field
 	struct answer *a = provider_find(str_of(provider))->answer_new(&sink);
 	struct provider_rates r;
 
-	answer_head(a, 429, fields, count);
+	answer_head(a, 429, fields, count, 0);
 	r = answer_outcome(a)->rates;
 	answer_free(a);
 	return r;
