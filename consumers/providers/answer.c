@@ -71,6 +71,7 @@ static void on_event(void *ctx, struct str event, struct str data)
 {
 	struct answer *a = ctx;
 
+	a->outcome.events++;
 	if (!a->over)
 		a->ops->event(a, event, data);
 	if (a->over)

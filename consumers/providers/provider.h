@@ -125,6 +125,7 @@ struct answer_outcome {
 	struct usage usage;	   /* what is known so far */
 	struct str request_id;	   /* the vendor's; empty where none came */
 	bool begun;		   /* output was seen */
+	uint64_t events;	   /* of the stream so far: pings too, comments not */
 	struct provider_rates rates;
 };
 

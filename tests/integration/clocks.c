@@ -39,6 +39,8 @@ enum stop {
 	STOP_BEFORE_TOKEN,
 	STOP_PINGS,
 	STOP_AFTER_TOKEN,
+	STOP_COMMENTS, /* after a token: nothing else */
+	STOP_EVENTS,   /* after a token: events that say nothing */
 	STOP_NEVER,
 	STOP_LATE,	 /* after the last word, for LATE_MS */
 	STOP_AFTER_LAST, /* for ever */
@@ -77,6 +79,15 @@ static void claim(struct test *t, enum client_http http, bool holds, const char 
 
 static const char chatter[CLIENT_RELEASED_BYTES / 4];
 
+static struct str drips(enum stop stop)
+{
+	if (stop == STOP_CHATTY)
+		return (struct str){chatter, sizeof(chatter)};
+	if (stop == STOP_EVENTS)
+		return STR("data: {\"choices\":[]}\n\n");
+	return stop == STOP_PINGS || stop == STOP_COMMENTS ? STR(": still here\n\n") : STR(TOKEN);
+}
+
 static void on_drip(struct timer *timer)
 {
 	struct test *t = container_of(timer, struct test, drip);
@@ -90,11 +101,7 @@ static void on_drip(struct timer *timer)
 		http_stream_end(req);
 		return;
 	}
-	if (t->stop == STOP_CHATTY)
-		http_stream_write(t->req, (struct str){chatter, sizeof(chatter)});
-	else
-		http_stream_write(t->req,
-				  t->stop == STOP_PINGS ? STR(": still here\n\n") : STR(TOKEN));
+	http_stream_write(t->req, drips(t->stop));
 	timer_set(&t->drip, DRIP_MS * US_PER_MS);
 }
 
@@ -106,13 +113,14 @@ static void on_request(void *ctx, struct http_req *req)
 	if (t->stop == STOP_BEFORE_HEAD)
 		return;
 	http_stream_begin(req, 200, "text/event-stream");
-	if (t->stop == STOP_AFTER_TOKEN)
+	if (t->stop == STOP_AFTER_TOKEN || t->stop == STOP_COMMENTS || t->stop == STOP_EVENTS)
 		http_stream_write(req, STR(TOKEN));
 	if (t->stop >= STOP_LATE)
 		http_stream_write(req, STR(TOKEN LAST));
 	if (t->stop == STOP_LATE)
 		timer_set(&t->drip, LATE_MS * US_PER_MS);
-	if (t->stop == STOP_PINGS || t->stop == STOP_NEVER || t->stop == STOP_CHATTY)
+	if (t->stop == STOP_PINGS || t->stop == STOP_COMMENTS || t->stop == STOP_EVENTS ||
+	    t->stop == STOP_NEVER || t->stop == STOP_CHATTY)
 		timer_set(&t->drip, 1);
 }
 
@@ -168,6 +176,7 @@ struct wait {
 	const char *message;
 	bool unprocessed;
 	bool text;
+	uint64_t took_ms; /* 0: SHORT_MS */
 };
 
 /* The account of @config at @url; its client opens nothing before it is asked. */
@@ -214,7 +223,8 @@ static void run(struct test *t, enum client_http http, const char *url, const st
 		loop_turn(t->loop, 20 * US_PER_MS);
 	took = clock_ms() - from;
 	const struct call_outcome *o = call_outcome(call);
-	bool in_time = took + 2 >= SHORT_MS && took <= SHORT_MS + SLACK_MS;
+	uint64_t due = w->took_ms ? w->took_ms : SHORT_MS;
+	bool in_time = took + 2 >= due && took <= due + SLACK_MS;
 	if (!in_time || o->fault != w->fault)
 		printf("     after %llu ms: %s, %.*s\n", (unsigned long long)took,
 		       o->fault ? fault_info(o->fault)->code : "none", STR_FMT(o->message));
@@ -291,15 +301,20 @@ static void late_ends(struct test *t, enum client_http http, const char *url)
 
 static const struct wait waits[] = {
     {"headers: the request is there, and no head comes", STOP_BEFORE_HEAD, LONG_MS, SHORT_MS,
-     LONG_MS, LONG_MS, LONG_MS, FAULT_PROVIDER_SILENT, "no answer began in time", false, false},
+     LONG_MS, LONG_MS, LONG_MS, FAULT_PROVIDER_SILENT, "no answer began in time", false, false, 0},
     {"first token: a head, and nothing behind it", STOP_BEFORE_TOKEN, LONG_MS, LONG_MS, SHORT_MS,
-     LONG_MS, LONG_MS, FAULT_PROVIDER_SILENT, "no token came in time", false, false},
+     LONG_MS, LONG_MS, FAULT_PROVIDER_SILENT, "no token came in time", false, false, 0},
     {"first token: comments are no token", STOP_PINGS, LONG_MS, LONG_MS, SHORT_MS, LONG_MS, LONG_MS,
-     FAULT_PROVIDER_SILENT, "no token came in time", false, false},
+     FAULT_PROVIDER_SILENT, "no token came in time", false, false, 0},
     {"silence: a token, and no other", STOP_AFTER_TOKEN, LONG_MS, LONG_MS, LONG_MS, SHORT_MS,
-     LONG_MS, FAULT_PROVIDER_SILENT, "the stream fell silent", false, true},
+     LONG_MS, FAULT_PROVIDER_SILENT, "the stream fell silent", false, true, 0},
+    {"silence: comments are no life", STOP_COMMENTS, LONG_MS, LONG_MS, LONG_MS, SHORT_MS, LONG_MS,
+     FAULT_PROVIDER_SILENT, "the stream fell silent", false, true, 0},
+    {"silence: events without output are, for four times as long", STOP_EVENTS, LONG_MS, LONG_MS,
+     LONG_MS, SHORT_MS, LONG_MS, FAULT_PROVIDER_SILENT, "the stream fell silent", false, true,
+     4 * SHORT_MS},
     {"whole: tokens without an end", STOP_NEVER, LONG_MS, LONG_MS, LONG_MS, LONG_MS, SHORT_MS,
-     FAULT_PROVIDER_SILENT, "the call took too long", false, true},
+     FAULT_PROVIDER_SILENT, "the call took too long", false, true, 0},
 };
 
 static const struct wait connect_wait = {"connect: accepted, and not a word",
@@ -312,7 +327,8 @@ static const struct wait connect_wait = {"connect: accepted, and not a word",
 					 FAULT_PROVIDER_TRANSPORT,
 					 "timeout",
 					 true,
-					 false};
+					 false,
+					 0};
 
 int main(void)
 {
