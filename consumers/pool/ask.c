@@ -333,6 +333,20 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		work_back_off(w, us, retry == FAULT_WAIT ? "limit" : "retry");
 }
 
+void ask_alert(struct work *w, const struct target *t, enum fault fault)
+{
+	const char *account = t->account->config->name;
+
+	if (fault != FAULT_PROVIDER_AUTH && fault != FAULT_PROVIDER_QUOTA &&
+	    fault != FAULT_PROVIDER_DENIED)
+		return;
+	log_error(&w->log, "account is out: its key, its credit or the model is refused",
+		  F_STR("account", account), F_STR("model", t->model));
+	series_add(metric_series(w->pool->metric.refused,
+				 (const char *const[]){account, t->model, fault_info(fault)->code}),
+		   1);
+}
+
 static void on_end(void *ctx)
 {
 	struct work *w = ctx;
@@ -346,6 +360,7 @@ static void on_end(void *ctx)
 	kept.len = str_utf8_cut(o.message, kept.len);
 	memcpy(message, o.message.ptr ? o.message.ptr : "", kept.len);
 	target_learn(w->target, o.fault, o.retry_after_ms);
+	ask_alert(w, w->target, o.fault);
 	w->finish_reason = o.finish_reason;
 	ask_note_end(w, o.fault);
 	if (o.fault && hedge_takes_over(w)) {
@@ -357,17 +372,6 @@ static void on_end(void *ctx)
 		pool_drop_slot(w->pool, w);
 		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
 		return;
-	}
-	if (o.fault == FAULT_PROVIDER_AUTH || o.fault == FAULT_PROVIDER_QUOTA ||
-	    o.fault == FAULT_PROVIDER_DENIED) {
-		log_error(&w->log, "account is out: its key, its credit or the model is refused",
-			  F_STR("account", w->target->account->config->name),
-			  F_STR("model", w->target->model));
-		series_add(metric_series(w->pool->metric.refused,
-					 (const char *const[]){w->target->account->config->name,
-							       w->target->model,
-							       fault_info(o.fault)->code}),
-			   1);
 	}
 	log_info(&w->log, "call failed", F_STR("fault", fault_info(o.fault)->code),
 		 F_STR("account", w->target->account->config->name), F_INT("tries", w->tries),

@@ -145,6 +145,7 @@ static void on_end(void *ctx)
 		return;
 	}
 	target_learn(w->hedge.target, fault, o->retry_after_ms);
+	ask_alert(w, w->hedge.target, fault);
 	w->tried |= UINT32_C(1) << w->hedge.target_index;
 	count(w, "failed");
 	leave(w, fault);

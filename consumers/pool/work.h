@@ -279,6 +279,8 @@ enum provider_built ask_build(struct work *w, struct target *target,
 extern const struct call_ops ask_ops;
 /* A call's end into its line of the ledger. */
 void ask_fill(struct work *w, struct work_call *c, const struct call_outcome *o, enum fault as);
+/* @t refused a call of @w with @fault: where that is its key, its credit or its model, somebody has to look. */
+void ask_alert(struct work *w, const struct target *t, enum fault fault);
 /* The present call is over, @as this: goes into the ledger, and is freed. */
 void ask_note_end(struct work *w, enum fault as);
 /* Frees the call, where there is one, without a word in the ledger. */

@@ -10,6 +10,13 @@ import { run, test, until } from '../support/test.mjs'
 const FIRST = 'claude-haiku-4-5'
 const SECOND = 'gpt-4o-mini'
 const HEDGE_MS = 150
+const DENIED = 'gpt-4.1-nano'
+const DENIED_TOO = 'gpt-4.1-mini'
+const routes = [
+	['hedged', ['anthropic-main', FIRST], ['openai-main', SECOND]],
+	['denied-second', ['anthropic-main', FIRST], ['openai-main', DENIED]],
+	['denied-first', ['openai-main', DENIED_TOO], ['anthropic-main', FIRST]],
+]
 
 const stack = await Stack.open()
 let own
@@ -79,6 +86,16 @@ test('a job that is not interactive is not hedged', async () => {
 	assert.equal((await calls(SECOND)).begun, before.begun)
 })
 
+test('a hedge whose account refuses the model is told to the operators, and so is a first call that a hedge outlives', async () => {
+	const refusals = (model) => own.metric(own.pool, 'sluice_pool_refusals_total', { model, fault: 'provider_denied' })
+	for (const [task, model] of [['denied-second', DENIED], ['denied-first', DENIED_TOO]]) {
+		const job = chat('who may?', `ttft=600 rate=0 tokens=12 head=400 only=${model} status=403`, { task, model: undefined, lane: 'interactive', max_tokens: 100 })
+		const end = await own.api.ended((await own.api.accepted(job)).id)
+		assert.deepEqual([end.status, end.target.model], ['succeeded', FIRST], JSON.stringify(end.fault))
+		assert.equal(await refusals(model), 1)
+	}
+})
+
 /** All that the organisation's days cost, by the view that operators read. */
 async function spent() {
 	const [[cost, overhead]] = await stack.sql('SELECT coalesce(sum(cost_microusd), 0), coalesce(sum(overhead_microusd), 0) FROM spend')
@@ -87,7 +104,7 @@ async function spent() {
 
 await run(import.meta.url, {
 	before: async () => {
-		own = await OwnPools.open(stack, 'hedging', route('hedged', [['anthropic-main', FIRST], ['openai-main', SECOND]], { hedge_ms: HEDGE_MS }), { pool: [] })
+		own = await OwnPools.open(stack, 'hedging', routes.map(([name, ...targets]) => route(name, targets, { hedge_ms: HEDGE_MS })).join(''), { pool: [] })
 		await own.takes('interactive', chat('warm'))
 	},
 	after: () => own.close(),
