@@ -282,10 +282,11 @@ static uint64_t refused_wait_us(const struct work *w)
 	return w->lane->lane == LANE_INTERACTIVE ? 0 : route_back_us(&w->route);
 }
 
-/* Another try, or the end. @text_seen: output of this attempt stands already. */
-static void try_again(struct work *w, enum fault fault, struct str message, int64_t retry_after_ms,
+/* Another try, or the end, after @o. @text_seen: output of this attempt stands already. */
+static void try_again(struct work *w, const struct call_outcome *o, struct str message,
 		      bool text_seen)
 {
+	enum fault fault = o->fault;
 	enum fault_retry retry = fault_info(fault)->retry;
 	uint64_t wait_us, us;
 
@@ -295,8 +296,8 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 		fail(w, fault, message);
 		return;
 	}
-	if (retry == FAULT_WAIT)
-		w->tries--; /* a provider's 429 burns no try */
+	if (retry == FAULT_WAIT && !o->taken)
+		w->tries--; /* a provider's 429 burns no try; an error inside of an answer does */
 	if (w->call_count == WORK_CALLS_MAX)
 		retry_forget_oldest(w);
 	if (w->tries >= w->pool->options->max_tries || w->call_count == WORK_CALLS_MAX) {
@@ -326,7 +327,7 @@ static void try_again(struct work *w, enum fault fault, struct str message, int6
 			return;
 		}
 	}
-	us = back_off_us(w, retry_after_ms);
+	us = back_off_us(w, o->retry_after_ms);
 	if (wait_us > us)
 		work_back_off(w, wait_us, retry == FAULT_WAIT ? "limit" : "breaker");
 	else
@@ -376,7 +377,7 @@ static void on_end(void *ctx)
 	log_info(&w->log, "call failed", F_STR("fault", fault_info(o.fault)->code),
 		 F_STR("account", w->target->account->config->name), F_INT("tries", w->tries),
 		 F_VIEW("message", kept));
-	try_again(w, o.fault, kept, o.retry_after_ms, text_seen);
+	try_again(w, &o, kept, text_seen);
 }
 
 static void first_output(struct work *w)

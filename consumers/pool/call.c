@@ -117,6 +117,7 @@ static void on_head(void *ctx, int status, const struct http_field *fields, size
 	struct call *call = ctx;
 
 	answer_head(call->answer, status, fields, count, loop_wall_ms(call->loop));
+	call->outcome.taken = status == 200;
 	if (sm_state(&call->sm) == CALL_SENDING) {
 		sm_move(&call->sm, CALL_WAITING);
 		timer_set(&call->clock, call->account->first_token_ms * US_PER_MS);

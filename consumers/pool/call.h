@@ -36,6 +36,7 @@ struct call_outcome {
 	struct usage usage;
 	struct str request_id;
 	bool begun; /* output was seen */
+	bool taken; /* its status was 200: the provider counts it, whatever came then */
 	struct provider_rates rates;
 	bool unprocessed; /* provably: nothing was spent, and it may be asked again at once */
 	uint64_t first_token_wall_ms; /* 0: none */

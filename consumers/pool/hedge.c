@@ -30,8 +30,9 @@ static void settle(struct reservation *r, const struct target *t, const struct c
 		budget_return(r);
 		return;
 	}
-	if (o->fault == FAULT_PROVIDER_RATE) {
+	if (o->fault == FAULT_PROVIDER_RATE)
 		budget_refused(r->budget, o->retry_after_ms);
+	if (o->fault == FAULT_PROVIDER_RATE && !o->taken) {
 		real = (struct charge){.unit = {[CHARGE_REQUESTS] = 1}};
 	} else {
 		t->account->provider->spent(t->model, &r->charge, &o->usage, !o->fault, &real);

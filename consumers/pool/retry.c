@@ -300,8 +300,8 @@ void retry_recall(struct work *w)
 void retry_forget_oldest(struct work *w)
 {
 	for (size_t i = 0; i < w->call_count; i++) {
-		if (w->calls[i].fault != FAULT_PROVIDER_RATE)
-			continue;
+		if (w->calls[i].fault != FAULT_PROVIDER_RATE || w->calls[i].first_token_ms)
+			continue; /* that one cost something */
 		w->call_count--;
 		memmove(&w->calls[i], &w->calls[i + 1], (w->call_count - i) * sizeof(w->calls[0]));
 		return;

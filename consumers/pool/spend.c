@@ -199,7 +199,8 @@ void spend_settle(struct work *w, const struct call_outcome *o)
 		budget_return(r);
 		return;
 	}
-	if (o->fault == FAULT_PROVIDER_RATE) /* it counts the request, and nothing of it */
+	if (o->fault == FAULT_PROVIDER_RATE &&
+	    !o->taken) /* it counts the request, and nothing of it */
 		real = (struct charge){.unit = {[CHARGE_REQUESTS] = 1}};
 	else
 		p->spent(w->target->model, &r->charge, &o->usage, !o->fault, &real);

@@ -699,6 +699,14 @@ test('cut after the first token: `fail` keeps the text, `restart` begins a new a
 	assert.ok(r.calls.length > 1)
 }, { limit_ms: 60000 })
 
+test('a rate error inside of an answer is a try; a job does not ask for ever', async () => {
+	const job = chat('rate inside', 'ttft=0 rate=0 tokens=40 fail=12 code=rate_limit_exceeded', { model: 'gpt-4o-mini', on_cut: 'restart' })
+	const j = await api.ended((await api.accepted(job)).id)
+	assert.equal(j.status, 'failed')
+	assert.equal(j.calls.length, 4, 'max_tries')
+	assert.ok(j.calls.every((c) => c.fault === 'provider_rate_limited'), JSON.stringify(j.calls))
+}, { limit_ms: 60000 })
+
 test('an end without the terminator is no success', async () => {
 	for (const model of [SONNET, 'gpt-4o-mini']) {
 		const job = chat('no end', 'ttft=0 rate=0 tokens=40 end=12', { model, on_cut: 'fail' })

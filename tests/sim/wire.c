@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/json.h"
@@ -291,14 +292,23 @@ void sim_wire_end(const struct sim_call *call, struct buf *out)
 
 void sim_wire_fail(const struct sim_call *call, struct buf *out)
 {
-	if (call->dialect == SIM_ANTHROPIC)
-		anthropic_event(out, "error",
-				"{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\","
-				"\"message\":\"Overloaded\"}}");
-	else
-		buf_add_text(out, "data: {\"error\":{\"message\":\"The server had an error while "
-				  "processing your request.\",\"type\":\"server_error\","
-				  "\"param\":null,\"code\":null}}\n\n");
+	const char *code = call->how.code;
+	char data[256];
+
+	if (call->dialect == SIM_ANTHROPIC) {
+		snprintf(data, sizeof(data),
+			 "{\"type\":\"error\",\"error\":{\"type\":\"%s\","
+			 "\"message\":\"Overloaded\"}}",
+			 code[0] ? code : "overloaded_error");
+		anthropic_event(out, "error", data);
+		return;
+	}
+	snprintf(data, sizeof(data), "\"%s\"", code);
+	buf_add_text(out, "data: {\"error\":{\"message\":\"The server had an error while "
+			  "processing your request.\",\"type\":\"server_error\","
+			  "\"param\":null,\"code\":");
+	buf_add_text(out, code[0] ? data : "null");
+	buf_add_text(out, "}}\n\n");
 }
 
 void sim_wire_malformed(const struct sim_call *call, struct buf *out)
