@@ -330,6 +330,7 @@ static void answered(struct stream *st)
 	if (st->answered)
 		return;
 	st->answered = true;
+	st->said = st->said || !st->held;
 	if (!st->group)
 		return;
 	st->group->waiting--;
@@ -471,6 +472,10 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 	if (st->again) {
 		if (!resumed && st->at > 0)
 			say_reset(st, view->attempt);
+		if (!resumed) {
+			st->attempt = view->attempt;
+			st->at = 0;
+		}
 	} else if (st->fresh) {
 		if (view->provider.len && !state_terminal(view->state))
 			say_started(st, view);
@@ -664,9 +669,9 @@ static void open_follow(struct stream *st, struct str channel, bool again)
 static void reopen(struct stream *st)
 {
 	unroll(st);
-	/* Before its first word is out, it begins as it was wanted. */
-	if (!st->gathering && !st->probing && (follow_attempt(st->follow) > 0 || st->fresh)) {
-		st->again = true;
+	/* Before its first word is out, it begins as it was wanted. A follow that told nothing leaves the position as it was. */
+	st->again = st->again || st->answered || st->fresh;
+	if (st->again && follow_attempt(st->follow) > 0) {
 		st->attempt = follow_attempt(st->follow);
 		st->at = follow_at(st->follow);
 	}
