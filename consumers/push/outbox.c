@@ -25,9 +25,14 @@
 #define FIRST_SWEEP_US (5 * US_PER_S)
 /* Of acknowledgements that PostgreSQL does not take; above it the oldest are forgotten there. */
 #define WAITING_MAX_BYTES (1u << 20)
+/* Of accepted jobs whose entry Redis did not confirm; above it the next ones are not tried again. */
+#define PUTS_MAX 4096
 
 struct outbox {
 	struct push *push;
+	struct list puts;
+	size_t put_count;
+	struct timer put_again;
 	struct buf filling; /* inside of a JSON list */
 	struct buf sending;
 	struct pg_request *request;
@@ -160,13 +165,15 @@ static void on_sweep(struct timer *t)
 
 /* ── Redis ── */
 
-static void expire(struct session *s, struct str key)
+static void expire(struct push *push, struct str session)
 {
+	struct key key = key_outbox(session);
 	char ttl[24];
 
-	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)s->push->options->resume_ttl_ms);
-	redis_command(s->push->redis, str_of(s->id),
-		      (const struct str[]){STR("PEXPIRE"), key, str_of(ttl)}, 3, NULL, NULL);
+	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)push->options->resume_ttl_ms);
+	redis_command(push->redis, session,
+		      (const struct str[]){STR("PEXPIRE"), key_str(&key), str_of(ttl)}, 3, NULL,
+		      NULL);
 }
 
 void outbox_begin(struct session *s)
@@ -179,31 +186,112 @@ void outbox_begin(struct session *s)
 	redis_command(s->push->redis, str_of(s->id),
 		      (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), STR(EPOCH)},
 		      4, NULL, NULL);
-	expire(s, key_str(&key));
+	expire(s->push, str_of(s->id));
+}
+
+/* An accepted job on its way into the list. The list says of itself that it has all: one that is lost on the way is sent again, also
+ * when its connection is over. */
+struct put {
+	struct list link;
+	struct outbox *outbox;
+	struct redis_request *request; /* NULL: to be sent again */
+	char session[ID_SIZE];
+	char job[ID_SIZE];
+	int64_t created_ms;
+};
+
+static void put_free(struct put *p)
+{
+	if (p->request)
+		redis_cancel(p->request);
+	list_remove(&p->link);
+	p->outbox->put_count--;
+	mem_free(p);
+}
+
+static void on_put(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct put *p = ctx;
+	struct outbox *o = p->outbox;
+
+	(void)value;
+	p->request = NULL;
+	if (result == REDIS_OK) {
+		put_free(p);
+		push_settled(o->push);
+	} else if (!timer_is_set(&o->put_again)) {
+		timer_set(&o->put_again, AGAIN_US);
+	}
+}
+
+static void put_send(struct put *p)
+{
+	struct push *push = p->outbox->push;
+	struct str order = str_of(p->session);
+	struct key key = key_outbox(order);
+	char score[24];
+
+	snprintf(score, sizeof(score), "%lld", (long long)p->created_ms);
+	p->request = redis_command(
+	    push->redis, order,
+	    (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), str_of(p->job)}, 4,
+	    on_put, p);
+	redis_command(
+	    push->redis, order,
+	    (const struct str[]){STR("ZREMRANGEBYRANK"), key_str(&key), STR("0"), STR(TRIM_LAST)},
+	    4, NULL, NULL);
+	expire(push, order);
+}
+
+static void on_put_again(struct timer *t)
+{
+	struct outbox *o = container_of(t, struct outbox, put_again);
+
+	list_each (&o->puts, link) {
+		struct put *p = container_of(link, struct put, link);
+
+		if (!p->request)
+			put_send(p);
+	}
 }
 
 void outbox_put(struct session *s, struct str job, int64_t created_ms)
 {
-	struct redis *redis = s->push->redis;
-	struct str order = str_of(s->id);
-	struct key key = key_outbox(order);
-	char score[24];
+	struct outbox *o = s->push->outbox;
+	struct put *p;
 
-	snprintf(score, sizeof(score), "%lld", (long long)created_ms);
-	redis_command(redis, order,
-		      (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), job}, 4, NULL,
-		      NULL);
-	redis_command(
-	    redis, order,
-	    (const struct str[]){STR("ZREMRANGEBYRANK"), key_str(&key), STR("0"), STR(TRIM_LAST)},
-	    4, NULL, NULL);
-	expire(s, key_str(&key));
+	if (o->put_count == PUTS_MAX) {
+		log_warn(&o->push->log, "an accepted job is not in the list",
+			 F_STR("session", s->id));
+		return;
+	}
+	p = mem_new(struct put);
+	p->outbox = o;
+	memcpy(p->session, s->id, sizeof(p->session));
+	snprintf(p->job, sizeof(p->job), "%.*s", STR_FMT(job));
+	p->created_ms = created_ms;
+	list_push_back(&o->puts, &p->link);
+	o->put_count++;
+	put_send(p);
+}
+
+static void put_forget(struct outbox *o, struct str job)
+{
+	list_each (&o->puts, link) {
+		struct put *p = container_of(link, struct put, link);
+
+		if (str_is(job, p->job)) {
+			put_free(p);
+			return;
+		}
+	}
 }
 
 void outbox_forget(struct session *s, struct str job)
 {
 	struct key key = key_outbox(str_of(s->id));
 
+	put_forget(s->push->outbox, job);
 	redis_command(s->push->redis, str_of(s->id),
 		      (const struct str[]){STR("ZREM"), key_str(&key), job}, 3, NULL, NULL);
 }
@@ -273,7 +361,7 @@ static void write_back(struct outbox_look *l, const struct pg_rows *rows)
 	args[count++] = str_of(scores[JOBS_MAX]);
 	args[count++] = STR(EPOCH);
 	redis_command(s->push->redis, str_of(s->id), args, count, NULL, NULL);
-	expire(s, key_str(&key));
+	expire(s->push, str_of(s->id));
 }
 
 static void on_rows(void *ctx, enum pg_result result, const struct pg_rows *rows)
@@ -355,13 +443,15 @@ struct outbox *outbox_new(struct push *push)
 	o->push = push;
 	timer_init(&o->flush, push->loop, on_flush);
 	timer_init(&o->sweep, push->loop, on_sweep);
+	timer_init(&o->put_again, push->loop, on_put_again);
+	list_init(&o->puts);
 	timer_set(&o->sweep, rand_below(loop_rand(push->loop), FIRST_SWEEP_US));
 	return o;
 }
 
 bool outbox_idle(const struct outbox *o)
 {
-	return !o->request && !o->filling.len;
+	return !o->request && !o->filling.len && !o->put_count;
 }
 
 void outbox_drain(struct outbox *o)
@@ -372,8 +462,13 @@ void outbox_drain(struct outbox *o)
 
 void outbox_free(struct outbox *o)
 {
+	struct put *p;
+
 	if (!o)
 		return;
+	while ((p = list_first(&o->puts, struct put, link)))
+		put_free(p);
+	timer_stop(&o->put_again);
 	timer_stop(&o->flush);
 	timer_stop(&o->sweep);
 	pg_cancel(o->request);

@@ -19,14 +19,14 @@ struct session;
 /* One per process. */
 struct outbox *outbox_new(struct push *push);
 void outbox_free(struct outbox *outbox); /* accepts NULL */
-/* True where no acknowledgement is on its way to PostgreSQL; push_settled is called when that comes true. */
+/* True where no acknowledgement is on its way to PostgreSQL and no accepted job to Redis; push_settled is called when that comes true. */
 bool outbox_idle(const struct outbox *outbox);
 /* What waits is sent at once from now on. */
 void outbox_drain(struct outbox *outbox);
 
 /* @s has a session that was made just now: there is nothing in PostgreSQL that Redis lacks. */
 void outbox_begin(struct session *s);
-/* @job was accepted. */
+/* @job was accepted. Sent again until Redis has it, or it is acknowledged or forgotten. */
 void outbox_put(struct session *s, struct str job, int64_t created_ms);
 /* A client of @s has the end of @job. @known: this connection was told of the job (else only what stands already is changed). */
 void outbox_ack(struct session *s, struct str job, bool known);
