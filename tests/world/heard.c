@@ -243,8 +243,8 @@ static void on_accepted(struct talk *t, struct json_object *tree)
 	}
 	o->sent = o->unsure = false;
 	a->accepted = true;
-	if (a->going || a->told || a->named)
-		return;
+	if (a->going || a->told || a->named || (a->ack_ping && a->ack_ping <= t->pongs))
+		return; /* of what was acknowledged nothing more is said */
 	answer_begin(a, 0);
 	a->going = a->fresh = true;
 }
@@ -322,8 +322,11 @@ static void on_pong(struct talk *t)
 	list_each (&t->phone->answers, at) {
 		struct answer *a = container_of(at, struct answer, link);
 
-		if (a->ack_ping && a->ack_ping <= t->pongs)
-			a->acked = true;
+		if (!a->ack_ping || a->ack_ping > t->pongs)
+			continue;
+		/* Where its ref was said again meanwhile: nothing more comes of that. */
+		a->acked = true;
+		a->going = a->fresh = false;
 	}
 }
 

@@ -15,6 +15,7 @@
 #define UPGRADE_US (3 * US_PER_S)
 #define WELCOME_US (8 * US_PER_S)
 #define PING_US (5 * US_PER_S)
+#define ACK_US (US_PER_S / 5)
 #define UNTOLD_US (8 * US_PER_S)
 /* Nothing goes wrong any more for so long, and what was acknowledged is written. */
 #define HEALED_US (3 * US_PER_S)
@@ -241,6 +242,12 @@ static void say_id(struct talk *t, const char *op, const char *id)
 	buf_fini(&text);
 }
 
+static void say_ack(struct talk *t, const struct answer *a)
+{
+	say_id(t, "ack", a->id);
+	t->acks++;
+}
+
 static void attach(struct talk *t, struct answer *a)
 {
 	struct buf text = {0};
@@ -267,7 +274,7 @@ static void acknowledge(struct talk *t)
 		if (!a->ended || a->acked || a->ack_ping || a->going || a->named ||
 		    world->now_us < a->ack_at_us)
 			continue;
-		say_id(t, "ack", a->id);
+		say_ack(t, a);
 		a->ack_ping = t->pings + 1;
 		any = true;
 	}
@@ -303,7 +310,7 @@ static void say(struct talk *t)
 				submit(t, i);
 		acknowledge(t);
 	}
-	if (t->pings > t->pongs && world->now_us > t->pinged_us + PING_US) {
+	if (t->pings > t->pongs && world->now_us > t->pinged_us + PING_US + t->acks * ACK_US) {
 		world_tell("client", "phone %d hears no pong", p->number);
 		talk_drop(t, world_between(0, 1));
 		return;
@@ -403,7 +410,7 @@ static void acknowledge_all(struct talk *t)
 		struct answer *a = container_of(at, struct answer, link);
 
 		if (a->ended)
-			say_id(t, "ack", a->id);
+			say_ack(t, a);
 	}
 	talk_ping(t);
 }

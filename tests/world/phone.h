@@ -65,6 +65,7 @@ struct talk {
 	uint64_t reads_us; /* again */
 	unsigned code;	   /* of the close frame; 0: none came */
 	unsigned pings, pongs;
+	unsigned acks; /* said; a node reads five messages a second at least */
 	uint64_t pinged_us;
 };
 
