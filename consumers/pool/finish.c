@@ -223,7 +223,7 @@ static void on_published(void *ctx, enum lane_written written, int32_t partition
 			work_over(w, false); /* it waited only for this */
 		return;
 	}
-	if (written == LANE_WRITTEN) {
+	if (written == LANE_WRITTEN || PLANTED(COMMIT_BEFORE_RESULT)) {
 		w->waits = 0;
 		converse(w);
 		return;
@@ -322,10 +322,6 @@ static void publish(struct work *w)
 	put_result(w, &body);
 	write.body = buf_str(&body);
 	w->publishing = true;
-	if (PLANTED(COMMIT_BEFORE_RESULT) && w->record) {
-		lane_record_done(w->record);
-		w->record = NULL;
-	}
 	lane_write(w->writer, &write, on_published, w);
 	buf_fini(&body);
 }

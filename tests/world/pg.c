@@ -688,11 +688,20 @@ void pg_server_key(struct str hash, struct str org)
 	map_set(&tables.keys, hash, row);
 }
 
+/* Its client was told so; it ran, and Redis forgot that: nobody waits for its end. */
+static bool refused_late(struct str job)
+{
+	return redis_server_forgot() && redis_server_refused(job);
+}
+
 size_t pg_server_outbox(struct str session)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; i < tables.outbox_count; i++)
-		count += str_is(session, tables.outbox[i].session) && !tables.outbox[i].acked;
+	for (size_t i = 0; i < tables.outbox_count; i++) {
+		const struct waiting_end *e = &tables.outbox[i];
+
+		count += str_is(session, e->session) && !e->acked && !refused_late(str_of(e->job));
+	}
 	return count;
 }
