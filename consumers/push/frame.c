@@ -60,6 +60,17 @@ void frame_live(struct frame *f, const struct event *event)
 	buf_add_char(out, '}');
 }
 
+void frame_started(struct frame *f, struct str job, const struct job_view *view)
+{
+	struct json_out *o = frame_begin(f, FRAME_STARTED);
+
+	json_put_str(o, "job", job);
+	json_put_int(o, "attempt", view->attempt);
+	json_put_str(o, "provider", view->provider);
+	json_put_str(o, "model", view->model);
+	frame_end(f);
+}
+
 void frame_reset(struct frame *f, struct str job, int64_t attempt, const char *why)
 {
 	struct json_out *o = frame_begin(f, FRAME_RESET);

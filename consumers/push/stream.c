@@ -394,13 +394,8 @@ static void keep_status(struct stream *st, struct str status)
 static void say_started(struct stream *st, const struct job_view *view)
 {
 	struct frame f = {0};
-	struct json_out *o = frame_begin(&f, FRAME_STARTED);
 
-	json_put_text(o, "job", st->job);
-	json_put_int(o, "attempt", view->attempt);
-	json_put_str(o, "provider", view->provider);
-	json_put_str(o, "model", view->model);
-	frame_end(&f);
+	frame_started(&f, str_of(st->job), view);
 	send(st, &f);
 }
 
@@ -472,10 +467,8 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 	if (st->again) {
 		if (!resumed && st->at > 0)
 			say_reset(st, view->attempt);
-		if (!resumed) {
-			st->attempt = view->attempt;
-			st->at = 0;
-		}
+		st->attempt = view->attempt;
+		st->at = resumed ? st->at : 0;
 	} else if (st->fresh) {
 		if (view->provider.len && !state_terminal(view->state))
 			say_started(st, view);

@@ -105,8 +105,8 @@ static void on_resumed(struct talk *t, struct json_object *tree)
 		struct answer *a = phone_answer(t->phone, json_str(one, "job"));
 		int64_t attempt = json_int(one, "attempt", -1), at = json_int(one, "at", -1);
 
-		if (!a || !a->named || !a->named_byte || attempt != a->named_attempt ||
-		    at != a->named_at) {
+		if (!a || !(a->named || a->unsure) || !a->named_byte ||
+		    attempt != a->named_attempt || at != a->named_at) {
 			wrong(t, a, "a resume of what was not named so");
 			continue;
 		}
@@ -128,9 +128,9 @@ static void on_snapshot(struct talk *t, struct json_object *tree)
 	if (!a)
 		a = phone_answer_make(t->phone, id);
 	asked = a->named || a->fresh;
-	if ((a->going || a->told) && !asked)
+	if ((a->going || a->told) && !asked && !a->unsure)
 		wrong(t, a, "a snapshot that nobody asked for");
-	if (a->named && a->named_byte && !a->lied && attempt == a->named_attempt &&
+	if (a->named && a->named_byte && !a->lied && attempt == a->named_attempt && !a->unsure &&
 	    !redis_server_forgot())
 		wrong(t, a, "a snapshot where it could have gone on");
 	if (attempt < a->attempt && !redis_server_forgot())
@@ -159,6 +159,7 @@ static void on_gone(struct talk *t, struct json_object *tree)
 		return;
 	}
 	a->going = a->named = false;
+	a->unsure = true;
 	a->again_us = world->now_us + RETRY_US;
 }
 
@@ -284,6 +285,7 @@ static void on_fault(struct talk *t, struct json_object *tree)
 			if (!a->cancelled)
 				a->going = a->named = a->fresh = false;
 			a->cancelled = false;
+			a->unsure = true;
 			a->again_us = world->now_us + RETRY_US;
 		} else if (!str_is(name, "already_terminal") && !redis_server_forgot()) {
 			world_violation("phone %d hears %.*s of %.*s", t->phone->number,

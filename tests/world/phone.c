@@ -184,7 +184,7 @@ static void connect(struct phone *p)
 	list_each (&p->answers, at) {
 		struct answer *a = container_of(at, struct answer, link);
 
-		a->going = a->named = a->fresh = a->told = a->cancelled = false;
+		a->going = a->named = a->fresh = a->told = a->cancelled = a->unsure = false;
 		a->ack_ping = 0;
 		a->again_us = 0;
 		if (p->forgetful)

@@ -32,6 +32,8 @@ struct answer {
 	int64_t named_at;
 	bool fresh;	   /* just accepted: a snapshot may come first */
 	bool told;	   /* its end */
+	bool unsure;	   /* its state was not known: as a job of the session it is told
+			      again unasked, and that may cross what the client asks */
 	bool cancelled;	   /* it asked so */
 	unsigned ack_ping; /* the ping behind the acknowledgement; 0: none was sent */
 };
