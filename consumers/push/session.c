@@ -165,7 +165,7 @@ static void ack(struct session *s, const struct op *op)
 
 	outbox_ack(s, op->id, st || told_has(&s->told, op->id));
 	if (st)
-		stream_drop(st);
+		stream_drop(st, false);
 	told_add(&s->told, op->id);
 }
 

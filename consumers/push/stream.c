@@ -254,9 +254,10 @@ void stream_release(struct stream *st)
 		flow(st);
 }
 
-void stream_drop(struct stream *st)
+void stream_drop(struct stream *st, bool unsaid)
 {
-	stream_free(st);
+	if (!unsaid || (st->fresh && st->held))
+		stream_free(st);
 }
 
 struct stream *stream_find(const struct session *s, struct str job)

@@ -28,8 +28,8 @@ void stream_attach(struct session *s, const struct op_position *jobs, size_t cou
 struct stream *stream_find(const struct session *s, struct str job);
 /* What was held goes out. */
 void stream_release(struct stream *st);
-/* Nothing more is said of it. */
-void stream_drop(struct stream *st);
+/* Nothing more is said of it. @unsaid: only where it was made by stream_submit and the client knows nothing of it yet. */
+void stream_drop(struct stream *st, bool unsaid);
 /* Pauses or resumes all, as the session's queue is. */
 void streams_flow(struct session *s);
 void streams_quiet(struct session *s);

@@ -97,7 +97,7 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 	u->submit = NULL;
 	if (outcome->fault != FAULT_NONE) {
 		if (st)
-			stream_drop(st);
+			stream_drop(st, true);
 		if (outcome->fault != FAULT_OUTCOME_UNKNOWN)
 			ref_end(u, STR(""), STR(""));
 		refuse(u, outcome->fault, outcome->message, NULL);
