@@ -4,6 +4,7 @@
 
 #include "consumers/pool/hedge.h"
 #include "consumers/pool/retry.h"
+#include "consumers/pool/said.h"
 #include "consumers/pool/spend.h"
 #include "consumers/pool/work.h"
 #include "lib/base/clock.h"
@@ -354,12 +355,10 @@ static void on_end(void *ctx)
 	struct call_outcome o = *call_outcome(w->call);
 	size_t index = w->target_index;
 	bool text_seen = w->scribe.text.len > 0;
-	char message[256];
-	struct str kept = {message,
-			   o.message.len < sizeof(message) ? o.message.len : sizeof(message)};
+	char room[SAID_MAX];
+	struct str said =
+	    said_words(room, o.fault, o.message, o.request_id, w->target->account->config->key);
 
-	kept.len = str_utf8_cut(o.message, kept.len);
-	memcpy(message, o.message.ptr ? o.message.ptr : "", kept.len);
 	target_learn(w->target, o.fault, o.retry_after_ms);
 	ask_alert(w, w->target, o.fault);
 	w->finish_reason = o.finish_reason;
@@ -376,8 +375,8 @@ static void on_end(void *ctx)
 	}
 	log_info(&w->log, "call failed", F_STR("fault", fault_info(o.fault)->code),
 		 F_STR("account", w->target->account->config->name), F_INT("tries", w->tries),
-		 F_VIEW("message", kept));
-	try_again(w, &o, kept, text_seen);
+		 F_VIEW("request_id", w->calls[w->call_count - 1].request_id));
+	try_again(w, &o, said, text_seen);
 }
 
 static void first_output(struct work *w)
