@@ -162,20 +162,25 @@ static void count_call(struct work *w, struct work_call *c)
 				  (c->first_token_ms - c->started_ms) * US_PER_MS);
 }
 
-/* What is known of a call that was cut: the text stands for its output where the provider did not say. */
-static void estimate(struct work *w, struct work_call *c, bool begun)
+/* Where the provider did not say what it used, as of most calls that are cut, and of whole ones at servers that never do: the request's
+ * length stands for its input (@input), the text for its output. A loser was read, whoever was quicker. */
+static void estimate(struct work *w, struct work_call *c, const struct call_outcome *o, bool whole,
+		     int64_t input)
 {
-	if (!begun)
-		return;
-	if (c->usage.output_tokens <= 1)
-		c->usage.output_tokens = ((int64_t)w->scribe.text.len - c->at + 3) / 4;
-	if (!c->usage.input_tokens)
-		c->usage.input_tokens = past_input(w) + (c->at + 3) / 4;
+	bool read = o->begun || whole || (c->overhead && !o->unprocessed);
+	int64_t unsaid = whole ? 0 : 1; /* a cut one has heard of its first token alone */
+	int64_t text = (int64_t)w->scribe.text.len - c->at;
+
+	if (o->begun && c->usage.output_tokens <= unsaid)
+		c->usage.output_tokens = text > 0 ? past_tokens((size_t)text) : 0;
+	if (read && !c->usage.input_tokens)
+		c->usage.input_tokens = input;
 }
 
 void ask_fill(struct work *w, struct work_call *c, const struct call_outcome *o, enum fault as)
 {
 	struct pool *pool = w->pool;
+	int64_t input = c->usage.input_tokens; /* as it was sent */
 
 	c->fault = as;
 	c->ended_ms = loop_wall_ms(pool->loop);
@@ -183,10 +188,7 @@ void ask_fill(struct work *w, struct work_call *c, const struct call_outcome *o,
 	c->usage = o->usage;
 	c->request_id = (struct str){arena_dup(&w->arena, o->request_id.ptr, o->request_id.len),
 				     o->request_id.len};
-	if (as)
-		estimate(w, c, o->begun);
-	if (c->overhead && !o->unprocessed && !c->usage.input_tokens)
-		c->usage.input_tokens = past_input(w); /* it was read, whoever was quicker */
+	estimate(w, c, o, !as, input);
 	if (o->usage.odd)
 		log_warn(&w->log, "usage that the provider said cannot be, and was cut",
 			 F_STR("account", c->account), F_STR("model", c->model));
@@ -476,6 +478,7 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 			     .model = target->model,
 			     .attempt = w->attempt,
 			     .started_ms = now,
+			     .usage = {.input_tokens = past_tokens(request->body.len)},
 			 });
 	w->seam_due = false;
 	if (w->goes_on)

@@ -173,6 +173,7 @@ static void begin(struct work *w)
 	    .model = h->target->model,
 	    .attempt = w->attempt,
 	    .started_ms = loop_wall_ms(w->pool->loop),
+	    .usage = {.input_tokens = past_tokens(h->request.body.len)},
 	};
 	h->called_us = loop_now_us(w->pool->loop);
 	h->request_bytes = h->request.body.len;

@@ -77,11 +77,9 @@ void past_calls(struct work *w, struct str calls, int64_t bytes)
 	price(w, last);
 }
 
-int64_t past_input(const struct work *w)
+int64_t past_tokens(size_t request_bytes)
 {
-	size_t bytes = w->job.system.len + w->job.messages.len + w->job.request.len;
-
-	return (int64_t)(bytes / BYTES_PER_TOKEN) + 1;
+	return ((int64_t)request_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
 }
 
 void past_estimate(struct work *w)
@@ -92,7 +90,9 @@ void past_estimate(struct work *w)
 		return;
 	w->past_open = false;
 	last = &w->calls[w->call_count - 1];
-	last->usage.input_tokens = past_input(w) + last->at / BYTES_PER_TOKEN;
+	if (!last->usage.input_tokens) /* begun by the version before, which did not write it */
+		last->usage.input_tokens = past_tokens(w->job.system.len + w->job.messages.len +
+						       w->job.request.len + (size_t)last->at);
 	price(w, last);
 }
 

@@ -250,8 +250,9 @@ void load_begin(struct work *w);
 void past_calls(struct work *w, struct str calls, int64_t bytes);
 /* The body is known: what the last of them was asked, where its end was not seen. */
 void past_estimate(struct work *w);
-/* Tokens that the job's body may be, by its length: where a provider that was asked did not say. */
-int64_t past_input(const struct work *w);
+/* Tokens that so many bytes may be, of a request or of an answer: where a provider that was asked does not say. That of the request stands in
+ * the call's line from its beginning, so that also the next owner knows it. */
+int64_t past_tokens(size_t request_bytes);
 /* Of a claimed job that is older than Redis's memory: it stands again in the lists of open jobs and in its session's outbox, and what its
  * client sent along in its state. */
 void past_lists(struct work *w);

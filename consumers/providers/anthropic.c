@@ -413,7 +413,7 @@ static void spent(const char *model, const struct charge *reserved, const struct
 
 	if (!usage->input_tokens)
 		input = reserved->unit[CHARGE_INPUT];
-	if (!complete && output < reserved->unit[CHARGE_OUTPUT])
+	if ((!complete || !output) && output < reserved->unit[CHARGE_OUTPUT])
 		output = reserved->unit[CHARGE_OUTPUT];
 	*ret = (struct charge){.unit = {
 				   [CHARGE_REQUESTS] = 1,

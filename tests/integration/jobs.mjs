@@ -716,6 +716,29 @@ test('an end without the terminator is no success', async () => {
 	}
 })
 
+test('a whole answer whose provider says no usage is billed by what was sent and said', async () => {
+	const job = chat('x'.repeat(2000), 'ttft=0 rate=0 tokens=40 usage=0', { model: 'gpt-4o-mini' })
+	const j = await api.ended((await api.accepted(job)).id)
+	assert.equal(j.status, 'succeeded', JSON.stringify(j.fault))
+	assert.ok(j.usage.input_tokens >= 500 && j.usage.input_tokens < 600, JSON.stringify(j.usage))
+	assert.equal(j.usage.output_tokens, Math.ceil(j.result.bytes / 4))
+	assert.ok(j.usage.cost_microusd > 0)
+})
+
+test('a cut turn of a session is billed with all that was sent: the system prompt and the turns before', async () => {
+	const system = 'A teacher of many words. '.repeat(80)
+	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat', system } })).json
+	const first = chat('y'.repeat(4000), 'ttft=0 rate=0 tokens=200', { session, model: 'gpt-4o-mini' })
+	const one = await api.ended((await api.accepted(first)).id)
+	assert.equal(one.status, 'succeeded', JSON.stringify(one.fault))
+	const cut = chat('and?', 'ttft=0 rate=0 tokens=40 end=12', { session, model: 'gpt-4o-mini', on_cut: 'fail' })
+	const two = await api.ended((await api.accepted(cut)).id)
+	assert.equal(two.status, 'failed')
+	const sent = system.length + 4000 + one.result.bytes
+	assert.ok(two.usage.input_tokens >= sent / 4 && two.usage.input_tokens < sent / 2, JSON.stringify(two.usage))
+	assert.equal(two.usage.output_tokens, Math.ceil(two.result.bytes / 4))
+})
+
 test('a job whose time is over is expired', async () => {
 	const { id } = await api.accepted(chat('too slow', 'ttft=20000 rate=0 tokens=5', { limits: { queue_ms: 10000, run_ms: 800 } }))
 	const j = await api.ended(id)

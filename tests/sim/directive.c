@@ -165,6 +165,13 @@ static bool read_word(struct str name, struct str value, struct sim_directive *d
 		return read_only(value, d);
 	if (str_is(name, "words"))
 		return read_flag(value, &d->words);
+	if (str_is(name, "usage")) {
+		bool said;
+		if (!read_flag(value, &said))
+			return false;
+		d->no_usage = !said;
+		return true;
+	}
 	if (fault == SIM_FAULT_STATUS)
 		return read_status(value, d);
 	if (fault == SIM_FAULT_PAGE)

@@ -49,6 +49,7 @@ struct sim_directive {
 	char code[SIM_CODE_SIZE]; /* its code; empty: the usual one */
 	char only[SIM_ONLY_SIZE]; /* faults are for models that begin so; empty: for all */
 	bool words;		  /* of plain words alone: to be looked at */
+	bool no_usage;		  /* a stream of OpenAI's does not say what it used */
 	bool page;
 	bool bytes;
 	bool crlf;

@@ -167,7 +167,7 @@ static void openai_end(const struct sim_call *call, struct buf *out)
 {
 	for (unsigned i = 0; i < call->ask.choices; i++)
 		openai_chunk(call, i, STR("{}"), stop_reason(call), out);
-	if (call->ask.include_usage) {
+	if (call->ask.include_usage && !call->how.no_usage) {
 		struct json_out o = {.buf = out};
 		openai_chunk_head(call, &o);
 		json_put_raw(&o, "choices", STR("[]"));

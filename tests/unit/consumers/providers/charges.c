@@ -75,6 +75,15 @@ TEST(a_call_that_was_cut_counts_what_it_might_have_made)
 	ck_assert_int_eq(c.unit[CHARGE_INPUT], 800);
 }
 
+TEST(a_whole_answer_whose_usage_was_not_said_counts_what_it_might_have_made)
+{
+	struct charge c = charged("anthropic", 700, 50, 300);
+
+	c = spent("anthropic", "claude-sonnet-4-5", c, (struct usage){0}, true);
+	ck_assert_int_eq(c.unit[CHARGE_INPUT], 700);
+	ck_assert_int_eq(c.unit[CHARGE_OUTPUT], 300);
+}
+
 TEST(openai_charges_prompt_and_longest_answer_together_and_gives_nothing_back)
 {
 	struct charge c = charged("openai", 700, 50, 1000);

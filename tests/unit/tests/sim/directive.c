@@ -99,7 +99,7 @@ TEST(slow_makes_times_longer)
 
 TEST(faults_may_be_for_models_that_begin_so_only)
 {
-	ck_assert(reads("[sim only=claude- status=529 fail=3 tokens=7 words=1]"));
+	ck_assert(reads("[sim only=claude- status=529 fail=3 tokens=7 words=1 usage=0]"));
 	ck_assert(d.words);
 	sim_directive_for(&d, STR("claude-sonnet-4-5"));
 	ck_assert_uint_eq(d.status, 529);
