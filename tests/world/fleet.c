@@ -398,6 +398,7 @@ static void plan_faults(void)
 	f->publish_lost = families & 32 ? (unsigned)world_between(0, 2000) : 0;
 	f->redis_cut = families & 1u << 21 ? (unsigned)world_between(0, 200) : 0;
 	f->slow = families & 64 ? (unsigned)world_between(0, 500) : 0;
+	f->end_stall = families >> 23 & 1 ? 300 : 0;
 	for (uint64_t at = 2000000; families & 1u << 20 && at < fleet.heal_us - 15000000;
 	     at += world_between(500000, 8000000))
 		world_at(at, NULL, on_wrong, (void *)(uintptr_t)WRONG_REBALANCE);

@@ -9,6 +9,7 @@
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/net/client.h"
+#include "tests/world/fleet.h"
 #include "tests/world/world.h"
 
 enum plan {
@@ -65,6 +66,7 @@ static const uint64_t paces_us[] = {30000, 30000, 30000, 400000, 400000, 2000000
 /* Of so many streams one ends so much later than its last word. */
 #define LATE 4
 #define LATE_US (300 * US_PER_MS)
+#define END_STALL_MOST_US (25 * US_PER_S)
 
 struct list peer_calls;
 bool (*peer_poison)(int job);
@@ -243,6 +245,23 @@ static void on_end_late(void *ctx)
 		end(c, CLIENT_DONE);
 }
 
+static void on_piece(void *ctx);
+
+/* Its process stands still between the last word and the end, longer than its claim: what it decides then comes late. */
+static bool stall_before_end(struct client_call *c)
+{
+	struct loop *loop = c->client->loop;
+
+	if (world->now_us + END_STALL_MOST_US > fleet.heal_us ||
+	    !world_chance(world->faults.end_stall))
+		return false;
+	world_tell(loop->name, "stalls before the end of call %d", c->number);
+	fleet.excused = true;
+	world_stall(loop, world->now_us + world_between(11 * US_PER_S, END_STALL_MOST_US));
+	world_in(0, loop, on_piece, c);
+	return true;
+}
+
 static void on_piece(void *ctx)
 {
 	struct client_call *c = ctx;
@@ -254,6 +273,8 @@ static void on_piece(void *ctx)
 		return;
 	}
 	if (c->token == c->tokens) {
+		if (stall_before_end(c))
+			return;
 		say_end(c);
 		if (!c->cancelled && c->number % LATE == 0)
 			world_in(LATE_US, c->client->loop, on_end_late, c);

@@ -31,6 +31,7 @@ struct world_faults {
 	unsigned call_fault;	/* a provider's call goes wrong in one of its ways */
 	unsigned publish_lost;	/* a live event is not heard */
 	unsigned redis_cut;	/* a connection ends behind a request that was executed */
+	unsigned end_stall;	/* a pool stands still before the end of a call */
 	unsigned slow;		/* a message takes a hundred times as long */
 };
 
