@@ -669,6 +669,18 @@ struct budget *budgets_find(struct budgets *all, const char *account, const char
 	return q ? find(all, str_of(q->name)) : NULL;
 }
 
+int64_t budget_answer_tokens(const struct budget *b, int64_t usual)
+{
+	const struct config_quota *q = b->config;
+	int64_t least = q ? q->output_tokens : 0;
+
+	if (q && q->tokens && (!least || q->tokens < least))
+		least = q->tokens;
+	if (!least)
+		return 0;
+	return usual < least / 2 ? usual : least / 2 + 1;
+}
+
 const char *budget_name(const struct budget *b)
 {
 	return b->name;

@@ -64,6 +64,8 @@ struct budget *budgets_find(struct budgets *budgets, const char *account, const 
 /* How long a call of @charge that asks now would wait, ms, roughly: what stands in the line before it, each as itself. */
 int64_t budget_expect_ms(const struct budget *budget, const struct charge *charge);
 const char *budget_name(const struct budget *budget);
+/* The longest answer to ask for where the job names none, @usual or what half of the quota lets through; 0: answers are not limited. */
+int64_t budget_answer_tokens(const struct budget *budget, int64_t usual);
 
 /* ── one call's reservation ── */
 

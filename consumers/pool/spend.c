@@ -1,12 +1,23 @@
 #include "consumers/pool/spend.h"
 
+#include <ctype.h>
+#include <string.h>
+
 #include "consumers/pool/retry.h"
 #include "lib/base/clock.h"
 #include "lib/svc/config.h"
 
-/* Until a target's answers are known: four bytes of a request are a token, and an answer is of middling length. */
-#define INPUT_PER_BYTE 0.25
+/* Three bytes of a request are a token, or fewer bytes where a target's answers say so: small requests are mostly frame, and what they teach
+ * is too little for a long text. */
+#define INPUT_PER_BYTE (1 / 3.0)
+/* Pictures and other data that stand in a request as base64: so many tokens each, and one for so many bytes. */
+#define INLINE_LEAST 1024
+#define INLINE_TOKENS 1600
+#define INLINE_BYTES 256
+/* Until a target's answers are known one is of middling length. */
 #define OUTPUT_TOKENS 512
+/* The longest answer where the job names none and the target's answers are limited. */
+#define OUTPUT_MOST 4096
 /* Of a new count in the average of a target's. */
 #define NEWEST 0.1
 /* Told of a move in the line: near its head each, further behind by the sixteenth part. */
@@ -19,12 +30,53 @@ static void average(double *average, double newest)
 	*average = *average > 0 ? *average + (newest - *average) * NEWEST : newest;
 }
 
+static bool is_base64(char c)
+{
+	return isalnum((unsigned char)c) || (c && strchr("+/-_=\\", c));
+}
+
+/* The bytes of @body that are data behind @mark, where they are not a few; *ret_tokens grows by what they cost. A mark has quotes: no text of
+ * a client's can hold it. */
+static size_t inline_bytes(struct str body, const char *mark, double *ret_tokens)
+{
+	const char *at = body.ptr, *end = body.ptr + body.len, *from;
+	size_t sum = 0, len;
+
+	while (at < end && (at = memmem(at, (size_t)(end - at), mark, strlen(mark)))) {
+		at += strlen(mark);
+		if (mark[1] == 'u') { /* a URL: the data is behind its comma */
+			from = memchr(at, ',', (size_t)(end - at < 128 ? end - at : 128));
+			at = from ? from + 1 : at;
+		}
+		from = at;
+		while (at < end && is_base64(*at))
+			at++;
+		len = (size_t)(at - from);
+		if (len < INLINE_LEAST)
+			continue;
+		sum += len;
+		*ret_tokens += INLINE_TOKENS + (double)len / INLINE_BYTES;
+	}
+	return sum;
+}
+
+static int64_t input_tokens(const struct target *t, struct str body)
+{
+	double per_byte = t->input_per_byte > INPUT_PER_BYTE ? t->input_per_byte : INPUT_PER_BYTE;
+	double tokens = 1;
+	size_t data = 0;
+
+	if (body.len > INLINE_LEAST)
+		data = inline_bytes(body, "\"data\":\"", &tokens) +
+		       inline_bytes(body, "\"url\":\"data:", &tokens);
+	return (int64_t)(tokens + (double)(body.len - data) * per_byte);
+}
+
 void spend_expect(const struct target *t, const struct provider_request *request,
 		  struct charge *ret_charge)
 {
-	double per_byte = t->input_per_byte > 0 ? t->input_per_byte : INPUT_PER_BYTE;
 	struct charge_estimate e = {
-	    .input_tokens = (int64_t)((double)request->body.len * per_byte) + 1,
+	    .input_tokens = input_tokens(t, buf_str(&request->body)),
 	    .output_tokens = t->output_tokens > 0 ? (int64_t)t->output_tokens : OUTPUT_TOKENS,
 	    .max_tokens = request->max_tokens,
 	};
@@ -118,12 +170,24 @@ static void on_heard(void *ctx, enum budget_word word)
 
 /* ── for ask.c ── */
 
+static struct budget *budget_of(const struct work *w, const struct target *target)
+{
+	return target->account->provider->charge
+		   ? budgets_find(w->pool->budgets, target->account->config->name, target->model)
+		   : NULL;
+}
+
+int64_t spend_answer_tokens(const struct work *w, const struct target *target)
+{
+	const struct budget *budget = budget_of(w, target);
+	int64_t usual = w->route.max_tokens ? w->route.max_tokens : OUTPUT_MOST;
+
+	return budget ? budget_answer_tokens(budget, usual) : 0;
+}
+
 enum spend spend_ask(struct work *w, struct target *target, struct provider_request *request)
 {
-	struct budget *budget =
-	    target->account->provider->charge
-		? budgets_find(w->pool->budgets, target->account->config->name, target->model)
-		: NULL;
+	struct budget *budget = budget_of(w, target);
 	struct budget_ask ask = {
 	    .lane = w->lane->lane,
 	    .tenant = w->head.org,

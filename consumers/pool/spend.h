@@ -13,6 +13,8 @@ enum spend {
 enum spend spend_ask(struct work *w, struct target *target, struct provider_request *request);
 /* All that are left were short: the one whose line is shortest for what @w asked last. NULL where none is left. */
 struct target *spend_shortest(struct work *w, uint32_t skip, size_t *ret_index);
+/* The longest answer to ask @target for where @w names none: what is asked for can be reserved. 0: its answers are not limited. */
+int64_t spend_answer_tokens(const struct work *w, const struct target *target);
 /* What a call to @t with @request may cost. */
 void spend_expect(const struct target *t, const struct provider_request *request,
 		  struct charge *ret_charge);

@@ -194,7 +194,10 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 	json_object_object_add(body, "model", json_object_new_string(ask->model));
 	json_object_object_add(body, "stream", json_object_new_boolean(true));
 	if (!json_member(body, "max_tokens"))
-		json_object_object_add(body, "max_tokens", json_object_new_int(DEFAULT_MAX_TOKENS));
+		json_object_object_add(body, "max_tokens",
+				       json_object_new_int64(ask->max_tokens_unsaid
+								 ? ask->max_tokens_unsaid
+								 : DEFAULT_MAX_TOKENS));
 	ret_request->max_tokens = json_int(body, "max_tokens", DEFAULT_MAX_TOKENS);
 	ask_cache_anthropic(ask, body, &ret_request->cache_key);
 	ask_write(ret_request, body);

@@ -167,6 +167,10 @@ static enum provider_built build(const struct ask *ask, struct provider_request 
 	options = json_object_new_object();
 	json_object_object_add(options, "include_usage", json_object_new_boolean(true));
 	json_object_object_add(body, "stream_options", options);
+	if (ask->max_tokens_unsaid && !json_member(body, "max_completion_tokens") &&
+	    !json_member(body, "max_tokens"))
+		json_object_object_add(body, "max_completion_tokens",
+				       json_object_new_int64(ask->max_tokens_unsaid));
 	ret_request->max_tokens =
 	    json_int(body, "max_completion_tokens", json_int(body, "max_tokens", 0)) *
 	    json_int(body, "n", 1);

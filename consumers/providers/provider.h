@@ -31,6 +31,8 @@ struct ask {
 	struct json_object
 	    *history;	    /* the conversation before this turn, [{role, content}], or NULL */
 	int64_t max_tokens; /* 0: the provider's default (where it must be named: 4096) */
+	/* Named where neither @max_tokens nor @request names one, so that the provider counts no more than is reserved; 0: it need not be. */
+	int64_t max_tokens_unsaid;
 	double temperature; /* NaN: not said */
 	const char *model;  /* as the provider calls it */
 	const char *key;    /* the account's secret */

@@ -1,4 +1,6 @@
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "consumers/providers/provider.h"
 #include "lib/base/json.h"
@@ -587,6 +589,48 @@ static const char *refusal(const char *provider, const char *model, double tempe
 	provider_request_fini(&request);
 	json_object_put(tree);
 	return why;
+}
+
+static int64_t longest(const char *provider, const char *dialect, const char *body, int64_t unsaid)
+{
+	struct json_object *tree = NULL;
+	struct json_error error;
+	struct provider_request request;
+	struct ask ask = {.dialect = dialect,
+			  .model = "m-1",
+			  .key = "sk-x",
+			  .temperature = (double)NAN,
+			  .max_tokens_unsaid = unsaid};
+	char why[128] = "", text[32];
+	int64_t most;
+
+	ck_assert_int_eq(json_read(str_of(body), &tree, &error), JSON_OK);
+	if (strcmp(dialect, "native") == 0)
+		ask.messages = tree;
+	else
+		ask.request = tree;
+	ck_assert_int_eq(provider_find(str_of(provider))->build(&ask, &request, why),
+			 PROVIDER_BUILT);
+	most = request.max_tokens;
+	snprintf(text, sizeof(text), "tokens\":%lld", (long long)most);
+	ck_assert(memmem(request.body.data, request.body.len, text, strlen(text)) != NULL);
+	provider_request_fini(&request);
+	json_object_put(tree);
+	return most;
+}
+
+TEST(where_an_answers_length_is_reserved_it_is_asked_for)
+{
+	static const char native[] = "[{\"role\":\"user\",\"content\":\"hi\"}]";
+	static const char silent[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+	static const char says[] =
+	    "{\"max_tokens\":7,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+
+	ck_assert_int_eq(longest("openai", "native", native, 300), 300);
+	ck_assert_int_eq(longest("openai", "openai", silent, 300), 300);
+	ck_assert_int_eq(longest("openai", "openai", says, 300), 7);
+	ck_assert_int_eq(longest("anthropic", "native", native, 300), 300);
+	ck_assert_int_eq(longest("anthropic", "anthropic", says, 300), 7);
 }
 
 static const struct {
