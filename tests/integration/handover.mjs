@@ -8,8 +8,18 @@ import { pass, run, test, until } from '../support/test.mjs'
 
 const stack = await Stack.open()
 const api = new Api(stack)
+const askers = (await stack.keys(8)).map((key) => new Api(stack, key)) // whose jobs stand in the partitions of both pools
+const asker = new Map() // job -> who asked
 const ID = 'sluice-pool-handover'
 let extra
+
+/** The n-th job, of one organisation after the other. */
+async function ask(n, job) {
+	const who = askers[n % askers.length]
+	const { id } = await who.accepted(job)
+	asker.set(id, who)
+	return id
+}
 
 const depthOf = (id) => stack.metric(id, 'sluice_pool_lane_in_flight')
 
@@ -22,9 +32,10 @@ async function start() {
 /** The same, when it has its part of the lanes. */
 async function second() {
 	await start()
+	let n = 0
 	await until('both take jobs', async () => {
-		const { id } = await api.accepted(chat('warm'))
-		await api.ended(id)
+		const id = await ask(n++, chat('warm'))
+		await asker.get(id).ended(id)
 		return (await stack.metric(ID, 'sluice_pool_jobs_taken_total')) > 0
 	})
 }
@@ -33,7 +44,7 @@ async function second() {
 async function flow(over) {
 	const asked = []
 	for (let i = 0; !over(); i++) {
-		asked.push(api.accepted(chat(`flow ${i}`)).then(({ id }) => id))
+		asked.push(ask(i, chat(`flow ${i}`)))
 		await pass(25)
 	}
 	return Promise.all(asked)
@@ -42,7 +53,7 @@ async function flow(over) {
 /** Jobs under way in both pools for some seconds. */
 async function longJobs() {
 	const ids = []
-	for (let i = 0; i < 24; i++) ids.push((await api.accepted(chat(`long ${i}`, 'ttft=4000 rate=0 tokens=5'))).id)
+	for (let i = 0; i < 24; i++) ids.push(await ask(i, chat(`long ${i}`, 'ttft=4000 rate=0 tokens=5')))
 	await until('they run in both', async () => (await depthOf(ID)) > 0 && (await depthOf('sluice-pool-1')) > 0)
 	return ids
 }
@@ -51,7 +62,7 @@ async function longJobs() {
 async function waits(ids, from) {
 	let longest = 0
 	for (const id of ids) {
-		const j = await api.ended(id, 60000)
+		const j = await asker.get(id).ended(id, 60000)
 		assert.equal(j.status, 'succeeded', JSON.stringify(j.fault))
 		assert.equal(j.calls.length, 1, `${id}: ${JSON.stringify(j.calls)}`)
 		if (Date.parse(j.created_at) >= from) longest = Math.max(longest, Date.parse(j.picked_up_at) - Date.parse(j.created_at))

@@ -10,8 +10,9 @@ import { run, test, until } from '../support/test.mjs'
 const FIRST = 'claude-haiku-4-5'
 const SECOND = 'gpt-4o-mini'
 const HEDGE_MS = 150
+// Shut for minutes, for all pools: no other test asks them.
 const DENIED = 'gpt-4.1-nano'
-const DENIED_TOO = 'gpt-4.1-mini'
+const DENIED_TOO = 'gpt-5.4-nano'
 const routes = [
 	['hedged', ['anthropic-main', FIRST], ['openai-main', SECOND]],
 	['denied-second', ['anthropic-main', FIRST], ['openai-main', DENIED]],
