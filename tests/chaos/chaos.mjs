@@ -130,7 +130,9 @@ test('after Redis is emptied a new turn waits for the open ones of its session, 
 	const api = new Api(stack)
 	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
 	const turn = (text, script) => chat(text, script, { session })
-	await api.ended((await api.accepted(turn('one', 'ttft=0 rate=0 tokens=5'))).id)
+	const { id: one } = await api.accepted(turn('one', 'ttft=0 rate=0 tokens=5'))
+	await api.ended(one)
+	await api.recorded([one]) // the session is brought back from there
 	const { id: open } = await api.accepted(turn('two', 'ttft=0 rate=10 tokens=40'))
 	await until('it runs', async () => (await api.get(open)).json.status === 'running')
 	await stack.redis_cli('FLUSHALL')
@@ -141,7 +143,10 @@ test('after Redis is emptied a new turn waits for the open ones of its session, 
 	const [two, three] = [await api.ended(open), await api.ended(next.id)]
 	assert.deepEqual([two.status, three.status], ['succeeded', 'succeeded'], JSON.stringify([two.fault, three.fault]))
 	assert.ok(three.picked_up_at >= two.finished_at, `${three.picked_up_at} is before ${two.finished_at}`)
-	const said = JSON.parse(await stack.redis_cli('--json', 'LRANGE', `c:{${session}}`, '0', '-1')).map((m) => JSON.parse(m))
+	const said = await until('the conversation has the three turns', async () => {
+		const list = JSON.parse(await stack.redis_cli('--json', 'LRANGE', `c:{${session}}`, '0', '-1')).map((m) => JSON.parse(m))
+		return list.length >= 6 && list
+	})
 	assert.deepEqual(said.map((m) => m.role), ['user', 'assistant', 'user', 'assistant', 'user', 'assistant'])
 	assert.deepEqual(said.filter((m) => m.role === 'user').map((m) => JSON.stringify(m).match(/one|two|three/)[0]), ['one', 'two', 'three'])
 }, { limit_ms: 60000 })
