@@ -29,12 +29,23 @@ static const struct ask_field from_openai[] = {
     {NULL, NULL},
 };
 
-/* From which version on a family takes temperature, top_p and top_k at their defaults alone. */
-static const struct {
+/* From which version on a family of models is so; the last has no name. */
+struct since {
 	const char *family;
-	int since; /* ask_version */
-} no_sampling[] = {
-    {"opus-", 407}, {"sonnet-", 500}, {"haiku-", 500}, {"fable", 0}, {"mythos", 0},
+	int version; /* ask_version */
+};
+
+static bool is_since(const struct since *list, const char *model)
+{
+	for (; list->family; list++)
+		if (ask_version(model, list->family) >= list->version)
+			return true;
+	return false;
+}
+
+/* They take temperature, top_p and top_k at their defaults alone. */
+static const struct since no_sampling[] = {
+    {"opus-", 407}, {"sonnet-", 500}, {"haiku-", 500}, {"fable", 0}, {"mythos", 0}, {NULL, 0},
 };
 
 /* What was asked in other words than the vendor's must be what the model takes: another target is asked rather than the
@@ -48,13 +59,9 @@ static enum provider_built check_mapped(const struct ask *ask, struct json_objec
 		snprintf(ret_why, 128, "temperature above 1 has no counterpart at this provider");
 		return PROVIDER_CANNOT;
 	}
-	for (size_t i = 0; i < countof(no_sampling); i++) {
-		if (ask_version(ask->model, no_sampling[i].family) < no_sampling[i].since)
-			continue;
-		for (size_t f = 0; f < countof(fields); f++)
-			if (json_double(body, fields[f], 1) != 1)
-				return ask_refused(fields[f], ask, ret_why);
-	}
+	for (size_t f = 0; f < countof(fields) && is_since(no_sampling, ask->model); f++)
+		if (json_double(body, fields[f], 1) != 1)
+			return ask_refused(fields[f], ask, ret_why);
 	return PROVIDER_BUILT;
 }
 
@@ -139,12 +146,9 @@ static void from_native(const struct ask *ask, struct json_object *body)
 				       json_object_new_double(ask->temperature));
 }
 
-/* From which version on a family refuses a conversation that ends with an assistant's message. */
-static const struct {
-	const char *family;
-	int since; /* ask_version */
-} no_prefix[] = {
-    {"opus-", 406}, {"sonnet-", 406}, {"haiku-", 500}, {"fable", 0}, {"mythos", 0},
+/* They refuse a conversation that ends with an assistant's message. */
+static const struct since no_prefix[] = {
+    {"opus-", 406}, {"sonnet-", 406}, {"haiku-", 500}, {"fable", 0}, {"mythos", 0}, {NULL, 0},
 };
 
 /* What was answered already goes behind the messages. Thinking, an output format and a forced tool call begin every answer anew. */
@@ -155,9 +159,8 @@ static enum provider_built put_prefix(const struct ask *ask, struct json_object 
 	struct str choice = json_str(json_member(body, "tool_choice"), "type");
 	bool takes = strcmp(ask->prefix_how, "none") != 0;
 
-	for (size_t i = 0; i < countof(no_prefix) && strcmp(ask->prefix_how, "auto") == 0; i++)
-		if (ask_version(ask->model, no_prefix[i].family) >= no_prefix[i].since)
-			takes = false;
+	if (strcmp(ask->prefix_how, "auto") == 0 && is_since(no_prefix, ask->model))
+		takes = false;
 	if ((thinking.len && !str_is(thinking, "disabled")) || str_is(choice, "any") ||
 	    str_is(choice, "tool") || json_member(json_member(body, "output_config"), "format"))
 		takes = false;
