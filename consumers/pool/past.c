@@ -98,7 +98,7 @@ void past_estimate(struct work *w)
 
 /* ── lists ── */
 
-/* As sluice-push keeps an outbox by default. */
+/* Until sluice-push, which knows how long it keeps an outbox, sees the session again. */
 #define OUTBOX_TTL_MS "86400000"
 
 static void put(struct work *w, struct str owner, struct key key)
@@ -147,6 +147,6 @@ void past_lists(struct work *w)
 	key = key_outbox(outbox);
 	put(w, outbox, key);
 	redis_command(w->redis, outbox,
-		      (struct str[]){STR("PEXPIRE"), key_str(&key), STR(OUTBOX_TTL_MS)}, 3, NULL,
-		      NULL);
+		      (struct str[]){STR("PEXPIRE"), key_str(&key), STR(OUTBOX_TTL_MS), STR("NX")},
+		      4, NULL, NULL);
 }

@@ -542,7 +542,8 @@ static void c_pexpire(struct redis_value *r, struct arena *a, const struct str *
 	struct value *at = find(v[1]);
 
 	(void)a;
-	(void)n;
+	if (at && n > 3 && str_is(v[3], "NX") && at->expire_ms)
+		at = NULL;
 	if (at)
 		at->expire_ms = world_wall_ms() + (uint64_t)number(v[2]);
 	reply_int(r, at != NULL);
