@@ -16,8 +16,8 @@
 
 /* Its own pool ends an overdue job; after this somebody else has to. */
 #define GRACE_MS (2 * STATE_LEASE_MS)
-/* Wishes of one round: so many records in front of interactive jobs. */
-#define WISHES_MOST "63"
+/* The last wish of one round, from 0 on: so many records and one may come before interactive jobs. */
+#define WISHES_LAST "63"
 /* One nudge is enough for long; where it was lost, or no pool takes its lane, the next comes after so many looks. */
 #define AGAIN_LOOKS 6
 #define LOOKS_MS "3600000"
@@ -313,7 +313,7 @@ static void on_wishes_due(struct timer *t)
 	struct round *round = container_of(t, struct round, timer);
 	struct sweep *sw = round->sweep;
 	struct key key = key_wished();
-	const struct str args[] = {STR("ZRANGE"), key_str(&key), STR("0"), STR(WISHES_MOST)};
+	const struct str args[] = {STR("ZRANGE"), key_str(&key), STR("0"), STR(WISHES_LAST)};
 
 	round->asked++;
 	if (lease_held(sw->lease))
