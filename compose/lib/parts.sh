@@ -68,6 +68,7 @@ redis_start() {
 		appendonly yes
 		appendfsync everysec
 		maxmemory-policy noeviction
+		hash-max-listpack-value 4096
 		save ""
 		daemonize no
 		tcp-backlog 511
