@@ -31,12 +31,20 @@
 /* ── slots ── */
 
 /* Slots that only the interactive lane may have: none where it is not here. */
-static size_t reserved_slots(const struct pool *pool)
+static size_t reserved_slots(const struct pool *pool, const struct pool_options *options)
 {
 	for (size_t i = 0; i < pool->lane_count; i++)
 		if (pool->lanes[i].lane == LANE_INTERACTIVE)
-			return (size_t)pool->options->reserved;
+			return (size_t)options->reserved;
 	return 0;
+}
+
+static int check_slots(const struct pool *pool, const struct pool_options *options)
+{
+	if (reserved_slots(pool, options) < (size_t)options->slots)
+		return 0;
+	log_error(pool->log, "pool.reserved must be less than pool.slots");
+	return err_origin(-EINVAL);
 }
 
 /* The lane whose waiting work gets the next slot: smooth weighted round robin over the lanes that may have one. */
@@ -44,7 +52,8 @@ static struct pool_lane *slot_next(struct pool *pool)
 {
 	struct pool_lane *best = NULL;
 	int64_t total = 0;
-	size_t others = 0, shared = (size_t)pool->options->slots - reserved_slots(pool);
+	size_t others = 0,
+	       shared = (size_t)pool->options->slots - reserved_slots(pool, pool->options);
 
 	for (size_t i = 0; i < pool->lane_count; i++)
 		if (pool->lanes[i].lane != LANE_INTERACTIVE)
@@ -403,6 +412,12 @@ static int read_lanes(struct pool *pool)
 			log_error(pool->log, "pool.lanes names no lane", F_VIEW("lane", name));
 			return err_origin(-EINVAL);
 		}
+		for (size_t i = 0; i < pool->lane_count; i++)
+			if (pool->lanes[i].lane == l->lane) {
+				log_error(pool->log, "pool.lanes names a lane twice",
+					  F_VIEW("lane", name));
+				return err_origin(-EINVAL);
+			}
 		l->topic = topic_full(pool->config->kafka.topic_prefix, lane_topic_llm(l->lane));
 		l->weight = weight_of(pool->options, l->lane);
 		fair_init(&l->fair, rand_u64(loop_rand(pool->loop)));
@@ -558,10 +573,8 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 		return err_origin(-EINVAL);
 	}
 	r = read_lanes(pool);
-	if (r >= 0 && reserved_slots(pool) >= (size_t)pool->options->slots) {
-		log_error(pool->log, "pool.reserved must be less than pool.slots");
-		r = err_origin(-EINVAL);
-	}
+	if (r >= 0)
+		r = check_slots(pool, pool->options);
 	if (r >= 0)
 		r = open_stores(pool);
 	if (r >= 0) {
@@ -582,8 +595,10 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 int pool_reload(struct pool *pool, const struct config *config, const struct pool_options *options)
 {
 	struct routes *routes;
-	int r = open_routes(pool, config, &routes);
+	int r = check_slots(pool, options);
 
+	if (r >= 0)
+		r = open_routes(pool, config, &routes);
 	if (r < 0)
 		return err_trace(r);
 	routes_unref(pool->routes);
