@@ -243,7 +243,7 @@ static void end(struct stream *st)
 
 void stream_release(struct stream *st)
 {
-	if (!st->held)
+	if (!st->held || st->group)
 		return;
 	st->held = false;
 	st->said = true;

@@ -26,7 +26,7 @@ void stream_attach(struct session *s, const struct op_position *jobs, size_t cou
 		   void (*done)(struct session *s));
 /* NULL where it is not followed. */
 struct stream *stream_find(const struct session *s, struct str job);
-/* What was held goes out. */
+/* What was held goes out; of one that waits for its group nothing yet. */
 void stream_release(struct stream *st);
 /* Nothing more is said of it. @unsaid: only where it was made by stream_submit and the client knows nothing of it yet. */
 void stream_drop(struct stream *st, bool unsaid);
