@@ -336,6 +336,11 @@ static void finish(struct outbox_look *l)
 	mem_free(l);
 }
 
+static bool is_acked(const struct pg_rows *rows, size_t row)
+{
+	return str_is(pg_text(rows, row, 1), "1");
+}
+
 /* Redis has all again. */
 static void write_back(struct outbox_look *l, const struct pg_rows *rows)
 {
@@ -350,7 +355,7 @@ static void write_back(struct outbox_look *l, const struct pg_rows *rows)
 	for (size_t i = 0; i < pg_count(rows) && i < JOBS_MAX; i++) {
 		struct str id = pg_text(rows, i, 0);
 
-		if (!id_is(id, "job"))
+		if (!id_is(id, "job") || is_acked(rows, i))
 			continue;
 		snprintf(scores[i], sizeof(scores[i]), "%llu", (unsigned long long)id_wall_ms(id));
 		args[count++] = str_of(scores[i]);
@@ -364,16 +369,56 @@ static void write_back(struct outbox_look *l, const struct pg_rows *rows)
 	expire(s->push, str_of(s->id));
 }
 
+/* Of a job that ran again after Redis lost its memory it has a new entry: its end was acknowledged all the same. */
+static void drop_acked(struct outbox_look *l, struct str job)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		if (!str_is(job, l->ids[i]))
+			continue;
+		memmove(l->ids[i], l->ids[--l->count], sizeof(l->ids[i]));
+		outbox_forget(l->session, job);
+		told_add(&l->session->told, job);
+		return;
+	}
+}
+
 static void on_rows(void *ctx, enum pg_result result, const struct pg_rows *rows)
 {
 	struct outbox_look *l = ctx;
 
 	l->pg = NULL;
 	for (size_t i = 0; result == PG_OK && i < pg_count(rows); i++)
-		add(l, pg_text(rows, i, 0));
+		if (is_acked(rows, i))
+			drop_acked(l, pg_text(rows, i, 0));
+		else
+			add(l, pg_text(rows, i, 0));
 	if (result == PG_OK && l->redis_answered)
 		write_back(l, rows);
 	finish(l);
+}
+
+/* Those that wait, and which of Redis's were acknowledged. */
+static const char ends_sql[] =
+    "(SELECT job, 0 AS acked FROM outbox WHERE session = $1 AND NOT acked "
+    "AND at_ms >= $2::bigint ORDER BY job DESC LIMIT 256) "
+    "UNION ALL SELECT job, 1 FROM outbox WHERE session = $1 AND acked "
+    "AND job = ANY($3::text[])";
+
+static void ask_postgres(struct outbox_look *l)
+{
+	struct push *push = l->session->push;
+	struct buf ids = {0};
+	char after[24];
+
+	buf_add_char(&ids, '{');
+	for (size_t i = 0; i < l->count; i++)
+		buf_printf(&ids, "%s%s", i ? "," : "", l->ids[i]);
+	buf_add_char(&ids, '}');
+	oldest(push, after);
+	l->pg = pg_query(push->pg, ends_sql,
+			 (const struct str[]){str_of(l->session->id), str_of(after), buf_str(&ids)},
+			 3, on_rows, l);
+	buf_fini(&ids);
 }
 
 static void on_set(void *ctx, enum redis_result result, const struct redis_value *value)
@@ -382,7 +427,6 @@ static void on_set(void *ctx, enum redis_result result, const struct redis_value
 	struct push *push = l->session->push;
 	uint64_t epoch_ms = redis_epoch_wall_ms(push->redis);
 	bool whole = false;
-	char after[24];
 
 	l->request = NULL;
 	l->redis_answered = result == REDIS_OK && value->type == REDIS_LIST;
@@ -401,12 +445,7 @@ static void on_set(void *ctx, enum redis_result result, const struct redis_value
 		finish(l);
 		return;
 	}
-	oldest(push, after);
-	l->pg =
-	    pg_query(push->pg,
-		     "SELECT job FROM outbox WHERE session = $1 AND NOT acked "
-		     "AND at_ms >= $2::bigint ORDER BY job DESC LIMIT 256",
-		     (const struct str[]){str_of(l->session->id), str_of(after)}, 2, on_rows, l);
+	ask_postgres(l);
 }
 
 struct outbox_look *outbox_list(struct session *s,

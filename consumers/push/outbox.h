@@ -1,7 +1,7 @@
 /* The outbox: jobs of a session whose end no client has acknowledged. Redis holds the newest 256 from the moment they are accepted;
  * PostgreSQL holds those that ended (the archive makes the row with the result), for longer, and through a loss of Redis. Where Redis
  * cannot have all (the set has no entry `epoch`, or one of another epoch of Redis; or the session is older than the epoch: a job that was
- * accepted before a loss may end any time after it) both are read, and what PostgreSQL had is written back. Acknowledgements go to Redis at once and to PostgreSQL gathered. Refuses to tell anybody anything. */
+ * accepted before a loss may end any time after it) both are read, what PostgreSQL had is written back, and what it knows to be acknowledged is dropped: a job that runs again after a loss is listed again. Acknowledgements go to Redis at once and to PostgreSQL gathered. Refuses to tell anybody anything. */
 #ifndef SLUICE_PUSH_OUTBOX_H
 #define SLUICE_PUSH_OUTBOX_H
 

@@ -65,6 +65,23 @@ test('acknowledged is acknowledged, also when Redis was emptied', async () => {
 	await client.close()
 })
 
+test('an acknowledged job that ran again after a loss, and so is listed again, is not told again', async () => {
+	const first = await left_alone({}, 'acknowledged')
+	let client = await comes_again({ resume: first.welcome.resume }, first.job, first.stored)
+	client.send({ op: 'ack', id: first.job })
+	const second = await client.submit('2', chat('not acknowledged', 'ttft=0 rate=0 tokens=10'))
+	await client.end(second)
+	await acked(first.job)
+	client.cut()
+	await stack.redis_cli('FLUSHALL')
+	const list = `ob:{${first.welcome.session}}`
+	await stack.redis_cli('ZADD', list, '1', first.job) // as a pool does that claims it anew
+	const [stored] = (await api.recorded([second])).get(second)
+	client = await only({ resume: first.welcome.resume }, second, stored, first.job)
+	await until('the list lacks it', async () => !(await stack.redis_cli('ZRANGE', list, '0', '-1')).includes(first.job))
+	await client.close()
+})
+
 test('a running job that the client does not name is told of, also when Redis was emptied meanwhile', async () => {
 	const { client, welcome } = await Client.hello(stack)
 	const job = await client.submit('1', chat('runs on', 'ttft=100 rate=10 tokens=40'))

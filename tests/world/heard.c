@@ -260,7 +260,10 @@ static void refused(struct talk *t, struct order *o, struct str name, bool retry
 				o->job->number, STR_FMT(name));
 		return;
 	}
-	o->unsure = o->unsure || str_is(name, "outcome_unknown");
+	if (str_is(name, "outcome_unknown")) {
+		t->phone->strays++;
+		o->unsure = true;
+	}
 	o->due_us = world->now_us + RETRY_US + world_between(0, 1000000);
 }
 

@@ -326,6 +326,10 @@ static void outbox_ack(const struct statement *s)
 		struct json_object *a = json_object_array_get_idx(acks, i);
 		struct waiting_end *e = outbox_find(json_str(a, "session"), json_str(a, "job"));
 
+		world_tell("pg", "%.*s is acknowledged%s", STR_FMT(json_str(a, "job")),
+			   e				  ? ""
+			   : json_bool(a, "known", false) ? " early"
+							  : ", and not known");
 		if (e)
 			e->acked = true;
 		else if (json_bool(a, "known", false))
@@ -352,23 +356,36 @@ static int by_name_down(const void *a, const void *b)
 	return -memcmp(x->ptr, y->ptr, x->len < y->len ? x->len : y->len);
 }
 
-/* Jobs, the newest first. */
+/* Jobs that wait, the newest first; then those of a list that were acknowledged. */
 static void outbox_select(struct pg_request *r, const struct statement *s)
 {
 	int64_t after = 0;
-	size_t count = 0;
-	struct str *cells = arena_alloc(&r->arena, (tables.outbox_count + 1) * sizeof(*cells));
+	size_t count = 0, both;
+	struct str *jobs = arena_alloc(&r->arena, (tables.outbox_count + 1) * sizeof(*jobs));
+	struct str *cells = arena_alloc(&r->arena, 2 * (tables.outbox_count + 1) * sizeof(*cells));
 
 	must(str_i64(s->params[1], &after));
 	for (size_t i = 0; i < tables.outbox_count; i++) {
 		const struct waiting_end *e = &tables.outbox[i];
 
 		if (str_is(s->params[0], e->session) && !e->acked && e->at_ms >= after)
-			cells[count++] = dup(&r->arena, str_of(e->job));
+			jobs[count++] = dup(&r->arena, str_of(e->job));
 	}
-	qsort(cells, count, sizeof(*cells), by_name_down);
-	r->rows.columns = 1;
-	r->rows.count = count;
+	qsort(jobs, count, sizeof(*jobs), by_name_down);
+	both = count;
+	for (size_t i = 0; i < tables.outbox_count; i++) {
+		const struct waiting_end *e = &tables.outbox[i];
+
+		if (str_is(s->params[0], e->session) && e->acked &&
+		    strstr(s->params[2].ptr, e->job))
+			jobs[both++] = dup(&r->arena, str_of(e->job));
+	}
+	for (size_t i = 0; i < both; i++) {
+		cells[2 * i] = jobs[i];
+		cells[2 * i + 1] = i < count ? STR("0") : STR("1");
+	}
+	r->rows.columns = 2;
+	r->rows.count = both;
 	r->rows.cells = cells;
 }
 
@@ -403,8 +420,10 @@ static void insert_results(struct pg_request *r, const struct statement *s)
 		struct json_object *e = json_object_array_get_idx(ends, i);
 		struct str session = json_str(e, "session"), job = json_str(e, "job");
 
-		if (map_find(&made_now, job) && !outbox_find(session, job))
-			outbox_make(session, job, false, json_int(e, "at_ms", 0));
+		if (!map_find(&made_now, job) || outbox_find(session, job))
+			continue;
+		world_tell("pg", "the end of %.*s waits", STR_FMT(job));
+		outbox_make(session, job, false, json_int(e, "at_ms", 0));
 	}
 	map_fini(&made_now);
 	r->rows.count = 1;
@@ -461,7 +480,7 @@ static bool run_push(struct pg_request *r, const struct statement *s)
 		outbox_ack(s);
 	else if (holds(sql, "DELETE FROM outbox"))
 		outbox_sweep(s);
-	else if (holds(sql, "SELECT job FROM outbox WHERE session = $1"))
+	else if (holds(sql, "FROM outbox WHERE session = $1 AND NOT acked"))
 		outbox_select(r, s);
 	else
 		return false;
@@ -688,20 +707,13 @@ void pg_server_key(struct str hash, struct str org)
 	map_set(&tables.keys, hash, row);
 }
 
-/* Its client was told so; it ran, and Redis forgot that: nobody waits for its end. */
-static bool refused_late(struct str job)
+void pg_server_outbox(struct str session, void (*each)(void *ctx, struct str job, bool acked),
+		      void *ctx)
 {
-	return redis_server_forgot() && redis_server_refused(job);
-}
-
-size_t pg_server_outbox(struct str session)
-{
-	size_t count = 0;
-
 	for (size_t i = 0; i < tables.outbox_count; i++) {
 		const struct waiting_end *e = &tables.outbox[i];
 
-		count += str_is(session, e->session) && !e->acked && !refused_late(str_of(e->job));
+		if (str_is(session, e->session))
+			each(ctx, str_of(e->job), e->acked);
 	}
-	return count;
 }

@@ -81,6 +81,7 @@ struct phone {
 	char resume[RESUME_SIZE];
 	struct order orders[JOBS_MAX];
 	size_t order_count;
+	unsigned strays; /* submits of which it never heard what became of them */
 	struct list answers;
 	struct talk *now;
 	struct talk *old; /* stands still, beside the newer one */

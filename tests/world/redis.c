@@ -160,6 +160,9 @@ static void on_arrive(void *ctx)
 		world_tell(r->redis->loop->name, "redis HMGET %.*s %.*s -> %.*s",
 			   STR_FMT(r->args[1]), STR_FMT(r->args[2]),
 			   STR_FMT(redis_item_str(&r->value, 0)));
+	if (!r->script && r->count > 3 && str_starts(r->args[1], "ob:"))
+		world_tell(r->redis->loop->name, "redis %.*s %.*s .. %.*s", STR_FMT(r->args[0]),
+			   STR_FMT(r->args[1]), STR_FMT(r->args[r->count - 1]));
 	if (r->script)
 		world_tell(r->redis->loop->name, "redis %s %.*s -> %.*s%s", r->script->name,
 			   STR_FMT(r->args[0]),

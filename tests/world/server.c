@@ -676,9 +676,12 @@ size_t redis_server_zcount(struct str key)
 	return v ? v->count : 0;
 }
 
-bool redis_server_zhas(struct str key, struct str member)
+void redis_server_members(struct str key, void (*each)(void *ctx, struct str member), void *ctx)
 {
-	return item_find(find(key), member) != NULL;
+	struct value *v = find(key);
+
+	for (size_t i = 0; v && i < v->count; i++)
+		each(ctx, v->items[i].name);
 }
 
 struct str redis_server_told(struct str job, int64_t attempt)

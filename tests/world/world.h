@@ -122,7 +122,8 @@ void redis_server_keys(void (*each)(void *ctx, struct str key), void *ctx);
 /* Makes a session by its script: two keys, eight arguments. */
 void redis_server_session(const struct str keys[2], const struct str args[8]);
 size_t redis_server_zcount(struct str key);
-bool redis_server_zhas(struct str key, struct str member);
+/* Visits a sorted set. */
+void redis_server_members(struct str key, void (*each)(void *ctx, struct str member), void *ctx);
 /* What was published of an attempt's text; empty where nothing was. */
 struct str redis_server_told(struct str job, int64_t attempt);
 /* A job's state was set to `refused` at some time. */
@@ -176,8 +177,9 @@ struct json_object *pg_server_result(struct str job);
 size_t pg_server_results(void);
 /* The key that the fleet's clients have. */
 void pg_server_key(struct str hash, struct str org);
-/* Ends of jobs that the session has not acknowledged. */
-size_t pg_server_outbox(struct str session);
+/* Visits the ends of a session's jobs; @acked: by its client. */
+void pg_server_outbox(struct str session, void (*each)(void *ctx, struct str job, bool acked),
+		      void *ctx);
 void pg_server_session(struct str id, struct str org, struct str task, struct str system,
 		       int64_t ttl_ms, int64_t created_ms);
 int64_t pg_server_offset(const char *topic, int32_t partition);
