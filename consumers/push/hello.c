@@ -20,6 +20,8 @@
 /* So long after Redis lost its memory its lists may lack jobs: leases, and a wait for PostgreSQL or the claims before. */
 #define LISTS_MS 20000
 #define RELOOK_US (2 * US_PER_S)
+/* Of sessions that are made, in one statement: 100 KiB. */
+#define ROWS_MAX 1000
 /* So late it may be known that Redis lost its memory. */
 #define EPOCH_US (10 * US_PER_S)
 
@@ -44,6 +46,7 @@ void hello_quiet(struct session *s)
 	if (s->pg_request)
 		pg_cancel(s->pg_request);
 	s->pg_request = NULL;
+	gather_cancel(&s->row);
 	outbox_cancel(s->looking);
 	s->looking = NULL;
 	drop_key(s);
@@ -302,7 +305,7 @@ static void welcome(struct session *s)
 
 static void made(struct session *s)
 {
-	if (s->request || s->pg_request)
+	if (s->request || gather_asks(&s->row))
 		return;
 	if (s->failures == 2) {
 		refuse(s, CLOSE_INTERNAL, "no session can be made now");
@@ -314,15 +317,44 @@ static void made(struct session *s)
 	welcome(s);
 }
 
-static void on_row(void *ctx, enum pg_result result, const struct pg_rows *rows)
+static void put_row(const struct gather_ask *ask, struct buf *out)
 {
-	struct session *s = ctx;
+	const struct session *s = container_of(ask, struct session, row);
+	struct json_out o = {.buf = out};
 
-	(void)rows;
-	s->pg_request = NULL;
+	json_open(&o, '{');
+	json_put_text(&o, "id", s->id);
+	json_put_text(&o, "org", s->who.org);
+	json_put_int(&o, "created_ms", (int64_t)s->made_ms);
+	json_close(&o, '}');
+}
+
+static uint64_t session_ttl(const struct push *push)
+{
+	return push->options->session_ttl_ms;
+}
+
+static void on_row(struct gather_ask *ask, enum pg_result result, const struct pg_rows *rows,
+		   size_t first, size_t count)
+{
+	struct session *s = container_of(ask, struct session, row);
+
+	(void)rows, (void)first, (void)count;
 	s->failures += result != PG_OK;
 	made(s);
 }
+
+const struct gather_kind hello_rows = {
+    .sql = "INSERT INTO sessions (id, org, task, system, metadata, ttl_ms, created_ms) "
+	   "SELECT id, org, '', '', '', $2::bigint, created_ms FROM json_to_recordset($1::json) "
+	   "AS made(id text, org text, created_ms bigint) ON CONFLICT (id) DO NOTHING",
+    .open = '[',
+    .close = ']',
+    .most = ROWS_MAX,
+    .put = put_row,
+    .second = session_ttl,
+    .done = on_row,
+};
 
 static void on_hash(void *ctx, enum redis_result result, const struct redis_value *value)
 {
@@ -348,11 +380,8 @@ static void make(struct session *s)
 	keys[1] = key_conversation(str_of(s->id));
 	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)push->options->session_ttl_ms);
 	snprintf(at, sizeof(at), "%llu", (unsigned long long)now);
-	s->pg_request = pg_query(
-	    push->pg,
-	    "INSERT INTO sessions (id, org, task, system, metadata, ttl_ms, created_ms) "
-	    "VALUES ($1, $2, '', '', '', $3, $4) ON CONFLICT (id) DO NOTHING",
-	    (const struct str[]){str_of(s->id), org, str_of(ttl), str_of(at)}, 4, on_row, s);
+	s->made_ms = now;
+	gather_add(&push->rows, &s->row);
 	s->request = redis_script(push->redis, str_of(s->id), &script_session,
 				  (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
 				  (const struct str[]){str_of(ttl), org, STR(""), STR(""), STR(""),

@@ -15,10 +15,14 @@
 #include "schemas/keys.h"
 
 #define JOBS_MAX 256
+/* Of both stores. */
+#define IDS_MAX (2 * JOBS_MAX)
 /* With the entry `epoch`. */
 #define LIST_LAST "256"
 #define TRIM_LAST "-258"
 #define EPOCH "epoch"
+/* Sessions that are looked up in one statement: at most 256 KiB of ids come back. */
+#define LOOKS_MAX 32
 #define GATHER_US (100 * US_PER_MS)
 #define AGAIN_US (1 * US_PER_S)
 #define SWEEP_US (60 * US_PER_S)
@@ -39,6 +43,7 @@ struct outbox {
 	struct pg_request *sweeping;
 	struct timer flush;
 	struct timer sweep;
+	struct gather looks; /* that Redis alone cannot answer */
 };
 
 /* ── acknowledgements, to PostgreSQL ── */
@@ -145,10 +150,9 @@ static void on_swept(void *ctx, enum pg_result result, const struct pg_rows *row
 	timer_set(&o->sweep, SWEEP_US + rand_below(loop_rand(o->push->loop), SWEEP_US));
 }
 
-static void oldest(const struct push *push, char out[static 24])
+static uint64_t oldest_ms(const struct push *push)
 {
-	snprintf(out, 24, "%llu",
-		 (unsigned long long)(loop_wall_ms(push->loop) - push->options->outbox_ttl_ms));
+	return loop_wall_ms(push->loop) - push->options->outbox_ttl_ms;
 }
 
 static void on_sweep(struct timer *t)
@@ -156,7 +160,7 @@ static void on_sweep(struct timer *t)
 	struct outbox *o = container_of(t, struct outbox, sweep);
 	char before[24];
 
-	oldest(o->push, before);
+	snprintf(before, sizeof(before), "%llu", (unsigned long long)oldest_ms(o->push));
 	o->sweeping = pg_query(o->push->pg,
 			       "DELETE FROM outbox WHERE (session, job) IN (SELECT session, job "
 			       "FROM outbox WHERE at_ms < $1::bigint ORDER BY at_ms LIMIT 10000)",
@@ -302,11 +306,18 @@ struct outbox_look {
 	struct session *session;
 	void (*done)(struct session *s, const struct str *jobs, size_t count);
 	struct redis_request *request;
-	struct pg_request *pg;
+	struct gather_ask ask;
 	bool redis_answered;
-	char ids[2 * JOBS_MAX][ID_SIZE];
+	char (*ids)[ID_SIZE];
 	size_t count;
+	size_t cap;
 };
+
+static void look_free(struct outbox_look *l)
+{
+	mem_free(l->ids);
+	mem_free(l);
+}
 
 static int by_id(const void *a, const void *b)
 {
@@ -315,11 +326,15 @@ static int by_id(const void *a, const void *b)
 
 static void add(struct outbox_look *l, struct str id)
 {
-	if (!id_is(id, "job") || l->count == countof(l->ids))
+	if (!id_is(id, "job") || l->count == IDS_MAX)
 		return;
 	for (size_t i = 0; i < l->count; i++)
 		if (str_is(id, l->ids[i]))
 			return;
+	if (l->count == l->cap) {
+		l->cap = l->cap ? 2 * l->cap : 8;
+		l->ids = mem_resize(l->ids, l->cap * sizeof(*l->ids));
+	}
 	memcpy(l->ids[l->count], id.ptr, id.len);
 	l->ids[l->count++][id.len] = '\0';
 }
@@ -329,33 +344,35 @@ static void finish(struct outbox_look *l)
 	struct str jobs[JOBS_MAX];
 	size_t first = l->count > JOBS_MAX ? l->count - JOBS_MAX : 0;
 
-	qsort(l->ids, l->count, sizeof(l->ids[0]), by_id);
+	if (l->count)
+		qsort(l->ids, l->count, sizeof(l->ids[0]), by_id);
 	for (size_t i = first; i < l->count; i++)
 		jobs[i - first] = str_of(l->ids[i]);
 	l->done(l->session, jobs, l->count - first);
-	mem_free(l);
+	look_free(l);
 }
 
 static bool is_acked(const struct pg_rows *rows, size_t row)
 {
-	return str_is(pg_text(rows, row, 1), "1");
+	return str_is(pg_text(rows, row, 2), "1");
 }
 
 /* Redis has all again. */
-static void write_back(struct outbox_look *l, const struct pg_rows *rows)
+static void write_back(struct outbox_look *l, const struct pg_rows *rows, size_t first,
+		       size_t row_count)
 {
 	struct session *s = l->session;
 	struct key key = key_outbox(str_of(s->id));
-	size_t count = 0, most = 4 + 2 * pg_count(rows);
+	size_t count = 0, most = 4 + 2 * row_count;
 	cleanup_free struct str *args = mem_alloc(most * sizeof(*args));
 	char scores[JOBS_MAX + 1][24];
 
 	args[count++] = STR("ZADD");
 	args[count++] = key_str(&key);
-	for (size_t i = 0; i < pg_count(rows) && i < JOBS_MAX; i++) {
-		struct str id = pg_text(rows, i, 0);
+	for (size_t i = 0; i < row_count && i < JOBS_MAX; i++) {
+		struct str id = pg_text(rows, first + i, 1);
 
-		if (!id_is(id, "job") || is_acked(rows, i))
+		if (!id_is(id, "job") || is_acked(rows, first + i))
 			continue;
 		snprintf(scores[i], sizeof(scores[i]), "%llu", (unsigned long long)id_wall_ms(id));
 		args[count++] = str_of(scores[i]);
@@ -382,44 +399,53 @@ static void drop_acked(struct outbox_look *l, struct str job)
 	}
 }
 
-static void on_rows(void *ctx, enum pg_result result, const struct pg_rows *rows)
+static void put_look(const struct gather_ask *ask, struct buf *out)
 {
-	struct outbox_look *l = ctx;
+	const struct outbox_look *l = container_of(ask, struct outbox_look, ask);
 
-	l->pg = NULL;
-	for (size_t i = 0; result == PG_OK && i < pg_count(rows); i++)
+	struct json_out o = {.buf = out};
+
+	json_open(&o, '{');
+	json_put_int(&o, "n", (int64_t)ask->number);
+	json_put_text(&o, "session", l->session->id);
+	json_key(&o, "jobs");
+	json_open(&o, '[');
+	for (size_t i = 0; i < l->count; i++)
+		json_put_str(&o, NULL, str_of(l->ids[i]));
+	json_close(&o, ']');
+	json_close(&o, '}');
+}
+
+static void on_rows(struct gather_ask *ask, enum pg_result result, const struct pg_rows *rows,
+		    size_t first, size_t count)
+{
+	struct outbox_look *l = container_of(ask, struct outbox_look, ask);
+
+	for (size_t i = first; i < first + count; i++)
 		if (is_acked(rows, i))
-			drop_acked(l, pg_text(rows, i, 0));
+			drop_acked(l, pg_text(rows, i, 1));
 		else
-			add(l, pg_text(rows, i, 0));
+			add(l, pg_text(rows, i, 1));
 	if (result == PG_OK && l->redis_answered)
-		write_back(l, rows);
+		write_back(l, rows, first, count);
 	finish(l);
 }
 
 /* Those that wait, and which of Redis's were acknowledged. */
-static const char ends_sql[] =
-    "(SELECT job, 0 AS acked FROM outbox WHERE session = $1 AND NOT acked "
-    "AND at_ms >= $2::bigint ORDER BY job DESC LIMIT 256) "
-    "UNION ALL SELECT job, 1 FROM outbox WHERE session = $1 AND acked "
-    "AND job = ANY($3::text[])";
-
-static void ask_postgres(struct outbox_look *l)
-{
-	struct push *push = l->session->push;
-	struct buf ids = {0};
-	char after[24];
-
-	buf_add_char(&ids, '{');
-	for (size_t i = 0; i < l->count; i++)
-		buf_printf(&ids, "%s%s", i ? "," : "", l->ids[i]);
-	buf_add_char(&ids, '}');
-	oldest(push, after);
-	l->pg = pg_query(push->pg, ends_sql,
-			 (const struct str[]){str_of(l->session->id), str_of(after), buf_str(&ids)},
-			 3, on_rows, l);
-	buf_fini(&ids);
-}
+static const struct gather_kind looks = {
+    .sql = "SELECT n, job, ended.acked FROM json_to_recordset($1::json) "
+	   "AS asked(n int, session text, jobs text[]), LATERAL ("
+	   "(SELECT job, 0 AS acked FROM outbox o WHERE o.session = asked.session AND NOT o.acked "
+	   "AND at_ms >= $2::bigint ORDER BY job DESC LIMIT 256) "
+	   "UNION ALL SELECT job, 1 FROM outbox o WHERE o.session = asked.session AND o.acked "
+	   "AND o.job = ANY(asked.jobs)) AS ended ORDER BY n, acked",
+    .open = '[',
+    .close = ']',
+    .most = LOOKS_MAX,
+    .put = put_look,
+    .second = oldest_ms,
+    .done = on_rows,
+};
 
 static void on_set(void *ctx, enum redis_result result, const struct redis_value *value)
 {
@@ -441,11 +467,10 @@ static void on_set(void *ctx, enum redis_result result, const struct redis_value
 			add(l, member);
 	}
 	whole = whole || (l->redis_answered && PLANTED(OUTBOX_REDIS_ALONE));
-	if (whole) {
+	if (whole)
 		finish(l);
-		return;
-	}
-	ask_postgres(l);
+	else
+		gather_add(&push->outbox->looks, &l->ask);
 }
 
 struct outbox_look *outbox_list(struct session *s,
@@ -469,8 +494,8 @@ void outbox_cancel(struct outbox_look *l)
 		return;
 	if (l->request)
 		redis_cancel(l->request);
-	pg_cancel(l->pg);
-	mem_free(l);
+	gather_cancel(&l->ask);
+	look_free(l);
 }
 
 /* ── life ── */
@@ -484,6 +509,7 @@ struct outbox *outbox_new(struct push *push)
 	timer_init(&o->sweep, push->loop, on_sweep);
 	timer_init(&o->put_again, push->loop, on_put_again);
 	list_init(&o->puts);
+	gather_init(&o->looks, push, &looks);
 	timer_set(&o->sweep, rand_below(loop_rand(push->loop), FIRST_SWEEP_US));
 	return o;
 }
@@ -507,6 +533,7 @@ void outbox_free(struct outbox *o)
 		return;
 	while ((p = list_first(&o->puts, struct put, link)))
 		put_free(p);
+	gather_fini(&o->looks);
 	timer_stop(&o->put_again);
 	timer_stop(&o->flush);
 	timer_stop(&o->sweep);

@@ -144,6 +144,7 @@ static void make_parts(struct push *push)
 	push->keys = keys_new(push->loop, push->pg, NULL, &push->log);
 	push->relay = relay_new(push->loop, push->redis, push->pg, &push->log);
 	relay_use_blob(push->relay, push->blob);
+	gather_init(&push->rows, push, &hello_rows);
 	push->outbox = outbox_new(push);
 	push->expiry = expiry_new(push);
 }
@@ -248,6 +249,7 @@ void push_close(void *ctx)
 	lane_writer_close(push->writer);
 	submitter_free(push->submitter);
 	expiry_free(push->expiry);
+	gather_fini(&push->rows);
 	outbox_free(push->outbox);
 	relay_free(push->relay);
 	keys_free(push->keys);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "consumers/push/gather.h"
 #include "lib/relay/pace.h"
 #include "lib/base/buf.h"
 #include "lib/base/id.h"
@@ -60,6 +61,7 @@ struct push {
 	struct keys *keys;
 	struct relay *relay;
 	struct submitter *submitter;
+	struct gather rows; /* of sessions that are made */
 	struct outbox *outbox;
 	struct expiry *expiry;
 	struct token_secrets secrets;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "consumers/push/frame.h"
+#include "consumers/push/gather.h"
 #include "consumers/push/op.h"
 #include "consumers/push/push.h"
 #include "consumers/push/told.h"
@@ -81,6 +82,8 @@ struct session {
 	struct redis_request *redeeming; /* a ticket */
 	struct redis_request *request;
 	struct pg_request *pg_request;
+	struct gather_ask row; /* of a session that is made */
+	uint64_t made_ms;
 	struct outbox_look *looking;
 	unsigned failures; /* of the two, while a session is made */
 	struct redis_sub *line_sub;
@@ -117,10 +120,11 @@ void session_close(struct session *s, unsigned code, const char *reason);
 void session_send(struct session *s, struct frame *f);
 void session_refuse(struct session *s, const struct frame_refusal *refusal);
 
-/* hello.c: what follows a read hello op; op token. */
+/* hello.c: what follows a read hello op; op token; the rows of the sessions that are made. */
 void hello_begin(struct session *s, struct op *op);
 void hello_token(struct session *s, const struct op *op);
 void hello_quiet(struct session *s);
+extern const struct gather_kind hello_rows;
 /* The clock of session.relook. */
 void hello_relook(struct timer *t);
 /* Redis lost its memory, perhaps before it was asked for the session's jobs. */

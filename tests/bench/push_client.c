@@ -9,6 +9,10 @@
  * deliveries a second), BYTES (200), ROUTE (instead of /sub/CHANNEL: nothing is
  * published then), PART_S (5, seconds of each part), SLOW (0: so many read a byte a second, and there is no saturation).
  *
+ * STORM=1 (with ROUTE and a HELLO of sluice.v1): all connect first, and then say hello at once; then the same with the resume tokens
+ * that they were given; then again after the command EMPTY. A line for each of the three: its name, seconds from the first hello
+ * until the last welcome, seconds until the server was at rest, its processor time and that of the whole machine in seconds.
+ *
  * It prints one line: seconds until all had connected, KiB resident per idle connection, p50 and p99 in ms from published to
  * read at RATE, deliveries per second at saturation (IN_FLIGHT publications not yet read by all), µs of the server's
  * processor time for each there, KiB by which the server grew meanwhile, and KiB by which the kernel's TCP memory did. */
@@ -37,7 +41,7 @@
 /* Latencies in a histogram of 1/32 of a power of two. */
 #define BUCKETS 2048
 
-enum state { CONNECTING, ASKED, GREETED, JOINED };
+enum state { CONNECTING, ASKED, STANDING, GREETED, JOINED };
 
 struct peer {
 	int fd;
@@ -46,6 +50,7 @@ struct peer {
 	int slow;
 	size_t kept_len; /* of a frame that is not whole */
 	char *kept;
+	char *resume; /* a storm: the token of its welcome */
 };
 
 struct publisher {
@@ -59,7 +64,7 @@ static int poller;
 static int count, fanout, channel_count, slow_count, text_bytes, publisher_count = 1;
 static double rate, seconds;
 static unsigned port;
-static int by_http;
+static int by_http, storm;
 static const char *hello, *route;
 static int pids[MAX_PIDS], pid_count;
 static int joined;
@@ -224,6 +229,22 @@ static void watch(int fd, unsigned events, int op, int id)
 		die("epoll_ctl");
 }
 
+/* Of a welcome; any other first word ends the run. */
+static void keep_resume(struct peer *p, const char *text, size_t len)
+{
+	static const char member[] = "\"resume\":\"";
+	const char *at = memmem(text, len, member, sizeof(member) - 1), *end;
+
+	if (!memmem(text, len, "\"ev\":\"welcome\"", 14) || !at) {
+		fprintf(stderr, "no welcome: %.*s\n", (int)(len < 200 ? len : 200), text);
+		exit(1);
+	}
+	at += sizeof(member) - 1;
+	end = memchr(at, '"', len - (size_t)(at - text));
+	free(p->resume);
+	p->resume = strndup(at, (size_t)(end - at));
+}
+
 static void on_text(struct peer *p, const char *text, size_t len, uint64_t now)
 {
 	const char *mark = memchr(text, '@', len);
@@ -231,6 +252,11 @@ static void on_text(struct peer *p, const char *text, size_t len, uint64_t now)
 	if (p->state == GREETED) {
 		p->state = JOINED;
 		joined++;
+		if (storm)
+			keep_resume(p, text, len);
+	} else if (storm) {
+		fprintf(stderr, "not expected: %.*s\n", (int)(len < 200 ? len : 200), text);
+		exit(1);
 	}
 	if (!mark || text + len - mark < 17)
 		return;
@@ -270,18 +296,27 @@ static size_t take_frames(struct peer *p, char *at, size_t len, uint64_t now)
 	return used;
 }
 
+/* With the token that it has, in a storm. */
 static void say_hello(struct peer *p)
 {
-	char out[512] = {(char)0x81, (char)0xfe, (char)(strlen(hello) >> 8), (char)strlen(hello)};
-	size_t head = 8;
+	char out[2048];
+	size_t n = strlen(hello);
 
-	if (strlen(hello) < 126) {
-		out[1] = (char)(0x80 | strlen(hello));
-		out[2] = out[3] = 0;
-		head = 6;
-	}
-	memcpy(out + head, hello, strlen(hello));
-	if (send(p->fd, out, head + strlen(hello), MSG_NOSIGNAL) < 0)
+	if (p->resume)
+		n = (size_t)snprintf(out + 8, sizeof(out) - 8, "%.*s,\"resume\":\"%s\"}",
+				     (int)n - 1, hello, p->resume);
+	else
+		memcpy(out + 8, hello, n);
+	if (n > sizeof(out) - 9)
+		die("HELLO");
+	/* Masked with zeros; the length in two bytes only where it needs them (RFC 6455, 5.2). */
+	size_t head = n < 126 ? 6 : 8;
+
+	memcpy(out + 8 - head,
+	       (char[]){(char)0x81, (char)(n < 126 ? 0x80 | n : 0xfe), (char)(n >> 8), (char)n},
+	       head - 4);
+	memset(out + 4, 0, 4);
+	if (send(p->fd, out + 8 - head, head + n, MSG_NOSIGNAL) != (ssize_t)(head + n))
 		die("hello");
 }
 
@@ -297,9 +332,9 @@ static size_t take_answer(struct peer *p, char *at, size_t len)
 		fprintf(stderr, "not upgraded: %.60s\n", at);
 		exit(1);
 	}
-	p->state = hello ? GREETED : JOINED;
-	joined += !hello;
-	if (hello)
+	p->state = storm ? STANDING : hello ? GREETED : JOINED;
+	joined += p->state != GREETED;
+	if (p->state == GREETED)
 		say_hello(p);
 	return (size_t)(end + 4 - at);
 }
@@ -537,6 +572,7 @@ static void settings(int argc, char **argv)
 	by_http = strcmp(argv[3], "http") == 0;
 	hello = argc > 4 && strlen(argv[4]) < 500 ? argv[4] : NULL;
 	route = getenv("ROUTE");
+	storm = hello && route && setting("STORM", 0) > 0;
 	count = (int)setting("CONNECTIONS", 10000);
 	fanout = (int)setting("FANOUT", 500);
 	text_bytes = (int)setting("BYTES", 200);
@@ -553,12 +589,101 @@ static void settings(int argc, char **argv)
 	poller = epoll_create1(0);
 }
 
+/* ---- a storm of hellos ---- */
+
+/* Processor time of the whole machine: all but idle and waiting (proc(5), the first line of /proc/stat). */
+static double machine_s(void)
+{
+	unsigned long long v[8] = {0};
+	FILE *f = fopen("/proc/stat", "r");
+
+	if (!f || fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2],
+			 &v[3], &v[4], &v[5], &v[6], &v[7]) != 8)
+		die("/proc/stat");
+	fclose(f);
+	return (double)(v[0] + v[1] + v[2] + v[5] + v[6] + v[7]) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Until the server used less than a fiftieth of a core for half a second; returns when that began. */
+static uint64_t at_rest(void)
+{
+	uint64_t since = now_ns(), cpu = cpu_ns();
+
+	for (;;) {
+		uint64_t until = now_ns() + NS / 20, used;
+
+		while (now_ns() < until)
+			turn(5);
+		used = cpu_ns() - cpu;
+		cpu += used;
+		if (used > NS / 1000)
+			since = now_ns();
+		else if (now_ns() - since > NS / 2)
+			return since;
+	}
+}
+
+static void hello_at_once(const char *name)
+{
+	uint64_t from, limit, last, cpu;
+	double machine;
+
+	joined = 0;
+	connect_all();
+	at_rest();
+	joined = 0;
+	machine = machine_s();
+	cpu = cpu_ns();
+	from = now_ns();
+	limit = from + CONNECT_LIMIT_NS;
+	for (int i = 0; i < count; i++) {
+		peers[i].state = GREETED;
+		say_hello(&peers[i]);
+	}
+	while (joined < count) {
+		turn(100);
+		if (now_ns() > limit) {
+			fprintf(stderr, "only %d have their welcome\n", joined);
+			exit(1);
+		}
+	}
+	last = now_ns();
+	uint64_t rest = at_rest();
+
+	printf("%s %.2f %.2f %.2f %.2f\n", name, (double)(last - from) / 1e9,
+	       (double)((rest > last ? rest : last) - from) / 1e9, (double)(cpu_ns() - cpu) / 1e9,
+	       machine_s() - machine);
+	fflush(stdout);
+	for (int i = 0; i < count; i++) {
+		close(peers[i].fd);
+		peers[i].state = CONNECTING;
+		peers[i].kept_len = 0;
+	}
+	at_rest();
+}
+
+static void storms(void)
+{
+	const char *empty = getenv("EMPTY");
+
+	hello_at_once("new");
+	hello_at_once("resumed");
+	if (empty && system(empty))
+		die("EMPTY");
+	if (empty)
+		hello_at_once("emptied");
+}
+
 int main(int argc, char **argv)
 {
 	double connect_s, p50, p99, per_s = 0, cpu_us = 0;
 	uint64_t before, idle, kernel;
 
 	settings(argc, argv);
+	if (storm) {
+		storms();
+		return 0;
+	}
 	before = resident_idle();
 	connect_s = connect_all();
 	idle = resident_idle();

@@ -144,6 +144,23 @@ test('a client that names its session has what waits there, and no other organis
 	assert.match(refused.message, /3503/)
 })
 
+test('sessions that come back at once have each what waits for it, and one that goes meanwhile keeps the others from nothing', async () => {
+	const all = await Promise.all(Array.from({ length: 70 }, (_, i) => left_alone({}, `of many ${i}`)))
+	const rows = await stack.sql(`SELECT id FROM sessions WHERE id IN (${all.map((one) => `'${one.welcome.session}'`).join()})`)
+	assert.equal(rows.length, all.length)
+	await stack.redis_cli('DEL', ...all.map((one) => `ob:{${one.welcome.session}}`))
+	await Promise.all(all.map(async ({ job, welcome, stored }, i) => {
+		if (i % 7 === 3) {
+			const { client } = await Client.hello(stack, { resume: welcome.resume })
+			client.cut()
+		} else {
+			const client = await comes_again({ resume: welcome.resume }, job, stored)
+			assert.deepEqual([...new Set(client.events.map((e) => e.job).filter(Boolean))], [job])
+			await client.close()
+		}
+	}))
+})
+
 test('an acknowledgement of a job that was never heard of leaves no row', async () => {
 	const { client } = await Client.hello(stack)
 	const stranger = `job_${'0'.repeat(26)}`

@@ -356,36 +356,52 @@ static int by_name_down(const void *a, const void *b)
 	return -memcmp(x->ptr, y->ptr, x->len < y->len ? x->len : y->len);
 }
 
-/* Jobs that wait, the newest first; then those of a list that were acknowledged. */
-static void outbox_select(struct pg_request *r, const struct statement *s)
+/* What $1 asks for one session: jobs that wait, the newest first; then those of its list that were acknowledged. */
+static size_t outbox_of(struct pg_request *r, struct json_object *asked, int64_t after,
+			struct str *cells)
 {
-	int64_t after = 0;
+	struct str *jobs = arena_alloc(&r->arena, 2 * (tables.outbox_count + 1) * sizeof(*jobs));
+	struct str session = json_str(asked, "session");
+	struct str list = str_of(json_object_to_json_string(json_member(asked, "jobs")));
 	size_t count = 0, both;
-	struct str *jobs = arena_alloc(&r->arena, (tables.outbox_count + 1) * sizeof(*jobs));
-	struct str *cells = arena_alloc(&r->arena, 2 * (tables.outbox_count + 1) * sizeof(*cells));
 
-	must(str_i64(s->params[1], &after));
 	for (size_t i = 0; i < tables.outbox_count; i++) {
 		const struct waiting_end *e = &tables.outbox[i];
 
-		if (str_is(s->params[0], e->session) && !e->acked && e->at_ms >= after)
+		if (str_is(session, e->session) && !e->acked && e->at_ms >= after)
 			jobs[count++] = dup(&r->arena, str_of(e->job));
 	}
 	qsort(jobs, count, sizeof(*jobs), by_name_down);
+	count = count < 256 ? count : 256;
 	both = count;
 	for (size_t i = 0; i < tables.outbox_count; i++) {
 		const struct waiting_end *e = &tables.outbox[i];
 
-		if (str_is(s->params[0], e->session) && e->acked &&
-		    strstr(s->params[2].ptr, e->job))
+		if (str_is(session, e->session) && e->acked && strstr(list.ptr, e->job))
 			jobs[both++] = dup(&r->arena, str_of(e->job));
 	}
 	for (size_t i = 0; i < both; i++) {
-		cells[2 * i] = jobs[i];
-		cells[2 * i + 1] = i < count ? STR("0") : STR("1");
+		cells[3 * i] =
+		    str_of(arena_printf(&r->arena, "%lld", (long long)json_int(asked, "n", 0)));
+		cells[3 * i + 1] = jobs[i];
+		cells[3 * i + 2] = i < count ? STR("0") : STR("1");
 	}
-	r->rows.columns = 2;
-	r->rows.count = both;
+	return both;
+}
+
+static void outbox_select(struct pg_request *r, const struct statement *s)
+{
+	cleanup_json struct json_object *list = tree(s->params[0]);
+	size_t asked = json_object_array_length(list), count = 0;
+	struct str *cells =
+	    arena_alloc(&r->arena, 3 * (asked * tables.outbox_count + 1) * sizeof(*cells));
+	int64_t after = 0;
+
+	must(str_i64(s->params[1], &after));
+	for (size_t i = 0; i < asked; i++)
+		count += outbox_of(r, json_object_array_get_idx(list, i), after, cells + 3 * count);
+	r->rows.columns = 3;
+	r->rows.count = count;
 	r->rows.cells = cells;
 }
 
@@ -455,13 +471,19 @@ static void key_rows(struct pg_request *r, const struct statement *s)
 	select_rows(r, s->sql, found, count);
 }
 
-static void make_session(const struct statement *s)
+static void make_sessions(const struct statement *s)
 {
-	int64_t ttl_ms = 0, created_ms = 0;
+	cleanup_json struct json_object *rows = tree(s->params[0]);
+	int64_t ttl_ms = 0;
 
-	must(str_i64(s->params[2], &ttl_ms) && str_i64(s->params[3], &created_ms));
-	if (!map_find(&tables.sessions, s->params[0]))
-		pg_server_session(s->params[0], s->params[1], STR(""), STR(""), ttl_ms, created_ms);
+	must(str_i64(s->params[1], &ttl_ms));
+	for (size_t i = 0; i < json_object_array_length(rows); i++) {
+		struct json_object *row = json_object_array_get_idx(rows, i);
+
+		if (!map_find(&tables.sessions, json_str(row, "id")))
+			pg_server_session(json_str(row, "id"), json_str(row, "org"), STR(""),
+					  STR(""), ttl_ms, json_int(row, "created_ms", 0));
+	}
 }
 
 static bool run_push(struct pg_request *r, const struct statement *s)
@@ -475,12 +497,12 @@ static bool run_push(struct pg_request *r, const struct statement *s)
 	else if (holds(sql, "SELECT id FROM sessions WHERE id = $1"))
 		session_row(r, s);
 	else if (holds(sql, "INSERT INTO sessions (id"))
-		make_session(s);
+		make_sessions(s);
 	else if (holds(sql, "UPDATE outbox o SET acked = true"))
 		outbox_ack(s);
 	else if (holds(sql, "DELETE FROM outbox"))
 		outbox_sweep(s);
-	else if (holds(sql, "FROM outbox WHERE session = $1 AND NOT acked"))
+	else if (holds(sql, "LATERAL ((SELECT job, 0 AS acked FROM outbox o"))
 		outbox_select(r, s);
 	else
 		return false;

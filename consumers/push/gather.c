@@ -1,0 +1,116 @@
+#include "consumers/push/gather.h"
+
+#include "consumers/push/push.h"
+#include "lib/base/mem.h"
+
+/* A statement on its way, and who asked for it and still does. */
+struct batch {
+	struct list link;
+	struct gather *gather;
+	struct list asks;
+	struct pg_request *request;
+};
+
+static void batch_free(struct batch *b)
+{
+	must(list_empty(&b->asks));
+	pg_cancel(b->request);
+	list_remove(&b->link);
+	b->gather->batch_count--;
+	mem_free(b);
+}
+
+static void on_answer(void *ctx, enum pg_result result, const struct pg_rows *rows)
+{
+	struct batch *b = ctx;
+	struct gather *g = b->gather;
+	size_t row = 0, all = result == PG_OK ? pg_count(rows) : 0;
+	struct gather_ask *ask;
+
+	b->request = NULL;
+	while ((ask = list_pop_front(&b->asks, struct gather_ask, link))) {
+		size_t first;
+
+		while (row < all && pg_int(rows, row, 0, 0) < (int64_t)ask->number)
+			row++; /* who asked for it is gone */
+		first = row;
+		while (row < all && pg_int(rows, row, 0, 0) == (int64_t)ask->number)
+			row++;
+		g->kind->done(ask, result, rows, first, row - first);
+	}
+	batch_free(b);
+	if (!list_empty(&g->waiting))
+		task_post(&g->send);
+}
+
+static void send_batch(struct gather *g)
+{
+	struct batch *b = mem_new(struct batch);
+	struct buf list = {0}, second = {0};
+	struct gather_ask *ask;
+	size_t count = 0;
+
+	b->gather = g;
+	list_init(&b->asks);
+	list_push_back(&g->batches, &b->link);
+	g->batch_count++;
+	buf_add_char(&list, g->kind->open);
+	while (count < g->kind->most && (ask = list_first(&g->waiting, struct gather_ask, link))) {
+		list_remove(&ask->link);
+		list_push_back(&b->asks, &ask->link);
+		ask->number = ++count;
+		if (count > 1)
+			buf_add_char(&list, ',');
+		g->kind->put(ask, &list);
+	}
+	buf_add_char(&list, g->kind->close);
+	buf_add_u64(&second, g->kind->second(g->push));
+	b->request =
+	    pg_query(g->push->pg, g->kind->sql,
+		     (const struct str[]){buf_str(&list), buf_str(&second)}, 2, on_answer, b);
+	buf_fini(&list);
+	buf_fini(&second);
+}
+
+static void on_send(struct task *t)
+{
+	struct gather *g = container_of(t, struct gather, send);
+
+	while (!list_empty(&g->waiting) && g->batch_count < GATHER_SENT)
+		send_batch(g);
+}
+
+void gather_init(struct gather *g, struct push *push, const struct gather_kind *kind)
+{
+	g->push = push;
+	g->kind = kind;
+	list_init(&g->waiting);
+	list_init(&g->batches);
+	task_init(&g->send, push->loop, on_send);
+}
+
+void gather_fini(struct gather *g)
+{
+	struct batch *b;
+
+	must(list_empty(&g->waiting));
+	task_cancel(&g->send);
+	while ((b = list_first(&g->batches, struct batch, link)))
+		batch_free(b);
+}
+
+void gather_add(struct gather *g, struct gather_ask *ask)
+{
+	list_push_back(&g->waiting, &ask->link);
+	task_post(&g->send);
+}
+
+void gather_cancel(struct gather_ask *ask)
+{
+	list_remove(&ask->link);
+}
+
+bool gather_asks(const struct gather_ask *ask)
+{
+	return list_linked(&ask->link);
+}
