@@ -18,6 +18,8 @@
  * the ledger; the next claim counts a death without a call. */
 #define CALL_DUE_US (20 * US_PER_MS)
 
+/* Who waits for a limit to age asks again after so long. */
+#define LATER_MOST_US (15 * US_PER_S)
 /* Within this all begin that waited for a breaker. */
 #define WAKE_US (20 * US_PER_MS)
 
@@ -218,6 +220,13 @@ void ask_leave(struct work *w)
 	target_left(w->target, w->probe);
 }
 
+/* All targets of the route may be asked again. */
+static void forget_tried(struct work *w)
+{
+	w->tried = w->unfit = 0;
+	w->later_us = 0;
+}
+
 static void on_backoff(struct timer *t)
 {
 	pool_want_slot(container_of(t, struct work, timer)->pool,
@@ -322,7 +331,7 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 			work_run(w); /* the slot is kept: the next target at once */
 		return;
 	}
-	w->tried = 0;
+	forget_tried(w);
 	if (!route_lets(&w->route, 0, &wait_us) && !wait_us) {
 		wait_us = refused_wait_us(w);
 		if (!wait_us) {
@@ -546,6 +555,8 @@ static struct target *pick(struct work *w, bool goes_on, uint32_t *skip,
 			return target;
 		provider_request_fini(request);
 		*skip |= UINT32_C(1) << w->target_index;
+		if (!goes_on)
+			w->unfit |= UINT32_C(1) << w->target_index;
 	}
 	return NULL;
 }
@@ -597,6 +608,43 @@ static bool waits_for_prefix(struct work *w, const struct target *target,
 	return true;
 }
 
+/* Above a limit that was learned: it is asked again now and then, since the provider may say a higher one before that ages. */
+static void wait_for_limit(struct work *w, uint64_t now_us)
+{
+	uint64_t at_us = w->later_us > now_us ? w->later_us : now_us;
+	uint64_t us = at_us - now_us < LATER_MOST_US ? at_us - now_us : LATER_MOST_US;
+
+	forget_tried(w);
+	work_back_off(w, us, "budget");
+	if (sm_state(&w->sm) == WORK_BACKOFF)
+		w->waits_until_us = at_us; /* which is what its followers hear */
+}
+
+/* Nobody can be asked now: it waits for whoever can be first, or has failed. @breaker_us: until a breaker may let it, 0: none will. */
+static void none_left(struct work *w, uint64_t breaker_us, const char *why)
+{
+	uint64_t now = loop_now_us(w->pool->loop), us = breaker_us;
+	bool failed = (w->tried & ~w->unfit) != 0; /* one was asked: it may be well again */
+
+	if (failed && !us)
+		us = back_off_us(w, -1) + 1;
+	if (w->later_us && (!us || w->later_us < now + us)) {
+		wait_for_limit(w, now);
+		return;
+	}
+	if (!us && !why[0] && !w->too_big)
+		us = refused_wait_us(w);
+	if (us) {
+		forget_tried(w);
+		work_back_off(w, us, failed && !breaker_us ? "retry" : "breaker");
+	} else if (w->too_big) {
+		fail(w, FAULT_PROVIDER_TOO_BIG,
+		     STR("the request is above the share of the quota that its lane may use"));
+	} else {
+		fail(w, why[0] ? FAULT_PROVIDER_BAD_REQUEST : FAULT_NO_TARGET, str_of(why));
+	}
+}
+
 void work_run(struct work *w)
 {
 	struct provider_request request;
@@ -617,8 +665,6 @@ void work_run(struct work *w)
 		return;
 	}
 	target = pick_any(w, &request, why, &wait_us);
-	if (!target && !wait_us && !why[0] && !w->too_big)
-		wait_us = refused_wait_us(w);
 	if (target && w->goes_on && !w->call_goes_on && seam_or_end(w)) {
 		provider_request_fini(&request);
 		fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));
@@ -628,13 +674,7 @@ void work_run(struct work *w)
 		if (spend_ask(w, target, &request) == SPEND_GO)
 			begin(w, target, &request);
 		provider_request_fini(&request);
-	} else if (wait_us) {
-		w->tried = 0;
-		work_back_off(w, wait_us, "breaker");
-	} else if (w->too_big) {
-		fail(w, FAULT_PROVIDER_TOO_BIG,
-		     STR("the request is above the share of the quota that its lane may use"));
 	} else {
-		fail(w, why[0] ? FAULT_PROVIDER_BAD_REQUEST : FAULT_NO_TARGET, str_of(why));
+		none_left(w, wait_us, why);
 	}
 }

@@ -208,6 +208,9 @@ static void hears(struct reservation *r, struct str answer)
 	} else if (str_is(word, "s") || str_is(word, "n")) {
 		stand(r, RESERVATION_NONE);
 		r->heard(r->ctx, str_is(word, "s") ? BUDGET_SHORT : BUDGET_NEVER);
+	} else if (str_is(word, "l") && str_i64(answer, &r->estimate_ms)) {
+		stand(r, RESERVATION_NONE);
+		r->heard(r->ctx, BUDGET_LATER);
 	} else {
 		ask_anew(r); /* its grant lapsed, or Redis forgot */
 	}

@@ -3,7 +3,7 @@
  * all pools. Refuses to call and to estimate: it counts what its owner says.
  *
  *   NONE ──budget_ask──▶ ASKING ──▶ OURS ──budget_settle, budget_return──▶ NONE
- *                           └──▶ WAITING ──┘        (short: NONE; never: NONE)
+ *                           └──▶ WAITING ──┘        (short, never, later: NONE)
  *
  * What is asked of Redis in a turn of the loop travels together, one request at a time for a quota. What is reserved and not settled
  * (its process died) counts as spent until it leaves the window. After a loss of Redis's memory each process says again what it has
@@ -74,6 +74,9 @@ enum budget_word {
 	BUDGET_MOVED, /* it waits; position or estimate changed */
 	BUDGET_SHORT, /* not without waiting */
 	BUDGET_NEVER, /* above the lane's whole share */
+	/* Above the lane's share of a limit that the provider said and that is lower than the configured one: ask again after estimate_ms, when
+	 * it is believed no more unless it was said again. */
+	BUDGET_LATER,
 };
 
 enum reservation_state {

@@ -130,6 +130,20 @@ static void moved(struct work *w)
 		work_moved(w);
 }
 
+/* The target that was asked for is none for @w, as things are. */
+static void unfit(struct work *w)
+{
+	w->in_budget_line = false;
+	w->tried |= UINT32_C(1) << w->target_index;
+	w->unfit |= UINT32_C(1) << w->target_index;
+}
+
+static void later(struct work *w, uint64_t at_us)
+{
+	if (!w->later_us || at_us < w->later_us)
+		w->later_us = at_us;
+}
+
 static void on_heard(void *ctx, enum budget_word word)
 {
 	struct work *w = ctx;
@@ -153,10 +167,14 @@ static void on_heard(void *ctx, enum budget_word word)
 	case BUDGET_SHORT:
 		w->short_of |= UINT32_C(1) << w->target_index;
 		break;
+	case BUDGET_LATER:
+		unfit(w);
+		later(w, loop_now_us(w->pool->loop) +
+			     (uint64_t)w->reservation->estimate_ms * US_PER_MS);
+		break;
 	case BUDGET_NEVER:
-		w->in_budget_line = false;
+		unfit(w);
 		w->too_big = true;
-		w->tried |= UINT32_C(1) << w->target_index;
 		break;
 	}
 	forget_request(w);

@@ -171,6 +171,8 @@ struct work {
 	size_t request_bytes;
 	uint32_t short_of;   /* targets whose budget is short, bit per index */
 	bool too_big;	     /* for the quota of one that was tried */
+	uint32_t unfit;	     /* of those tried, the ones that cannot serve it and were not asked */
+	uint64_t later_us;   /* one of those may be able to at this loop time; 0: none */
 	bool in_budget_line; /* it waits there, without a slot */
 	int64_t said_position;
 	struct scribe scribe;

@@ -11,7 +11,7 @@
 --   "settle ID R I O T"                          it used this much
 --   "back ID"                                    it was never processed, or does not wait any more
 --   "hold ID"                                    it goes on: its output counts from now
---   "learn L L L L R R R R"                      the provider's limits and what it says remains (-1: not said)
+--   "learn L L L L R R R R"                      the provider's limits and what it says remains (-1: not said; a limit of 0: it has none)
 --   "deny MS"                                    the provider refused for its rate: nothing is granted for so long
 -- post: pieces between ';': first "k" (it knows this quota from before), "f" (nothing was ever done here) or "-", "m PROCESS AGE_MS" a member that was alive then, "s AGE_MS R I O T" spent then, "r ID AGE_MS
 --       OUTPUT_AGE_MS R I O T" an open reservation
@@ -19,6 +19,7 @@
 --   'ok'     next_ms (when the head of the line fits by time alone, -1: nobody waits), '1' where this process is to look then,
 --            how many wait, "used ×4", "limits ×4 in force", members ("PROCESS AGE_MS;…"), closed_ms, then one answer per operation:
 --            'o TAG' it is reserved; 'w RANK TAG' it waits (0: the head); 's' short (try); 'n' above the lane's whole share;
+--            'l MS' above the share of a limit that was learned, which will have aged enough then;
 --            'x' nothing stands of it; '1' done
 --   'post'   nothing was done: post first
 --   'stale'  nothing was done: another process knows a newer epoch (the second)
@@ -41,7 +42,7 @@ local function text4(x)
 end
 
 local h = call('HMGET', B, 'epoch', 'made', 'closed', 'denied', 'from', 'sum', 'pace', 'low', 'vt', 'headed', 'now',
-	'blind')
+	'blind', 'low_at')
 local stored = tonumber(h[1] or '-1')
 if epoch < stored then
 	return {'stale', tostring(stored)}
@@ -55,6 +56,7 @@ local first = math.floor((now - WINDOW) / SLOT) + 1
 local slot = math.floor(now / SLOT)
 local made, closed, denied = tonumber(h[2] or '0'), tonumber(h[3] or '0'), tonumber(h[4] or '0')
 local from, sum, pace, low = tonumber(h[5] or first), four(h[6]), four(h[7]), four(h[8])
+local low_at = four(h[13]) -- when a provider said so last
 local vt, headed = four(h[9]), h[10] or ''
 local blind = h[12] == '1' -- nobody has said yet who lived before this record
 
@@ -92,6 +94,7 @@ if anew then
 	blind = stored < 0 and now - epoch < WINDOW
 	made, closed, denied, from, headed = now, 0, 0, first, ''
 	sum, pace, low, vt = {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}
+	low_at = {0, 0, 0, 0}
 end
 local me = member(process)
 local posted = me and me.posted == '1'
@@ -125,6 +128,14 @@ local function advance()
 end
 advance()
 
+-- What was learned and not said again for a window is believed no more: it doubles, until it is what is configured.
+for d = 1, 4 do
+	low_at[d] = math.min(low_at[d], now)
+	while low[d] > 0 and low_at[d] + WINDOW <= now do
+		low[d], low_at[d] = low[d] * 2, low_at[d] + WINDOW
+		if low[d] >= limit[d] then low[d] = 0 end
+	end
+end
 local function in_force(d)
 	return low[d] > 0 and low[d] < limit[d] and low[d] or limit[d]
 end
@@ -275,9 +286,21 @@ local function score(lane, tag) return lane * 1e12 + tag end
 
 local function never(lane, c)
 	for d = 1, 4 do
-		if limit[d] > 0 and c[d] > math.floor(in_force(d) * share[lane + 1]) then return true end
+		if limit[d] > 0 and c[d] > math.floor(limit[d] * share[lane + 1]) then return true end
 	end
 	return false
+end
+-- Above what was learned: ms until that has aged enough, where nobody says it again; else 0.
+local function learned_ms(lane, c)
+	local ms = 0
+	for d = 1, 4 do
+		local x, at = in_force(d), low_at[d]
+		while x < limit[d] and c[d] > math.floor(x * share[lane + 1]) do
+			x, at = math.min(x * 2, limit[d]), at + WINDOW
+			ms = math.max(ms, at - now)
+		end
+	end
+	return ms
 end
 
 local function ask(id, lane, tenant, mode, given, c)
@@ -285,6 +308,8 @@ local function ask(id, lane, tenant, mode, given, c)
 	if e and e.process == process then return e end
 	e = {process = process, lane = lane, c = c, at = 0, oat = 0}
 	if never(lane, c) then return nil, 'n' end
+	local later = learned_ms(lane, c)
+	if later > 0 then return nil, mode == 'try' and 's' or string.format('l %.0f', later) end
 	local part = 1
 	for d = 1, 4 do
 		if limit[d] > 0 then part = math.max(part, math.floor(c[d] * 1e6 / in_force(d))) end
@@ -326,12 +351,12 @@ end
 local function learn(x)
 	local l, r = four(x), four(string.match(x, '^%S+ %S+ %S+ %S+ (.+)$'))
 	for d = 1, 4 do
-		if l[d] >= 0 then low[d] = l[d] < limit[d] and l[d] or 0 end
+		if l[d] > 0 then low[d], low_at[d] = l[d] < limit[d] and l[d] or 0, now end
 	end
 	if burst > 0 then return end -- what remains of a small bucket says nothing of the minute
 	local foreign, found = {0, 0, 0, 0}, false
 	for d = 1, 4 do
-		if limit[d] > 0 and r[d] >= 0 then
+		if limit[d] > 0 and l[d] ~= 0 and r[d] >= 0 then
 			local more = in_force(d) - sum[d] - r[d]
 			-- Token counts come rounded to thousands.
 			if more > in_force(d) / 100 and (d == 1 or more > 1000) then foreign[d], found = more, true end
@@ -406,7 +431,7 @@ for _ = 1, GRANTS + 1000 do
 	head = call('ZRANGE', LINE, 0, 0)[1]
 	if not head then break end
 	local e = get(head)
-	if not e or dead(e.process) or never(e.lane, e.c) then
+	if not e or dead(e.process) or never(e.lane, e.c) or learned_ms(e.lane, e.c) > 0 then
 		forget(head) -- where a limit was learned meanwhile, its owner asks again and hears it
 	elseif #order < GRANTS and fits(e) then
 		call('ZREM', LINE, head)
@@ -454,8 +479,8 @@ for _, id in ipairs(mine_told) do
 end
 
 call('HSET', B, 'epoch', ARGV[3], 'v', '1', 'made', made, 'closed', closed, 'denied', denied, 'from', from, 'sum', text4(sum),
-	'pace', string.format('%.3f %.3f %.3f %.3f', pace[1], pace[2], pace[3], pace[4]), 'low', text4(low), 'vt', text4(vt),
-	'headed', head or '', 'now', now, 'blind', blind and '1' or '0')
+	'pace', string.format('%.3f %.3f %.3f %.3f', pace[1], pace[2], pace[3], pace[4]), 'low', text4(low), 'low_at', text4(low_at),
+	'vt', text4(vt), 'headed', head or '', 'now', now, 'blind', blind and '1' or '0')
 local list = {}
 if ARGV[9] == '1' then
 	local all = call('HGETALL', MEMBERS)

@@ -22,6 +22,7 @@ struct call {
 	struct reservation r;
 	int ours;
 	int never;
+	int later;
 	int short_of;
 	int64_t position;
 	bool rose;
@@ -130,6 +131,9 @@ static void on_heard(void *ctx, enum budget_word word)
 		return;
 	case BUDGET_NEVER:
 		c->never++;
+		return;
+	case BUDGET_LATER:
+		c->later++;
 		return;
 	}
 }
@@ -261,6 +265,56 @@ static void settled(void)
 	begin_anew();
 }
 
+/* The provider says a limit below the configured one; a window later (of the server's clock, which stands in the record) nobody has
+ * said it again. */
+static void learned(void)
+{
+	static const char age[] =
+	    "local at = redis.call('HGET', KEYS[1], 'low_at') "
+	    "redis.call('HSET', KEYS[1], 'low_at', (string.gsub(at, '%d+', function(x) "
+	    "return string.format('%.0f', math.max(0, tonumber(x) - 62000)) end))) return 'aged'";
+	struct pool_side *a = &test.pools[0];
+	struct budget *b = budgets_find(a->budgets, "learned", "m");
+	struct provider_rates rates = {
+	    .said = true, .limit = {-1, -1, -1, 200}, .remaining = {-1, -1, -1, -1}};
+	struct provider_rates none = {
+	    .said = true, .limit = {-1, -1, -1, 0}, .remaining = {-1, -1, -1, 0}};
+	struct key keys[KEY_QUOTA_COUNT];
+	struct call *small, *large, *again;
+
+	budget_learn(b, &none);
+	small = call_on(a, "learned", LANE_INTERACTIVE, 350, true);
+	claim(&test.p, turn_until(&test.p, &small->ours, 1, 8000),
+	      "a limit of 0 is none, and leaves what there was");
+	budget_return(&small->r);
+	turn_for(300);
+	budget_learn(b, &rates);
+	small = call_on(a, "learned", LANE_INTERACTIVE, 100, true);
+	large = call_on(a, "learned", LANE_INTERACTIVE, 350, true);
+	claim(&test.p,
+	      turn_until(&test.p, &large->later, 1, 8000) &&
+		  turn_until(&test.p, &small->ours, 1, 5000) && !large->never,
+	      "what is above a limit that was learned is not refused for good, and does not hold "
+	      "up others");
+	claim(&test.p, large->r.estimate_ms > 50000 && large->r.estimate_ms <= 62000,
+	      "it hears when that limit ages");
+	budget_return(&small->r);
+	key_quota(STR("q3"), keys);
+	struct str args[] = {STR("EVAL"), str_of(age), STR("1"), key_str(&keys[0])};
+	int want = test.replies + 1;
+
+	redis_command(a->redis, STR(""), args, 4, on_reply, &test);
+	turn_until(&test.p, &test.replies, want, 5000);
+	again = call_on(a, "learned", LANE_INTERACTIVE, 350, true);
+	claim(&test.p, turn_until(&test.p, &again->ours, 1, 5000),
+	      "a limit that nobody said again for a window doubles");
+	budget_return(&again->r);
+	again = call_on(a, "learned", LANE_INTERACTIVE, 951, true);
+	claim(&test.p, turn_until(&test.p, &again->never, 1, 5000),
+	      "never above the configured one");
+	begin_anew();
+}
+
 static void forgotten(void)
 {
 	struct pool_side *a = &test.pools[0], *b = &test.pools[1];
@@ -322,8 +376,10 @@ int main(void)
 	static const char text[] =
 	    "accounts:\n- {name: one, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "- {name: other, kind: openai, base_url: \"http://a\", key_env: N}\n"
+	    "- {name: learned, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "quotas:\n- {name: q1, accounts: one, tokens: 1000}\n"
-	    "- {name: q2, accounts: other, requests: 5000, input_tokens: 1000}\n";
+	    "- {name: q2, accounts: other, requests: 5000, input_tokens: 1000}\n"
+	    "- {name: q3, accounts: learned, tokens: 1000}\n";
 	struct config_request request = {.env = no_env};
 	struct buf errors = {0};
 
@@ -339,6 +395,7 @@ int main(void)
 	shares();
 	order();
 	settled();
+	learned();
 	forgotten();
 	line_of_2000();
 	for (size_t i = 0; i < POOLS; i++)

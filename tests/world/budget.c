@@ -17,6 +17,8 @@
 #define POOLS_MAX 4
 #define CALLS_MAX 200
 #define MINUTE_US (60 * US_PER_S)
+/* What was learned holds for a window; a pool passes on what it hears four times a second. */
+#define LEARNED_US (61 * US_PER_S)
 #define BUSY_US (150 * US_PER_S)
 /* After this everything is well, and everybody gets his turn. */
 #define REST_US (1500 * US_PER_S)
@@ -60,6 +62,12 @@ static struct {
 	struct arrival arrivals[4 * CALLS_MAX];
 	size_t arrival_count;
 	struct charge limit;
+	/* What the provider says of its limits, from one time to another; before and after that it says its limits, or nothing. */
+	struct charge said;
+	uint64_t said_from_us, said_to_us;
+	bool says_nothing_after;
+	/* When a pool first heard of those, and last; then a gap was never as long as what is learned holds. */
+	uint64_t heard_from_us, heard_us;
 	struct config *config;
 	bool calm,
 	    faithful; /* no pool died or stood still, Redis remembered; no call is returned */
@@ -69,6 +77,47 @@ static struct {
 static void call_ask(struct call *c);
 
 /* ── the provider ── */
+
+static bool says_less(void)
+{
+	return world->now_us >= test.said_from_us && world->now_us < test.said_to_us;
+}
+
+/* A pool hears how an answer begins. */
+static void on_head(void *ctx)
+{
+	struct call *c = ctx;
+	struct provider_rates rates = {
+	    .said = true, .limit = {-1, -1, -1, -1}, .remaining = {-1, -1, -1, -1}};
+
+	if (c->done || c->r.state != RESERVATION_OURS)
+		return;
+	for (int u = 0; u < CHARGE_UNITS; u++)
+		if (says_less())
+			rates.limit[u] = test.said.unit[u];
+		else if (world->now_us < test.said_from_us || !test.says_nothing_after)
+			rates.limit[u] = test.limit.unit[u];
+	if (says_less()) {
+		if (world->now_us > test.heard_us + LEARNED_US)
+			test.heard_from_us = world->now_us;
+		test.heard_us = world->now_us;
+	}
+	budget_learn(c->r.budget, &rates);
+}
+
+/* Where all pools hear it, nobody asks for more than the provider last said. Output of calls of before is made later. */
+static void check_learned(const struct charge *sum)
+{
+	if (!test.calm || !says_less() || world->now_us > test.heard_us + LEARNED_US ||
+	    world->now_us < test.heard_from_us + MINUTE_US + 3 * US_PER_S)
+		return;
+	for (int u = 0; u < CHARGE_OUTPUT; u++)
+		if (test.limit.unit[u] && sum->unit[u] > test.said.unit[u])
+			world_violation("%lld %s in a minute, the provider says that it lets %lld",
+					(long long)sum->unit[u],
+					charge_unit_name((enum charge_unit)u),
+					(long long)test.said.unit[u]);
+}
 
 static void arrive(const struct charge *charge)
 {
@@ -89,6 +138,7 @@ static void arrive(const struct charge *charge)
 					(long long)sum.unit[u],
 					charge_unit_name((enum charge_unit)u),
 					(long long)test.limit.unit[u]);
+	check_learned(&sum);
 }
 
 static void on_arrive(void *ctx)
@@ -99,6 +149,7 @@ static void on_arrive(void *ctx)
 	at_once.unit[CHARGE_OUTPUT] = 0;
 	c->counted = true;
 	arrive(&at_once);
+	world_in(world_between(100, 50000), c->loop, on_head, c);
 }
 
 /* Made by the provider, whoever still listens. */
@@ -175,6 +226,15 @@ static void on_heard(void *ctx, enum budget_word word)
 		return;
 	case BUDGET_SHORT:
 		world_in(world_between(100000, 2000000), c->loop, (void (*)(void *))call_ask, c);
+		return;
+	case BUDGET_LATER:
+		if (!test.said_to_us)
+			world_violation(
+			    "call %d is put off, and no provider said less than is configured",
+			    c->number);
+		world_in(c->r.estimate_ms < 15000 ? (uint64_t)c->r.estimate_ms * US_PER_MS
+						  : 15 * US_PER_S,
+			 c->loop, (void (*)(void *))call_ask, c);
 		return;
 	case BUDGET_NEVER:
 		world_violation("call %d is never granted", c->number);
@@ -361,6 +421,20 @@ static void configure(void)
 	buf_fini(&text);
 }
 
+/* In a third of the histories the provider says for a while that it grants less. */
+static void say_less(void)
+{
+	if (world_between(0, 2))
+		return;
+	test.said_from_us = world_between(1000, 30000000);
+	test.said_to_us = world_between(test.said_from_us, BUSY_US);
+	test.says_nothing_after = world_between(0, 1);
+	for (int u = 0; u < CHARGE_UNITS; u++)
+		if (test.limit.unit[u])
+			test.said.unit[u] =
+			    (int64_t)world_between(2, (uint64_t)test.limit.unit[u] - 1);
+}
+
 static void add_call(uint64_t at_us, bool exact)
 {
 	struct call *c = &test.calls[test.call_count];
@@ -450,6 +524,7 @@ void budget_history(uint64_t seed, bool story)
 	redis_server_begin();
 	memset(&test, 0, sizeof(test));
 	configure();
+	say_less();
 	test.calm = world_between(0, 2) == 0;
 	test.faithful = test.calm || world_between(0, 1);
 	test.pool_count = (size_t)world_between(1, POOLS_MAX);
@@ -469,7 +544,7 @@ void budget_history(uint64_t seed, bool story)
 		add_call(full ? world_between(10000, 20000000) : world_between(10000, BUSY_US),
 			 test.calm);
 	run_to(BUSY_US);
-	if (test.calm && full)
+	if (test.calm && full && !test.said_to_us)
 		check_use();
 	while (test.done < test.call_count && world->now_us < BUSY_US + REST_US)
 		run_to(world->now_us + 5 * US_PER_S);

@@ -41,6 +41,9 @@ static const struct {
     {"the budget's line is passed by", 400, "budget", "if not head or score(lane",
      "if true or score(lane"},
     {"a budget begins empty", 400, "budget", "if made + WINDOW > now then", "if false then"},
+    {"a learned limit stays for good", 100, "budget", "low_at[d] + WINDOW <= now do", "false do"},
+    {"a learned limit is not kept", 400, "budget", "if l[d] > 0 then low[d]",
+     "if false then low[d]"},
 };
 
 size_t plants_count(void)
