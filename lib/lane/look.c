@@ -91,31 +91,67 @@ static int watermarks(struct looker *l, int32_t partition, int64_t *ret_low, int
 	return err_origin(-ETIMEDOUT);
 }
 
+static bool offset_gone(rd_kafka_resp_err_t error)
+{
+	return error == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE ||
+	       error == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET;
+}
+
+/* Behind records that were deleted after @from was learned (a lane is trimmed while somebody looks): *@from is the first that is there, 1;
+ * 0 where none before @end is; -errno. */
+static int step_over(struct looker *l, int32_t partition, int64_t *from, int64_t end)
+{
+	int64_t low, now_end;
+	int r = watermarks(l, partition, &low, &now_end);
+
+	if (r)
+		return r;
+	if (low <= *from)
+		return err_origin(-EIO); /* the log ends before what was there */
+	*from = low;
+	if (low >= end)
+		return 0;
+	return rd_kafka_consume_start(l->handle, partition, low) ? err_origin(-EIO) : 1;
+}
+
 /* Records of one partition from @from on, until @each says false or @end is reached. */
 static int read_from(struct looker *l, int32_t partition, int64_t from, int64_t end,
 		     bool (*each)(void *ctx, const rd_kafka_message_t *m), void *ctx)
 {
-	bool more = from < end;
-	int r = 0;
+	int r = 1; /* 1: it is being read */
 
-	if (!more)
+	if (from >= end)
 		return 0;
 	if (rd_kafka_consume_start(l->handle, partition, from))
 		return err_origin(-EIO);
-	while (more && !r) {
+	while (r > 0) {
 		rd_kafka_message_t *m = rd_kafka_consume(l->handle, partition, POLL_MS);
+		bool more = true;
 
 		rd_kafka_poll(l->rk, 0);
-		if (m && !m->err)
+		if (m && !m->err) {
 			more = each(ctx, m) && m->offset + 1 < end;
-		else if (m && lane_error_is_trouble(m->err))
+			from = m->offset + 1;
+		} else if (m && offset_gone(m->err)) {
+			rd_kafka_consume_stop(l->handle, partition);
+			r = step_over(l, partition, &from, end);
+		} else if (m && lane_error_is_trouble(m->err)) {
+			log_error(l->log, "partition not read", F_STR("topic", l->topic),
+				  F_INT("partition", partition),
+				  F_STR("why", rd_kafka_err2name(m->err)));
+			more = false;
 			r = err_origin(-EIO);
-		else if (!in_time(l))
+		} else if (!in_time(l)) {
+			more = false;
 			r = err_origin(-ETIMEDOUT);
+		}
 		if (m)
 			rd_kafka_message_destroy(m);
+		if (!more) {
+			rd_kafka_consume_stop(l->handle, partition);
+			r = r < 0 ? r : 0;
+		}
 	}
-	rd_kafka_consume_stop(l->handle, partition);
 	return r;
 }
 

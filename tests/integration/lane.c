@@ -12,58 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/base/clock.h"
-#include "lib/base/log.h"
 #include "lib/base/mem.h"
-#include "lib/lane/lane.h"
-#include "lib/net/loop.h"
+#include "tests/integration/lane_parts.h"
 
 #define MAX 40000
-#define WAIT_US (15 * US_PER_S)
-
-struct test {
-	struct loop *loop;
-	struct log_sink sink;
-	struct log log;
-	const char *brokers;
-	const char *self;
-	char run[24]; /* in every name, so that one broker serves many runs */
-	int passed;
-	int failed;
-};
-
-static void claim(struct test *t, bool holds, const char *sentence)
-{
-	printf("%s lane: %s\n", holds ? "ok     " : "not ok ", sentence);
-	fflush(stdout);
-	if (holds)
-		t->passed++;
-	else
-		t->failed++;
-}
-
-static struct lane_options kafka(const struct test *t)
-{
-	return (struct lane_options){.brokers = t->brokers, .client_id = "lane-test"};
-}
-
-static const char *name_of(struct test *t, const char *what)
-{
-	static char names[8][64];
-	static unsigned at;
-
-	at = (at + 1) % 8;
-	snprintf(names[at], sizeof(names[at]), "t-%s-%s", t->run, what);
-	return names[at];
-}
-
-static bool topic_make(struct test *t, const char *topic, int32_t partitions)
-{
-	struct lane_options k = kafka(t);
-	struct lane_topic one = {.name = topic, .partitions = partitions, .replication = 1};
-
-	return lane_topics_apply(&k, &one, 1, WAIT_US, &t->log) == 0;
-}
 
 /* ── a reader that notes what it takes ── */
 
@@ -154,15 +106,6 @@ static struct reading *reading_one(struct test *t, const char *group, const char
 	return reading_open(t, group, instance, &topic, 1);
 }
 
-/* Turns the loop until @holds; false after @limit_us. */
-#define turn_until(t, holds, limit_us)                                 \
-	({                                                             \
-		uint64_t end_ = loop_fresh_us((t)->loop) + (limit_us); \
-		while (!(holds) && loop_fresh_us((t)->loop) < end_)    \
-			loop_turn((t)->loop, 10 * US_PER_MS);          \
-		(holds);                                               \
-	})
-
 static void turn_for(struct test *t, uint64_t us)
 {
 	uint64_t end = loop_fresh_us(t->loop) + us;
@@ -188,51 +131,6 @@ static void done_at(struct reading *r, size_t i)
 {
 	lane_record_done(r->held[i]);
 	r->held[i] = NULL;
-}
-
-/* ── a writer that counts ── */
-
-struct writing {
-	struct lane_writer *writer;
-	size_t results[4];
-	size_t answers;
-	int64_t offset;
-	int32_t partition;
-};
-
-static void on_written(void *ctx, enum lane_written result, int32_t partition, int64_t offset)
-{
-	struct writing *w = ctx;
-
-	w->results[result]++;
-	w->answers++;
-	w->partition = partition;
-	w->offset = offset;
-}
-
-static void write_body(struct writing *w, const char *topic, int32_t partition, struct str body)
-{
-	struct lane_write what = {.topic = topic, .partition = partition, .body = body};
-
-	lane_write(w->writer, &what, on_written, w);
-}
-
-static bool write_many(struct test *t, const char *topic, int32_t partition, size_t count)
-{
-	struct lane_writer_options options = {.kafka = kafka(t)};
-	struct writing w = {0};
-	bool good;
-
-	must(!lane_writer_open(t->loop, &options, &t->log, &w.writer));
-	for (size_t i = 0; i < count; i++) {
-		char body[32];
-
-		write_body(&w, topic, partition,
-			   (struct str){body, (size_t)snprintf(body, sizeof(body), "%zu", i)});
-	}
-	good = turn_until(t, w.answers == count, WAIT_US) && w.results[LANE_WRITTEN] == count;
-	lane_writer_close(w.writer);
-	return good;
 }
 
 /* ── claims ── */
@@ -601,6 +499,63 @@ static void followed(struct test *t)
 	lane_follower_close(f.follower);
 }
 
+/* ── a scan while the topic is trimmed ── */
+
+struct scanning {
+	struct test *t;
+	struct lane_keeper *keeper;
+	const char *topic;
+	int64_t last;
+	size_t count;
+	bool trimmed;
+};
+
+static void on_trimmed(void *ctx, int error, const struct lane_place *places, size_t count)
+{
+	struct scanning *s = ctx;
+
+	(void)places;
+	s->trimmed = !error && count == 1;
+}
+
+/* At the first record all but the last ten are deleted. */
+static bool on_scanned(void *ctx, int32_t partition, int64_t offset, uint64_t wall_ms,
+		       struct str key, struct str body)
+{
+	struct scanning *s = ctx;
+	struct lane_place place = {.topic = s->topic, .partition = partition, .offset = 39990};
+
+	(void)wall_ms;
+	(void)key;
+	(void)body;
+	if (!s->count++) {
+		lane_keeper_trim(s->keeper, &place, 1, on_trimmed, s);
+		(void)turn_until(s->t, s->trimmed, WAIT_US);
+	}
+	s->last = offset;
+	return true;
+}
+
+static void scanned(struct test *t)
+{
+	/* so that little is read ahead of what is deleted */
+	static const struct lane_setting small[] = {{"queued.max.messages.kbytes", "1"},
+						    {"fetch.message.max.bytes", "4096"}};
+	struct scanning s = {.t = t, .topic = name_of(t, "scan")};
+	struct lane_options k = kafka(t);
+	int r;
+
+	must(!lane_keeper_open(t->loop, &k, &t->log, &s.keeper));
+	claim(t, topic_make(t, s.topic, 1) && write_many(t, s.topic, 0, MAX),
+	      "40,000 records are written");
+	k.settings = small;
+	k.setting_count = countof(small);
+	r = lane_scan(&k, s.topic, WAIT_US, &t->log, on_scanned, &s);
+	claim(t, s.trimmed && !r && s.last == MAX - 1 && s.count < MAX,
+	      "a scan under which records are deleted goes on with the first that is left");
+	lane_keeper_close(s.keeper);
+}
+
 /* ── times ── */
 
 struct timing {
@@ -709,6 +664,7 @@ static void run_all(struct test *t)
 	kafka_away(t);
 	too_big(t);
 	followed(t);
+	scanned(t);
 	timed(t, 500, 10 * US_PER_MS);
 	drained(t);
 }
