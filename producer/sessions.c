@@ -147,11 +147,12 @@ static void create(struct session *s)
 		     (const struct str[]){s->id, org, s->task, s->system, s->metadata, str_of(ttl),
 					  str_of(at)},
 		     7, on_row, s);
-	s->request = redis_script(front->redis, s->id, &script_session,
-				  (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
-				  (const struct str[]){str_of(ttl), org, s->task, s->system,
-						       s->metadata, str_of(at), STR(""), STR("")},
-				  8, on_hash, s);
+	s->request =
+	    redis_script(front->redis, s->id, &script_session,
+			 (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
+			 (const struct str[]){str_of(ttl), org, s->task, s->system, s->metadata,
+					      str_of(at), STR("unheard"), STR("")},
+			 8, on_hash, s);
 }
 
 static void on_idem(void *ctx, const struct idem_answer *answer)

@@ -61,7 +61,9 @@ struct submit {
 	int64_t offset;
 	bool again;    /* the same id was submitted before: an earlier record may be in the log */
 	bool restored; /* the session was brought back once */
-	bool writing;  /* lane_write cannot be cancelled: the object waits for its word */
+	bool
+	    heard; /* its end waits for the session's WebSocket clients: the outbox is to have it */
+	bool writing; /* lane_write cannot be cancelled: the object waits for its word */
 	bool cancelled;
 	struct redis_request *request;
 	struct blob_request *blob;
@@ -109,6 +111,40 @@ static void submit_end_unsure(struct submit *s, enum fault fault, const char *me
 
 /* ── after the broker ── */
 
+/* The newest 256 and the entry `epoch`. Until sluice-push, which knows how long it keeps an outbox, sees the session again. */
+#define OUTBOX_TRIM_LAST "-258"
+#define OUTBOX_TTL_MS "86400000"
+
+static void on_waits(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct submit *s = ctx;
+
+	(void)value;
+	s->request = NULL;
+	submit_end(s, result == REDIS_OK ? FAULT_NONE : FAULT_OUTCOME_UNKNOWN, NULL);
+}
+
+/* Awaited: the outbox in Redis says of itself that it has all. */
+static void wait_for_clients(struct submit *s)
+{
+	struct redis *redis = s->submitter->o.redis;
+	struct key key = key_outbox(s->job.outbox);
+	struct str name = key_str(&key), order = s->job.outbox;
+	char score[24];
+
+	snprintf(score, sizeof(score), "%lld", (long long)s->job.created_ms);
+	s->request = redis_command(
+	    redis, order, (const struct str[]){STR("ZADD"), name, str_of(score), s->job.id}, 4,
+	    on_waits, s);
+	redis_command(
+	    redis, order,
+	    (const struct str[]){STR("ZREMRANGEBYRANK"), name, STR("0"), STR(OUTBOX_TRIM_LAST)}, 4,
+	    NULL, NULL);
+	redis_command(redis, order,
+		      (const struct str[]){STR("PEXPIRE"), name, STR(OUTBOX_TTL_MS), STR("NX")}, 4,
+		      NULL, NULL);
+}
+
 static void on_queued(void *ctx, enum redis_result result, struct str state)
 {
 	struct submit *s = ctx;
@@ -118,6 +154,8 @@ static void on_queued(void *ctx, enum redis_result result, struct str state)
 		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
 	else if (str_is(state, "refused"))
 		submit_end(s, FAULT_UNAVAILABLE, NULL);
+	else if (s->heard)
+		wait_for_clients(s);
 	else
 		submit_end(s, FAULT_NONE, NULL);
 }
@@ -370,6 +408,15 @@ static void session_missing(struct submit *s)
 				  loop_wall_ms(o->loop), on_restored, s);
 }
 
+/* A job that came over HTTP into a session which WebSocket clients know: its end waits for them, as do those that they submit. */
+static void note_clients(struct submit *s, struct str unheard)
+{
+	if (s->job.outbox.len || str_is(unheard, "1"))
+		return;
+	s->heard = true;
+	s->job.outbox = s->job.session;
+}
+
 /* What the session says where the job does not; then on. */
 static void with_session(struct submit *s, struct str task, struct str system)
 {
@@ -406,6 +453,7 @@ static void on_turn(void *ctx, enum redis_result result, const struct redis_valu
 	if (str_is(word, "ok")) {
 		s->job.turn = redis_item_int(value, 1, 0);
 		s->job.prev = admit_copy(&s->arena, redis_item_str(value, 2));
+		note_clients(s, redis_item_str(value, 5));
 		with_session(s, redis_item_str(value, 3), redis_item_str(value, 4));
 	} else if (str_is(word, "missing")) {
 		session_missing(s);
@@ -426,8 +474,10 @@ static void on_lent(void *ctx, enum redis_result result, const struct redis_valu
 		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 	else if (!str_eq(redis_item_str(value, 0), s->job.org))
 		session_missing(s);
-	else
+	else {
+		note_clients(s, redis_item_str(value, 3));
 		with_session(s, redis_item_str(value, 1), redis_item_str(value, 2));
+	}
 }
 
 static void ask_turn(struct submit *s)
@@ -438,8 +488,8 @@ static void ask_turn(struct submit *s)
 	char max[24];
 
 	if (str_is(s->job.lane, lane_name(LANE_BACKGROUND)) || s->job.not_before_ms) {
-		const struct str args[] = {STR("HMGET"), name, STR("org"), STR("task"),
-					   STR("system")};
+		const struct str args[] = {STR("HMGET"), name,		STR("org"),
+					   STR("task"),	 STR("system"), STR("unheard")};
 
 		s->request =
 		    redis_command(o->redis, s->job.session, args, countof(args), on_lent, s);

@@ -3,11 +3,12 @@
  *   j:{job_…}            hash    a job's state (fields: README.md)
  *   out:{job_…}:ATTEMPT  string  the answer's bytes
  *   s:{ses_…}            hash    a session: org, task, system, turn, last, open, conv, created_ms, ttl_ms, metadata; p:{job}: turn
- *                                and job before it of each of its turns; d:{job}: its messages stand in the conversation
+ *                                and job before it of each of its turns; d:{job}: its messages stand in the conversation; unheard:
+ *                                made over HTTP, and no WebSocket client has joined it since: its jobs wait in no outbox
  *   c:{ses_…}            list    its conversation: JSON messages in order
  *   o:{org_… or ses_…}   zset    open jobs by created_ms
  *   i:{org_…}:HASH       hash    an Idempotency-Key: state, job, body, status, reply
- *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted and did not acknowledge, by time; and `epoch`, whose score is Redis's epoch when PostgreSQL's part was read into it
+ *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted, or others while it had such clients, that none has acknowledged, by time; and `epoch`, whose score is Redis's epoch when PostgreSQL's part was read into it
  *   wished               zset    jobs that somebody wants cancelled and nobody holds, by time, until the scheduler has looked at them
  *   n:{job_…}            string  a mark for each time that a waiting job was to be nudged towards its end
  *   t:HASH               string  a ticket (by its SHA-256): what it is good for, until it is used or its time is over

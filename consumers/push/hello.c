@@ -429,10 +429,13 @@ static void look_up(struct session *s, struct str id)
 {
 	struct key key = key_session(id);
 	const struct str args[] = {STR("HGET"), key_str(&key), STR("org")};
+	const struct str heard[] = {STR("HDEL"), key_str(&key), STR("unheard")};
 
 	memcpy(s->id, id.ptr, id.len);
 	s->id[id.len] = '\0';
 	s->conversation = true;
+	/* Before the welcome: the jobs that others submit from now on wait for its clients. In another organisation's it costs a few rows. */
+	redis_command(s->push->redis, id, heard, countof(heard), NULL, NULL);
 	s->request = redis_command(s->push->redis, id, args, countof(args), on_org, s);
 }
 

@@ -1,7 +1,7 @@
 -- A session is made, or brought back from PostgreSQL after Redis lost it. Its turns go on above every number that was given
 -- before: 1 + milliseconds since its creation, where it is brought back.
 -- KEYS: s:{session}, c:{session}
--- ARGV: ttl_ms, org, task, system, metadata, created_ms, back ('1': brought back), last (job id or ''),
+-- ARGV: ttl_ms, org, task, system, metadata, created_ms, how ('1': brought back; 'unheard': no WebSocket client knows of it yet; or ''), last (job id or ''),
 --       the jobs whose messages these are (between spaces), then the conversation's messages
 -- Returns: '1' made, '0' it stood already.
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -14,6 +14,9 @@ if ARGV[7] == '1' then
 end
 redis.call('HSET', KEYS[1], 'v', '1', 'org', ARGV[2], 'task', ARGV[3], 'system', ARGV[4], 'metadata', ARGV[5],
 	'created_ms', ARGV[6], 'ttl_ms', ARGV[1], 'turn', turn, 'conv', turn)
+if ARGV[7] == 'unheard' then
+	redis.call('HSET', KEYS[1], 'unheard', '1')
+end
 if ARGV[8] ~= '' then
 	redis.call('HSET', KEYS[1], 'last', ARGV[8])
 end

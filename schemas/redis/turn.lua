@@ -1,16 +1,16 @@
 -- The next turn of a session: its number and the job of the turn before.
 -- KEYS: s:{session}
 -- ARGV: org, job, max_open (0: no bound)
--- Returns a list: 'ok', turn, predecessor ('' for the first), task, system; or 'missing' (also another organisation's);
+-- Returns a list: 'ok', turn, predecessor ('' for the first), task, system, unheard ('1': no WebSocket client has joined it); or 'missing' (also another organisation's);
 -- or 'busy' where too many turns are open.
-local h = redis.call('HMGET', KEYS[1], 'org', 'turn', 'last', 'conv', 'task', 'system', 'ttl_ms', 'p:' .. ARGV[2], 'over')
+local h = redis.call('HMGET', KEYS[1], 'org', 'turn', 'last', 'conv', 'task', 'system', 'ttl_ms', 'p:' .. ARGV[2], 'over', 'unheard')
 if not h[1] or h[1] ~= ARGV[1] then
 	return {'missing'}
 end
 -- The same job again (its first try was not answered) has its turn already: it must not wait for itself.
 if h[8] then
 	local turn, prev = string.match(h[8], '^(%d+) (%S*)')
-	return {'ok', turn, prev, h[5] or '', h[6] or ''}
+	return {'ok', turn, prev, h[5] or '', h[6] or '', h[10] or ''}
 end
 local turn = tonumber(h[2] or '0') + 1
 local max = tonumber(ARGV[3])
@@ -28,4 +28,4 @@ end
 -- p:JOB: its turn and predecessor.
 redis.call('HSET', KEYS[1], 'turn', tostring(turn), 'last', ARGV[2], 'p:' .. ARGV[2], tostring(turn) .. ' ' .. (h[3] or ''))
 redis.call('PEXPIRE', KEYS[1], h[7] or '3600000')
-return {'ok', tostring(turn), h[3] or '', h[5] or '', h[6] or ''}
+return {'ok', tostring(turn), h[3] or '', h[5] or '', h[6] or '', h[10] or ''}

@@ -161,6 +161,53 @@ test('sessions that come back at once have each what waits for it, and one that 
 	}))
 })
 
+/** A job over HTTP, in a session; returns when its end is recorded. */
+async function over_http(session, text, more = {}) {
+	const body = { ...chat(text, 'ttft=50 rate=0 tokens=30'), session, ...more }
+	let r
+	// After Redis was emptied it may be unsure for a moment.
+	await until('the job is accepted', async () => (r = await api.call('POST', '/v1/jobs', { body })).status === 202)
+	const [stored] = (await api.recorded([r.json.id])).get(r.json.id)
+	return { job: r.json.id, stored }
+}
+
+test('what came over HTTP into a session waits for its clients that are away, also in a session that Redis forgot', async () => {
+	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const before = await over_http(session, 'nobody has joined')
+	assert.equal(await row(before.job), undefined)
+	const first = await Client.hello(stack, { session })
+	first.client.cut()
+	const turn = await over_http(session, 'a turn')
+	const apart = await over_http(session, 'no turn', { lane: 'background' })
+	for (const { job } of [turn, apart]) assert.deepEqual(await row(job), [session, 'f'])
+	let { client } = await Client.hello(stack, { resume: first.welcome.resume })
+	for (const { job, stored } of [turn, apart]) {
+		assert.equal((await client.end(job)).ev, 'result')
+		assert.equal(client.answer(job).text, stored.answer.toString())
+		assert.deepEqual(client.events.filter((e) => e.job === job).map((e) => e.ev), ['snapshot', 'result'])
+	}
+	client.send({ op: 'ack', id: turn.job })
+	await acked(turn.job)
+	client.cut()
+	await stack.redis_cli('FLUSHALL')
+	const late = await over_http(session, 'after the loss')
+	assert.deepEqual(await row(late.job), [session, 'f'])
+	client = await comes_again({ resume: first.welcome.resume }, late.job, late.stored)
+	assert.equal((await client.end(apart.job)).ev, 'result')
+	for (const { job } of [before, turn]) assert.ok(!client.events.some((e) => e.job === job), `${job} is told`)
+	await client.close()
+})
+
+test('a job over HTTP into a session that a client’s hello made waits for that client', async () => {
+	const { client, welcome } = await Client.hello(stack)
+	client.cut()
+	const { job, stored } = await over_http(welcome.session, 'into its session')
+	const again = await comes_again({ resume: welcome.resume }, job, stored)
+	again.send({ op: 'ack', id: job })
+	await acked(job)
+	await again.close()
+})
+
 test('an acknowledgement of a job that was never heard of leaves no row', async () => {
 	const { client } = await Client.hello(stack)
 	const stranger = `job_${'0'.repeat(26)}`

@@ -382,9 +382,9 @@ static void make_session(int number)
 	snprintf(at, sizeof(at), "%llu", (unsigned long long)world_wall_ms());
 	pg_server_session(str_of(fleet.sessions[number]), str_of(fleet.org), STR("both"), STR(""),
 			  SESSION_TTL_MS, (int64_t)world_wall_ms());
-	redis_server_session(names,
-			     (const struct str[]){str_of(ttl), str_of(fleet.org), STR("both"),
-						  STR(""), STR(""), str_of(at), STR(""), STR("")});
+	redis_server_session(names, (const struct str[]){str_of(ttl), str_of(fleet.org),
+							 STR("both"), STR(""), STR(""), str_of(at),
+							 STR("unheard"), STR("")});
 }
 
 static void make_job(int number, uint64_t until_us)
