@@ -25,7 +25,7 @@
 /* After so long somebody finds out whether a refused account is good again. */
 #define OUT_MS 60000
 #define OUT_MOST_MS 600000
-/* A probe that says nothing for so long is one no more; so long is the lease of it. */
+/* A probe's lease, renewed while its call lives, which that call's clocks bound. */
 #define PROBE_MS 15000
 /* Without an answer of Redis each process probes for itself. */
 #define LEASE_WAIT_US (500 * US_PER_MS)
@@ -182,6 +182,11 @@ static void open_until(struct breaker *b, uint64_t until_us)
 	}
 }
 
+static uint64_t probe_ms(const struct breaker *b)
+{
+	return b->breakers->request.probe_ms ? b->breakers->request.probe_ms : PROBE_MS;
+}
+
 static void half_open(struct breaker *b)
 {
 	timer_stop(&b->timer);
@@ -268,14 +273,15 @@ static void on_timer(struct timer *t)
 		}
 		move(b, BREAKER_ASKING);
 		timer_set(&b->timer, LEASE_WAIT_US);
-		b->request = ask(b, "probe", PROBE_MS, false, on_lease);
+		b->request = ask(b, "probe", probe_ms(b), false, on_lease);
 		return;
 	case BREAKER_ASKING: /* Redis does not answer */
 		forget_request(b);
 		half_open(b);
 		return;
-	case BREAKER_PROBING: /* nothing was heard of it */
-		half_open(b);
+	case BREAKER_PROBING: /* its call lives: another process does not begin one */
+		timer_set(&b->timer, probe_ms(b) / 3 * US_PER_MS);
+		ask(b, "probe", probe_ms(b), false, NULL);
 		return;
 	case BREAKER_CLOSED:
 	case BREAKER_HALF_OPEN:
@@ -380,7 +386,8 @@ bool breaker_asked(struct breaker *b)
 	if (sm_state(&b->sm) != BREAKER_HALF_OPEN)
 		return false;
 	move(b, BREAKER_PROBING);
-	timer_set(&b->timer, PROBE_MS * US_PER_MS);
+	if (b->shared)
+		timer_set(&b->timer, probe_ms(b) / 3 * US_PER_MS);
 	return true;
 }
 

@@ -45,6 +45,8 @@ struct breakers_request {
 	/* From the loop: @well: one is closed again, all who wait may ask; else one of them may. */
 	void (*changed)(void *ctx, bool well);
 	void *ctx;
+	uint64_t
+	    probe_ms; /* how long a probe is believed in whose process says nothing more; 0: 15 s */
 };
 /* Never NULL. */
 struct breakers *breakers_new(const struct breakers_request *request);
@@ -64,7 +66,7 @@ enum breaker_state breaker_state(const struct breaker *breaker);
 /* Loop time at which an open one's time is over. */
 uint64_t breaker_until_us(const struct breaker *breaker);
 
-/* A call to it begins: true where it is half open, and that call is the probe. */
+/* A call to it begins: true where it is half open, and that call is the probe, until a word of it or breaker_drop. */
 bool breaker_asked(struct breaker *breaker);
 /* The probe ended without a word on it. */
 void breaker_drop(struct breaker *breaker);

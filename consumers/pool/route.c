@@ -304,21 +304,24 @@ struct target *route_choose(const struct route *route, uint32_t skip, struct ran
 
 /* ── what calls teach ── */
 
-bool target_asked(struct target *t)
+enum probe target_asked(struct target *t)
 {
 	bool account = breaker_asked(t->account->breaker), target = breaker_asked(t->breaker);
 
 	t->in_flight++;
-	return account || target;
+	return account && target ? PROBE_BOTH
+	       : account	 ? PROBE_ACCOUNT
+	       : target		 ? PROBE_TARGET
+				 : PROBE_NONE;
 }
 
-void target_left(struct target *t, bool probe)
+void target_left(struct target *t, enum probe probe)
 {
 	t->in_flight--;
-	if (!probe)
-		return;
-	breaker_drop(t->account->breaker);
-	breaker_drop(t->breaker);
+	if (probe == PROBE_ACCOUNT || probe == PROBE_BOTH)
+		breaker_drop(t->account->breaker);
+	if (probe == PROBE_TARGET || probe == PROBE_BOTH)
+		breaker_drop(t->breaker);
 }
 
 /* A quantile that follows its samples by small steps, up and down as rarely as it is to be passed. */

@@ -87,11 +87,13 @@ bool route_lets(const struct route *route, uint32_t skip, uint64_t *ret_wait_us)
 /* The index of @target where it is not in @skip and may be asked; -1: it may not. */
 int route_lets_this(const struct route *route, const struct target *target, uint32_t skip);
 
-/* @target is asked now. True: it was shut until now and the call is a probe. Until it answers, fails, or was silent for long, nobody else
- * asks, so that an outage costs tries to few jobs and the others wait. */
-bool target_asked(struct target *target);
+/* What a call finds out: whether its account, its target or both, which were shut until now, are well again. */
+enum probe { PROBE_NONE, PROBE_ACCOUNT, PROBE_TARGET, PROBE_BOTH };
+/* @target is asked now. Until a probe answers, fails or is left nobody else asks, so that an outage costs tries to few jobs and the others
+ * wait. */
+enum probe target_asked(struct target *target);
 /* The call's end, of which nothing more is to be learned (target_learn came before, or never). @probe: as target_asked said. */
-void target_left(struct target *target, bool probe);
+void target_left(struct target *target, enum probe probe);
 /* Its first output is there, @after_us: whoever waits for the probe may ask. */
 void target_answers(struct target *target, uint64_t after_us);
 

@@ -82,7 +82,7 @@ struct hedge {
 	struct call *call;
 	struct target *target;
 	size_t target_index;
-	bool probe;
+	enum probe probe;
 	uint64_t called_us;
 	size_t request_bytes;
 	struct provider_request request; /* while its budget is asked */
@@ -157,7 +157,7 @@ struct work {
 	struct target *target;
 	size_t target_index;
 	uint64_t cache_key; /* of the request (provider.h) */
-	bool probe;	    /* the call finds out whether its target is well again */
+	enum probe probe;   /* what the call finds out */
 	bool output_seen;   /* of the call */
 	uint64_t called_us;
 	uint64_t waits_until_us; /* in WORK_BACKOFF */

@@ -5,6 +5,8 @@
 #include "schemas/keys.h"
 #include "tests/integration/store_parts.h"
 
+#define PROBE_MS 600
+
 struct side {
 	struct redis *redis;
 	struct breakers *breakers;
@@ -38,8 +40,11 @@ static void side_open(struct side *s, const char *worker)
 {
 	static const struct redis_ops ops = {0};
 	struct redis_options o = redis_defaults();
-	struct breakers_request request = {
-	    .loop = p.loop, .log = &p.log, .worker = worker, .changed = on_changed};
+	struct breakers_request request = {.loop = p.loop,
+					   .log = &p.log,
+					   .worker = worker,
+					   .changed = on_changed,
+					   .probe_ms = PROBE_MS};
 	char url[64];
 
 	snprintf(url, sizeof(url), "redis://127.0.0.1:%u", p.port);
@@ -122,6 +127,44 @@ static void refused(void)
 	claim(&p, out_within_ms(&sides[2], 5000), "and for one that comes later");
 }
 
+static bool stands_within_ms(const struct side *s, enum breaker_state state, uint64_t ms)
+{
+	static const int never;
+	uint64_t end = loop_fresh_us(p.loop) + ms * US_PER_MS;
+
+	while (breaker_state(s->breaker) != state && loop_fresh_us(p.loop) < end)
+		turn_until(&p, &never, 1, 10);
+	return breaker_state(s->breaker) == state;
+}
+
+/* A call to another account: its probe takes longer than the lease. */
+static void slow_probe(void)
+{
+	struct side *first = &sides[0], *other = &sides[1];
+
+	account.name = "slow";
+	account.key = "another";
+	for (size_t i = 0; i < 2; i++)
+		sides[i].breaker = breakers_find(sides[i].breakers, &account, NULL);
+	breaker_learn(first->breaker, BREAKER_NOT_NOW, 300);
+	claim(&p, stands_within_ms(other, BREAKER_OPEN, 5000), "what one heard is shut for two");
+	while (!stands_within_ms(first, BREAKER_HALF_OPEN, 20)) {
+		struct side *s = first;
+
+		first = other;
+		other = s;
+	}
+	claim(&p, breaker_asked(first->breaker), "one of them has the lease, and begins its probe");
+	claim(&p,
+	      !stands_within_ms(other, BREAKER_HALF_OPEN, 4 * PROBE_MS) &&
+		  breaker_state(first->breaker) == BREAKER_PROBING,
+	      "which is the only one as long as it runs");
+	side_close(first);
+	*first = (struct side){0};
+	claim(&p, stands_within_ms(other, BREAKER_HALF_OPEN, 10 * PROBE_MS),
+	      "where its process is gone another one may");
+}
+
 int main(void)
 {
 	parts_init(&p);
@@ -130,7 +173,9 @@ int main(void)
 	side_open(&sides[0], "pool-1");
 	opened_first();
 	refused();
+	slow_probe();
 	for (size_t i = 0; i < countof(sides); i++)
-		side_close(&sides[i]);
+		if (sides[i].breakers)
+			side_close(&sides[i]);
 	return parts_end(&p);
 }

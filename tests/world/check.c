@@ -457,7 +457,7 @@ static void check_key(void *ctx, struct str key)
 		world_violation("%.*s is left %.*s", STR_FMT(key), STR_FMT(state));
 }
 
-/* No breaker stays open past its time. */
+/* No breaker stays open past its time, and none is the probe of a call that is over. */
 static void check_breakers(void)
 {
 	for (size_t i = 0; i < fleet.node_count; i++) {
@@ -466,10 +466,13 @@ static void check_breakers(void)
 
 		if (n->kind != NODE_POOL || !n->loop || n->loop->dead)
 			continue;
-		for (size_t k = 0; (b = breakers_at(n->pool->breakers, k)); k++)
+		for (size_t k = 0; (b = breakers_at(n->pool->breakers, k)); k++) {
 			if (breaker_state(b) == BREAKER_OPEN &&
 			    breaker_until_us(b) + US_PER_S < loop_now_us(n->loop))
 				world_violation("%s: a breaker is open past its time", n->id);
+			if (breaker_state(b) == BREAKER_PROBING)
+				world_violation("%s: a breaker's probe never ended", n->id);
+		}
 	}
 }
 

@@ -171,8 +171,8 @@ TEST(a_probe_that_fails_shuts_it_for_longer_and_one_without_a_word_is_none)
 	choose(0);
 	first = wait_us;
 	loop_run(loop);
-	ck_assert(target_asked(&targets[0]));
-	target_left(&targets[0], true);
+	ck_assert_int_eq(target_asked(&targets[0]), PROBE_TARGET);
+	target_left(&targets[0], PROBE_TARGET);
 	ck_assert(target_asked(&targets[0]));
 	fail_with(&targets[0], FAULT_PROVIDER_TRANSPORT, 1);
 	ck_assert_ptr_null(choose(0));
