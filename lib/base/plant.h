@@ -36,7 +36,7 @@
 	PLANT(TOLD_AGAIN, "told twice on a connection", 400) \
 	PLANT(ENDED_STAYS_OPEN, "an ended job stays open", 2000) \
 	PLANT(OUTBOX_REDIS_ALONE, "outbox unread after a loss", 400) \
-	PLANT(OUTBOX_TRUSTED, "an old session's outbox is trusted", 1000) \
+	PLANT(OUTBOX_TRUSTED, "an old session's outbox is trusted", 2500) \
 	PLANT(TAKEOVER_UNHEARD, "a taken-over client stays", 400) \
 	PLANT(TAKEN_BACK, "an older client takes the line", 400) \
 	PLANT(DRAIN_CUTS, "drain cuts without a word", 400)

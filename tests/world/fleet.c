@@ -305,6 +305,39 @@ enum fault_kind {
 	WRONG_KINDS
 };
 
+/* With its connections, or without. */
+static void on_emptied(void *ctx)
+{
+	uint64_t for_us = (uint64_t)(uintptr_t)ctx;
+
+	if (for_us)
+		redis_server_away(for_us, REDIS_EMPTIED);
+	else
+		redis_server_flush();
+}
+
+static void stall_archives(uint64_t until_us)
+{
+	for (size_t i = 0; i < fleet.node_count; i++)
+		if (fleet.nodes[i].kind == NODE_ARCHIVE && up(&fleet.nodes[i]))
+			world_stall(fleet.nodes[i].loop, until_us);
+}
+
+/* In half of the cases clients lose their network before: what ends then is read only afterwards, and recorded then or later. */
+static void empty_redis(uint64_t for_us)
+{
+	bool clients = world_between(0, 1);
+	uint64_t after_us = clients ? world_between(100000, 6000000) : 0;
+
+	if (world_between(0, 1))
+		for_us = 0;
+	if (clients)
+		phones_away(after_us + world_between(100000, 6000000));
+	if (clients && world_between(0, 1))
+		stall_archives(world->now_us + after_us + world_between(100000, 12000000));
+	world_in(after_us, NULL, on_emptied, (void *)(uintptr_t)for_us);
+}
+
 static void go_wrong(enum fault_kind kind)
 {
 	struct node *n = any_node();
@@ -346,10 +379,7 @@ static void go_wrong(enum fault_kind kind)
 		return;
 	case WRONG_REDIS_EMPTIED:
 		fleet.excused = true;
-		if (world_between(0, 1))
-			redis_server_flush();
-		else
-			redis_server_away(for_us, REDIS_EMPTIED);
+		empty_redis(for_us);
 		return;
 	case WRONG_REDIS_SET_BACK:
 		fleet.excused = true;
@@ -402,6 +432,9 @@ static void plan_faults(void)
 	for (uint64_t at = 2000000; families & 1u << 20 && at < fleet.heal_us - 15000000;
 	     at += world_between(500000, 8000000))
 		world_at(at, NULL, on_wrong, (void *)(uintptr_t)WRONG_REBALANCE);
+	if (memory && world_between(0, 1)) /* while most jobs are under way */
+		world_at(world_between(2000000, 12000000), NULL, on_wrong,
+			 (void *)(uintptr_t)WRONG_REDIS_EMPTIED);
 	for (size_t i = 0; i < count; i++) {
 		enum fault_kind kind = (enum fault_kind)world_between(0, WRONG_KINDS - 1);
 

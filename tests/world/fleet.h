@@ -121,6 +121,8 @@ int phone_session(const struct phone *phone);
 /* It submits the job as soon as it can. */
 void phone_submit(struct phone *phone, struct client_job *job);
 void phone_cancel(struct phone *phone, struct client_job *job);
+/* Half of them vanish, and come back at the earliest after so long. */
+void phones_away(uint64_t for_us);
 bool phones_done(void);
 void phones_check(void);
 

@@ -174,6 +174,13 @@ void phone_over(struct phone *p, struct talk *t)
 		p->last = LAST_NOT;
 }
 
+/* Nothing but the token is left: what it did not acknowledge it is to hear again. */
+static void forget(struct answer *a)
+{
+	answer_begin(a, 0);
+	a->ended = a->ended && a->ack_said;
+}
+
 static void connect(struct phone *p)
 {
 	struct node *node = push_any();
@@ -188,7 +195,7 @@ static void connect(struct phone *p)
 		a->ack_ping = 0;
 		a->again_us = 0;
 		if (p->forgetful)
-			answer_begin(a, 0);
+			forget(a);
 	}
 	for (size_t i = 0; i < p->order_count; i++) {
 		struct order *o = &p->orders[i];
@@ -243,9 +250,10 @@ static void say_id(struct talk *t, const char *op, const char *id)
 	buf_fini(&text);
 }
 
-static void say_ack(struct talk *t, const struct answer *a)
+static void say_ack(struct talk *t, struct answer *a)
 {
 	say_id(t, "ack", a->id);
+	a->ack_said = true;
 	t->acks++;
 }
 
@@ -416,6 +424,15 @@ static void acknowledge_all(struct talk *t)
 	talk_ping(t);
 }
 
+/* Those that others submit into its session have their answers: what was accepted it is to hear of. */
+static bool others_settled(const struct phone *p)
+{
+	for (int i = 0; p->conversation >= 0 && i < fleet.job_count; i++)
+		if (fleet.jobs[i].session == p->conversation && !fleet.jobs[i].settled)
+			return false;
+	return true;
+}
+
 static void finish(struct phone *p)
 {
 	struct talk *t = p->now;
@@ -423,7 +440,8 @@ static void finish(struct phone *p)
 
 	switch (p->last) {
 	case LAST_NOT:
-		if (!healed() || !all_heard(p) || t->stranger || !p->resume[0])
+		if (!healed() || !all_heard(p) || !others_settled(p) || t->stranger ||
+		    !p->resume[0])
 			return;
 		acknowledge_all(t);
 		p->last = LAST_ACKED;
@@ -446,6 +464,10 @@ static void finish(struct phone *p)
 			world_violation("phone %d: the older connection of its line still stands",
 					p->number);
 			talk_drop(p->old, true);
+		}
+		if (!all_heard(p)) { /* of a job that it did not know: its end is awaited too */
+			p->last = LAST_NOT;
+			break;
 		}
 		p->last = LAST_OVER;
 		talk_bye(t);
@@ -553,6 +575,20 @@ void phone_cancel(struct phone *p, struct client_job *job)
 	}
 }
 
+void phones_away(uint64_t for_us)
+{
+	for (size_t i = 0; i < phone_count; i++) {
+		struct phone *p = &phones[i];
+
+		if (!p->now || p->now->state != TALK_OPEN || world_between(0, 1))
+			continue;
+		world_tell("client", "phone %d has no network for %llu ms", p->number,
+			   (unsigned long long)for_us / 1000);
+		talk_drop(p->now, world_between(0, 1));
+		p->connect_us = world->now_us + for_us;
+	}
+}
+
 bool phones_done(void)
 {
 	for (size_t i = 0; i < phone_count; i++)
@@ -593,13 +629,27 @@ struct left {
 	struct str job;
 };
 
-/* Only where Redis forgot: a ref that was said again became a second job, and the connection ended before the client was told which;
- * or its client was told that it is refused, and it ran. */
+/* Submitted over HTTP into the session, and accepted for all that its client knows. */
+static bool unsure(struct str job)
+{
+	for (int i = 0; i < fleet.job_count; i++) {
+		const struct client_job *j = &fleet.jobs[i];
+
+		for (size_t n = 0; !j->phone && n < j->try_count; n++)
+			if (str_is(job, j->tries[n].id))
+				return j->tries[n].told != TOLD_ACCEPTED;
+	}
+	return false;
+}
+
+/* One whose client does not know that it was accepted may come and end when the phone is gone. Where Redis forgot: a ref that was said
+ * again became a second job, and the connection ended before the phone was told which; or a client was told that its job is refused,
+ * and it ran. */
 static void leave(struct left *l, struct str job)
 {
 	bool forgot = redis_server_forgot();
 
-	if (forgot && redis_server_refused(job))
+	if (unsure(job) || (forgot && redis_server_refused(job)))
 		return;
 	if (forgot && !phone_answer(l->phone, job) && l->strays < l->phone->strays)
 		l->strays++;

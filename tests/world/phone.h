@@ -21,6 +21,7 @@ struct answer {
 	struct buf final;
 	char status[16];
 	uint64_t ack_at_us; /* when it will acknowledge */
+	bool ack_said;	    /* on whatever connection; it may not have arrived */
 	bool acked;	    /* and the node answered a ping behind that */
 	uint64_t again_us;  /* to be attached then; 0: no */
 	/* on the present connection */
