@@ -11,12 +11,21 @@
 #include "lib/relay/view.h"
 #include "schemas/keys.h"
 
+/* A state that cannot be read is asked for again: so soon, and after so many times more rarely. */
+#define RETRY_US (1 * US_PER_S)
+#define RETRIES_SOON 60
+#define RETRY_RARELY_US (10 * US_PER_S)
+
 struct watch_job {
 	struct exchange *x;
 	struct follow *follow;
 	struct timer comment;
-	bool named; /* the client named a position */
+	struct timer retry;
+	unsigned retries;
+	int64_t attempt, at; /* wanted */
+	bool named;	     /* the client named a position */
 	bool begun;
+	bool full; /* the client reads slowly */
 };
 
 static void watch_drop(void *work, bool left)
@@ -26,6 +35,7 @@ static void watch_drop(void *work, bool left)
 	(void)left;
 	follow_close(w->follow);
 	timer_stop(&w->comment);
+	timer_stop(&w->retry);
 	mem_free(w);
 }
 
@@ -41,8 +51,10 @@ static void on_comment(struct timer *t)
 static void send_event(struct watch_job *w, struct buf *out)
 {
 	timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
-	if (!exchange_write(w->x, buf_str(out)))
+	if (!exchange_write(w->x, buf_str(out))) {
+		w->full = true;
 		follow_pause(w->follow, true);
+	}
 	buf_fini(out);
 }
 
@@ -56,9 +68,12 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 	struct watch_job *w = ctx;
 	struct buf out = {0};
 
-	w->begun = true;
-	exchange_stream(w->x);
-	timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
+	w->retries = 0;
+	if (!w->begun) {
+		w->begun = true;
+		exchange_stream(w->x);
+		timer_set(&w->comment, w->x->front->options->keep_alive_ms * US_PER_MS);
+	}
 	if (resumed)
 		return;
 	put_id(&out, view->attempt, 0);
@@ -115,9 +130,14 @@ static void on_gone(void *ctx, bool unsure)
 {
 	struct watch_job *w = ctx;
 
+	if (w->begun && unsure) {
+		/* Redis is away or was emptied: the pool that has the job writes it anew, or its record says how it ended. */
+		timer_set(&w->retry, w->retries++ < RETRIES_SOON ? RETRY_US : RETRY_RARELY_US);
+		return;
+	}
 	timer_stop(&w->comment);
 	if (w->begun)
-		exchange_end(w->x); /* the client comes again with its position */
+		exchange_end(w->x); /* the client comes again, and is told that there is none */
 	else if (unsure)
 		exchange_fault(w->x, FAULT_STATE_UNKNOWN, NULL);
 	else
@@ -131,10 +151,35 @@ static const struct follow_ops watch_ops = {.state = on_state,
 					    .end = on_end,
 					    .gone = on_gone};
 
+static void open_follow(struct watch_job *w)
+{
+	struct follow_request request = {
+	    .job = w->x->param, .org = str_of(w->x->who.org), .attempt = w->attempt, .at = w->at};
+
+	/* "0:0" is what a client has seen before the first attempt: nothing to take back. */
+	w->named = w->attempt || w->at;
+	w->follow = follow_open(w->x->front->relay, &request, &watch_ops, w);
+	follow_pause(w->follow, w->full);
+}
+
+static void on_retry(struct timer *t)
+{
+	struct watch_job *w = container_of(t, struct watch_job, retry);
+
+	/* A follow that told nothing leaves the position as it was. */
+	if (follow_attempt(w->follow) > 0) {
+		w->attempt = follow_attempt(w->follow);
+		w->at = follow_at(w->follow);
+	}
+	follow_close(w->follow);
+	open_follow(w);
+}
+
 static void watch_writable(void *work)
 {
 	struct watch_job *w = work;
 
+	w->full = false;
 	follow_pause(w->follow, false);
 }
 
@@ -146,6 +191,7 @@ static void watch_drain(void *work)
 	follow_close(w->follow);
 	w->follow = NULL;
 	timer_stop(&w->comment);
+	timer_stop(&w->retry);
 	if (w->begun)
 		exchange_end(w->x);
 	else
@@ -154,27 +200,29 @@ static void watch_drain(void *work)
 
 void jobs_events(struct exchange *x)
 {
-	struct follow_request request = {.job = x->param, .org = str_of(x->who.org)};
 	struct str named = http_field(x->req, "last-event-id");
 	struct watch_job *w;
+	int64_t attempt = 0, at = 0;
 
 	if (!exchange_query(x, (const char *const[]){"after", NULL}))
 		return;
-	/* An EventSource comes again to the same URL: where it stood then is in the query, where it stands now in the field. */
-	if (!named.ptr)
+	/* An EventSource comes again to the same URL: where it stood then is in the query, where it stands now in the field.
+	 * An empty field is none, as the standard has it. */
+	if (!named.len)
 		named = http_query_value(x->req, "after");
-	if (named.ptr && !sse_position(named, &request.attempt, &request.at)) {
+	if (named.ptr && !sse_position(named, &attempt, &at)) {
 		exchange_fault(x, FAULT_RESUME_INVALID, NULL);
 		return;
 	}
 	w = mem_new(struct watch_job);
 	w->x = x;
-	/* "0:0" is what a client has seen before the first attempt: nothing to take back. */
-	w->named = named.ptr && (request.attempt || request.at);
+	w->attempt = attempt;
+	w->at = at;
 	x->work = w;
 	x->drop = watch_drop;
 	x->writable = watch_writable;
 	x->drain = watch_drain;
 	timer_init(&w->comment, x->front->loop, on_comment);
-	w->follow = follow_open(x->front->relay, &request, &watch_ops, w);
+	timer_init(&w->retry, x->front->loop, on_retry);
+	open_follow(w);
 }

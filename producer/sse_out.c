@@ -2,6 +2,7 @@
 
 #include "lib/base/json.h"
 #include "lib/relay/view.h"
+#include "schemas/fault.h"
 #include "schemas/keys.h"
 
 static struct json_out begin(struct buf *out, const char *ev, struct str job)
@@ -87,6 +88,27 @@ void sse_reset(struct buf *out, struct str job, int64_t attempt, const char *why
 
 	json_put_int(&o, "attempt", attempt);
 	json_put_text(&o, "why", why);
+	finish(&o);
+}
+
+void sse_gone(struct buf *out, struct str job, const char *why)
+{
+	struct json_out o = begin(out, "gone", job);
+
+	json_put_text(&o, "why", why);
+	finish(&o);
+}
+
+void sse_unsure(struct buf *out, struct str job)
+{
+	const struct fault_info *info = fault_info(FAULT_STATE_UNKNOWN);
+	struct json_out o = begin(out, "fault", job);
+
+	json_put_null(&o, "status");
+	json_put_text(&o, "name", info->code);
+	json_put_text(&o, "message", info->text);
+	json_put_bool(&o, "retryable", true);
+	json_put_null(&o, "retry_after_ms");
 	finish(&o);
 }
 

@@ -15,6 +15,10 @@ void sse_delta(struct buf *out, struct str job, int64_t attempt, int64_t at, str
 /* A live event as it came. */
 void sse_event(struct buf *out, const struct event *event);
 void sse_reset(struct buf *out, struct str job, int64_t attempt, const char *why);
+/* A job of a session's stream that is not known, or not the session's. */
+void sse_gone(struct buf *out, struct str job, const char *why);
+/* A job that the client named, whose state cannot be read now; it is asked for again. No last word: `status` is null. */
+void sse_unsure(struct buf *out, struct str job);
 /* Reads a position, "attempt:byte"; false where it is malformed. What is too large for a number is INT64_MAX: no answer
  * is that long, so it is "beyond the end" like any other. */
 bool sse_position(struct str text, int64_t *ret_attempt, int64_t *ret_at);
