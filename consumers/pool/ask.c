@@ -370,6 +370,7 @@ static void on_end(void *ctx)
 	struct str said =
 	    said_words(room, o.fault, o.message, o.request_id, w->target->account->config->key);
 
+	o.retry_after_ms = spend_retry_after_ms(w->target, w->reservation, w->request_bytes, &o);
 	target_learn(w->target, o.fault, o.retry_after_ms);
 	ask_alert(w, w->target, o.fault);
 	w->finish_reason = o.finish_reason;

@@ -31,7 +31,7 @@ static void settle(struct reservation *r, const struct target *t, const struct c
 		return;
 	}
 	if (o->fault == FAULT_PROVIDER_RATE)
-		budget_refused(r->budget, o->retry_after_ms);
+		budget_refused(r->budget, spend_retry_after_ms(t, r, 0, o));
 	if (o->fault == FAULT_PROVIDER_RATE && !o->taken) {
 		real = (struct charge){.unit = {[CHARGE_REQUESTS] = 1}};
 	} else {
@@ -145,7 +145,9 @@ static void on_end(void *ctx)
 		ask_ops.end(w);
 		return;
 	}
-	target_learn(w->hedge.target, fault, o->retry_after_ms);
+	target_learn(
+	    w->hedge.target, fault,
+	    spend_retry_after_ms(w->hedge.target, its_reservation(w), w->hedge.request_bytes, o));
 	ask_alert(w, w->hedge.target, fault);
 	w->tried |= UINT32_C(1) << w->hedge.target_index;
 	count(w, "failed");

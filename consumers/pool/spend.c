@@ -256,6 +256,28 @@ struct target *spend_shortest(struct work *w, uint32_t skip, size_t *ret_index)
 	return best;
 }
 
+/* Sooner is what is done anyway where nothing is said (budget.h, breaker.h). */
+#define REFILL_LEAST_MS 1000
+
+int64_t spend_retry_after_ms(const struct target *t, const struct reservation *r,
+			     size_t request_bytes, const struct call_outcome *o)
+{
+	struct charge_estimate e = {
+	    .input_tokens = (int64_t)(INPUT_PER_BYTE * (double)request_bytes),
+	    .output_tokens = t->output_tokens > 0 ? (int64_t)t->output_tokens : OUTPUT_TOKENS,
+	};
+	struct charge charge = r->charge;
+	int64_t ms;
+
+	if (o->fault != FAULT_PROVIDER_RATE || o->retry_after_ms >= 0 ||
+	    !t->account->provider->charge)
+		return o->retry_after_ms;
+	if (r->state != RESERVATION_OURS)
+		t->account->provider->charge(&e, &charge);
+	ms = provider_refill_ms(&o->rates, &charge);
+	return ms > REFILL_LEAST_MS ? ms : -1;
+}
+
 static void learn_sizes(struct work *w, const struct usage *usage)
 {
 	if (usage->input_tokens > 0 && w->request_bytes)
@@ -276,7 +298,7 @@ void spend_settle(struct work *w, const struct call_outcome *o)
 	if (r->state != RESERVATION_OURS)
 		return;
 	if (o->fault == FAULT_PROVIDER_RATE)
-		budget_refused(r->budget, o->retry_after_ms);
+		budget_refused(r->budget, spend_retry_after_ms(w->target, r, w->request_bytes, o));
 	if (o->unprocessed) {
 		budget_return(r);
 		return;

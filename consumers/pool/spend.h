@@ -20,6 +20,10 @@ void spend_expect(const struct target *t, const struct provider_request *request
 		  struct charge *ret_charge);
 /* The call ended: @outcome as its provider told it. */
 void spend_settle(struct work *w, const struct call_outcome *outcome);
+/* When a call of @request_bytes to @t that was refused for its rate may be made again, ms, as the provider says it; where it says no more than
+ * what remains and when that is refilled: when there will be enough for this call. -1: not said. @r: the call's, or one that is not OURS. */
+int64_t spend_retry_after_ms(const struct target *t, const struct reservation *r,
+			     size_t request_bytes, const struct call_outcome *outcome);
 /* There will be no call, or its end was not seen: what was not called for is given back, what was counts as reserved. Safe where nothing
  * is reserved or asked. */
 void spend_drop(struct work *w);

@@ -1,5 +1,6 @@
 #include "consumers/providers/answer.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "lib/base/clock.h"
@@ -48,6 +49,61 @@ void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str
 	(limit ? rates->limit : rates->remaining)[unit] = (int64_t)n;
 }
 
+/* No limit of a minute or a day takes longer to be full. */
+#define RESET_MAX_MS (86400 * UINT64_C(1000))
+
+static void reset_in(struct answer *a, enum charge_unit unit, uint64_t ms)
+{
+	if (ms <= RESET_MAX_MS)
+		a->outcome.rates.reset_ms[unit] = (int64_t)ms;
+}
+
+void answer_reset_in(struct answer *a, enum charge_unit unit, struct str value)
+{
+	uint64_t us;
+
+	if (clock_parse_go(value, &us) == CLOCK_OK)
+		reset_in(a, unit, (us + US_PER_MS - 1) / US_PER_MS);
+}
+
+void answer_reset_at(struct answer *a, enum charge_unit unit, struct str value)
+{
+	if (clock_parse(value, &a->reset_at_ms[unit]) != CLOCK_OK)
+		a->reset_at_ms[unit] = 0;
+}
+
+/* By the vendor's own clock, where the answer shows it. */
+static void read_resets(struct answer *a, uint64_t now_ms)
+{
+	for (int u = 0; u < CHARGE_UNITS; u++)
+		if (a->reset_at_ms[u])
+			reset_in(a, (enum charge_unit)u,
+				 a->reset_at_ms[u] > now_ms ? a->reset_at_ms[u] - now_ms : 0);
+}
+
+int64_t provider_refill_ms(const struct provider_rates *rates, const struct charge *charge)
+{
+	int64_t longest = -1;
+
+	for (int u = 0; u < CHARGE_UNITS; u++) {
+		int64_t limit = rates->limit[u], left = rates->remaining[u];
+		int64_t need = u == CHARGE_OUTPUT ? 1 : charge->unit[u];
+		double ms = (double)rates->reset_ms[u];
+
+		if (limit > 0 && need > limit)
+			need = limit;
+		if (left < 0 || ms < 0 || need <= left)
+			continue;
+		if (limit > 0) /* it flows in evenly */
+			ms = ceil(ms * (double)(need - left) / (double)(limit - left));
+		if (ms > PROVIDER_RETRY_AFTER_MAX_MS)
+			ms = PROVIDER_RETRY_AFTER_MAX_MS;
+		if ((int64_t)ms > longest)
+			longest = (int64_t)ms;
+	}
+	return longest;
+}
+
 int64_t answer_count(struct answer *a, struct json_object *usage, const char *key,
 		     int64_t otherwise)
 {
@@ -85,7 +141,8 @@ static void init(struct answer *a, const struct answer_ops *ops, const struct an
 	a->outcome = (struct answer_outcome){.retry_after_ms = -1, .finish_reason = ""};
 	a->part_index = -1;
 	for (int u = 0; u < CHARGE_UNITS; u++)
-		a->outcome.rates.limit[u] = a->outcome.rates.remaining[u] = -1;
+		a->outcome.rates.limit[u] = a->outcome.rates.remaining[u] =
+		    a->outcome.rates.reset_ms[u] = -1;
 	sse_init(&a->sse, ANSWER_EVENT_MAX, on_event, a);
 }
 
@@ -271,6 +328,7 @@ void answer_head(struct answer *a, int status, const struct http_field *fields, 
 		}
 	}
 	a->outcome.retry_after_ms = retry_after_ms(&retry, wall_ms);
+	read_resets(a, retry.date_ms ? retry.date_ms : wall_ms);
 	if (status == 200 && !str_starts(type, "text/event-stream"))
 		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("the answer is no event stream"));
 }

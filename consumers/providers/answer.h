@@ -30,6 +30,7 @@ struct answer {
 	struct buf message;
 	struct buf request_id;
 	struct buf scratch;
+	uint64_t reset_at_ms[CHARGE_UNITS]; /* while the head is read; 0: not said */
 	int status;
 	bool over; /* complete or at fault: the rest is ignored */
 	/* the vendor's own, small: which part is open */
@@ -43,6 +44,10 @@ struct answer *answer_open(const struct answer_ops *ops, const struct answer_sin
 void answer_fail(struct answer *a, enum fault fault, struct str message);
 /* A field of the vendor's rate limits: a limit, or what remains of it. What is no number is ignored. */
 void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str value);
+/* When that limit is full again: at a time (RFC 3339), or after one (as Go writes it). What cannot be read, or is more than a day away, is
+ * ignored. */
+void answer_reset_at(struct answer *a, enum charge_unit unit, struct str value);
+void answer_reset_in(struct answer *a, enum charge_unit unit, struct str value);
 /* The count of tokens that @usage calls @key, within 0 … PROVIDER_TOKENS_MAX (else usage.odd is set); @otherwise where it says none. */
 int64_t answer_count(struct answer *a, struct json_object *usage, const char *key,
 		     int64_t otherwise);

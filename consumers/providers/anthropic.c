@@ -380,21 +380,27 @@ static void on_field(struct answer *a, struct str name, struct str value)
 	static const struct {
 		const char *name;
 		enum charge_unit unit;
-		bool limit;
 	} known[] = {
-	    {"anthropic-ratelimit-requests-limit", CHARGE_REQUESTS, true},
-	    {"anthropic-ratelimit-requests-remaining", CHARGE_REQUESTS, false},
-	    {"anthropic-ratelimit-input-tokens-limit", CHARGE_INPUT, true},
-	    {"anthropic-ratelimit-input-tokens-remaining", CHARGE_INPUT, false},
-	    {"anthropic-ratelimit-output-tokens-limit", CHARGE_OUTPUT, true},
-	    {"anthropic-ratelimit-output-tokens-remaining", CHARGE_OUTPUT, false},
+	    {"requests-", CHARGE_REQUESTS},
+	    {"input-tokens-", CHARGE_INPUT},
+	    {"output-tokens-", CHARGE_OUTPUT},
 	};
+	static const char head[] = "anthropic-ratelimit-";
+	size_t unit = 0, len;
 
-	if (!str_starts(name, "anthropic-ratelimit-"))
+	if (!str_starts(name, head))
 		return;
-	for (size_t i = 0; i < countof(known); i++)
-		if (str_is(name, known[i].name))
-			answer_rate(a, known[i].unit, known[i].limit, value);
+	name = (struct str){name.ptr + sizeof(head) - 1, name.len - sizeof(head) + 1};
+	while (unit < countof(known) && !str_starts(name, known[unit].name))
+		unit++;
+	if (unit == countof(known))
+		return;
+	len = strlen(known[unit].name);
+	name = (struct str){name.ptr + len, name.len - len};
+	if (str_is(name, "reset"))
+		answer_reset_at(a, known[unit].unit, value);
+	else if (str_is(name, "limit") || str_is(name, "remaining"))
+		answer_rate(a, known[unit].unit, str_is(name, "limit"), value);
 }
 
 /* Input counts as the request arrives, output while it is made: up to max_tokens. */

@@ -351,6 +351,10 @@ static void on_field(struct answer *a, struct str name, struct str value)
 		answer_rate(a, CHARGE_TOKENS, true, value);
 	else if (str_is(name, "x-ratelimit-remaining-tokens"))
 		answer_rate(a, CHARGE_TOKENS, false, value);
+	else if (str_is(name, "x-ratelimit-reset-requests"))
+		answer_reset_in(a, CHARGE_REQUESTS, value);
+	else if (str_is(name, "x-ratelimit-reset-tokens"))
+		answer_reset_in(a, CHARGE_TOKENS, value);
 }
 
 /* All counts as the request arrives: the prompt, cached or not, and the longest answer that was asked for. */

@@ -62,10 +62,14 @@ struct charge_estimate {
 
 /* What the vendor says of its limits with an answer; -1: it did not. */
 struct provider_rates {
-	bool said;
+	bool said; /* a limit, or what remains */
 	int64_t limit[CHARGE_UNITS];
 	int64_t remaining[CHARGE_UNITS];
+	int64_t reset_ms[CHARGE_UNITS]; /* until all of it remains again, if nobody asks */
 };
+/* Within how long, ms, as much is refilled as @charge lacks, as @rates say it; -1: nothing is lacking, or it is not said. Output that has a
+ * limit of its own is counted while it is made: some of it must be left. At most PROVIDER_RETRY_AFTER_MAX_MS. */
+int64_t provider_refill_ms(const struct provider_rates *rates, const struct charge *charge);
 
 #define PROVIDER_FIELDS_MAX 8
 
@@ -156,7 +160,7 @@ const struct provider *provider_find(struct str name);
 /* The registry in its order; NULL behind the last. */
 const struct provider *provider_at(size_t index);
 
-/* @wall_ms: now, for a Retry-After that is a date where the answer has no Date to count it from. */
+/* @wall_ms: now, for times of day in the head (Retry-After, when a limit is refilled) where the answer has no Date to count them from. */
 void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count,
 		 uint64_t wall_ms);
 void answer_data(struct answer *a, struct str bytes);

@@ -11,12 +11,14 @@ const LOW = 'gpt-4o-quota-low'
 const FREE = 'gpt-4o-quota-free'
 const FAILS = 'gpt-4o-quota-fails'
 const SMALL = 'gpt-4o-quota-small'
+const REFUSES = 'gpt-4o-quota-refuses'
 const LIMIT = 20000
 const SAID = 2000
 const routes = [
 	route('low', [['openai-main', LOW]]),
 	route('low-and-free', [['openai-main', LOW], ['openai-main', FREE]]),
 	route('fails-and-small', [['openai-main', FAILS], ['openai-main', SMALL]]),
+	route('refuses', [['openai-main', REFUSES]]),
 	`quotas:
   - name: quota-low
     accounts: openai-main
@@ -49,6 +51,7 @@ async function queued(id, why) {
 
 async function before() {
 	// The provider grants a tenth of what is configured, and says so.
+	await control('POST', '/quotas', { model: REFUSES, rpm: 2, kind: 'window' })
 	await control('POST', '/quotas', { model: LOW, rpm: 1000, tpm: SAID, kind: 'window' })
 	own = await OwnPools.open(stack, 'quota', routes.join(''), { pool: ['--set', 'pool.backoff_ms=100'] })
 	await own.takes('interactive', chat('is it there?', 'ttft=0 rate=0 tokens=2'))
@@ -98,6 +101,16 @@ test('a target that failed is asked again where the other one\'s quota is too sm
 	assert.equal(end.status, 'succeeded', JSON.stringify(end.fault))
 	await own.api.recorded([id])
 	assert.deepEqual(await stack.sql(`SELECT model, coalesce(fault, '') FROM calls WHERE job = '${id}' ORDER BY number`), [[FAILS, 'provider_overloaded'], [FAILS, '']])
+})
+
+test('a refusal that says no time is over when the provider says that enough is refilled', async () => {
+	assert.equal((await own.api.ended((await own.api.accepted(job('refuses', 10))).id)).status, 'succeeded')
+	await control('POST', '/faults', { how: 'status=429', model: REFUSES, count: 1 })
+	const { id } = await own.api.accepted(job('refuses', 10))
+	const told = await queued(id, 'limit')
+	assert.ok(told.estimate_ms > 20000 && told.estimate_ms <= 31000, `one of two requests a minute: ${told.estimate_ms}`)
+	await own.api.cancel(id)
+	await own.api.ended(id)
 })
 
 test('a job above its lane\'s share of the configured limit fails, and is told why', async () => {

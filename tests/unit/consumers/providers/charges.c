@@ -1,4 +1,5 @@
 #include "consumers/providers/provider.h"
+#include "lib/base/mem.h"
 #include "tests/unit/test.h"
 
 SUITE("providers/charges");
@@ -118,4 +119,74 @@ TEST(limits_are_read_from_each_vendors_fields)
 	ck_assert_int_eq(r.limit[CHARGE_TOKENS], 800000);
 	ck_assert_int_eq(r.remaining[CHARGE_REQUESTS], 4999);
 	ck_assert(!rates("openai", anthropic, 4).said);
+}
+
+TEST(what_a_refused_call_lacks_is_refilled_in_its_part_of_the_time_until_all_is)
+{
+	static const struct http_field anthropic[] = {
+	    {STR("date"), STR("Sun, 22 Nov 2026 10:15:00 GMT")},
+	    {STR("anthropic-ratelimit-input-tokens-limit"), STR("40000")},
+	    {STR("anthropic-ratelimit-input-tokens-remaining"), STR("0")},
+	    {STR("anthropic-ratelimit-input-tokens-reset"), STR("2026-11-22T10:16:00Z")},
+	};
+	static const struct http_field openai[] = {
+	    {STR("x-ratelimit-limit-requests"), STR("60")},
+	    {STR("x-ratelimit-remaining-requests"), STR("0")},
+	    {STR("x-ratelimit-reset-requests"), STR("1m0s")},
+	    {STR("x-ratelimit-limit-tokens"), STR("1000")},
+	    {STR("x-ratelimit-remaining-tokens"), STR("500")},
+	    {STR("x-ratelimit-reset-tokens"), STR("30s")},
+	};
+	struct charge c = charged("anthropic", 10000, 0, 4096);
+	struct provider_rates r = rates("anthropic", anthropic, 4);
+
+	ck_assert_int_eq(r.reset_ms[CHARGE_INPUT], 60000);
+	ck_assert_int_eq(provider_refill_ms(&r, &c), 15000);
+	c.unit[CHARGE_INPUT] = 100000; /* more than it ever holds: all of it */
+	ck_assert_int_eq(provider_refill_ms(&r, &c), 60000);
+	r = rates("openai", openai, 6);
+	c = charged("openai", 100, 0, 800);
+	ck_assert_int_eq(provider_refill_ms(&r, &c), 24000);
+	c = charged("openai", 100, 0, 100);
+	ck_assert_int_eq(provider_refill_ms(&r, &c), 1000);
+}
+
+TEST(of_output_that_has_a_limit_of_its_own_some_must_be_left)
+{
+	static const struct http_field fields[] = {
+	    {STR("date"), STR("Sun, 22 Nov 2026 10:15:00 GMT")},
+	    {STR("anthropic-ratelimit-output-tokens-limit"), STR("8000")},
+	    {STR("anthropic-ratelimit-output-tokens-remaining"), STR("1000")},
+	    {STR("anthropic-ratelimit-output-tokens-reset"), STR("2026-11-22T10:16:00Z")},
+	};
+	struct charge c = charged("anthropic", 100, 0, 4096);
+	struct provider_rates r = rates("anthropic", fields, 4);
+
+	ck_assert_int_eq(provider_refill_ms(&r, &c), -1);
+}
+
+TEST(a_refill_that_no_clock_or_limit_can_mean_is_not_believed)
+{
+	static const char *const values[] = {"1763806530", "soon", "-5", "", "999h"};
+	struct charge c = charged("openai", 100, 0, 100);
+	struct provider_rates r;
+
+	for (size_t i = 0; i < countof(values); i++) {
+		struct http_field fields[] = {
+		    {STR("x-ratelimit-remaining-requests"), STR("0")},
+		    {STR("x-ratelimit-reset-requests"), str_of(values[i])},
+		};
+
+		r = rates("openai", fields, 2);
+		ck_assert_int_eq(r.reset_ms[CHARGE_REQUESTS], -1);
+		ck_assert_int_eq(provider_refill_ms(&r, &c), -1);
+	}
+	struct http_field past[] = {
+	    {STR("date"), STR("Sun, 22 Nov 2026 10:15:00 GMT")},
+	    {STR("anthropic-ratelimit-requests-remaining"), STR("0")},
+	    {STR("anthropic-ratelimit-requests-reset"), STR("2026-11-22T10:14:00Z")},
+	};
+
+	r = rates("anthropic", past, 3);
+	ck_assert_int_eq(provider_refill_ms(&r, &c), 0);
 }
