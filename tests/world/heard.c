@@ -317,6 +317,8 @@ static void on_welcome(struct talk *t, struct json_object *tree)
 	must(session.len < sizeof(p->session) && resume.len && resume.len < sizeof(p->resume));
 	snprintf(p->session, sizeof(p->session), "%.*s", STR_FMT(session));
 	snprintf(p->resume, sizeof(p->resume), "%.*s", STR_FMT(resume));
+	if (p->last)
+		phone_listed(p);
 }
 
 static void on_pong(struct talk *t)

@@ -597,6 +597,29 @@ bool phones_done(void)
 	return true;
 }
 
+static void on_waiting(void *ctx, struct str job)
+{
+	struct phone *p = ctx;
+
+	map_set(&p->listed, job, p);
+}
+
+static void on_waiting_end(void *ctx, struct str job, bool acked)
+{
+	if (!acked)
+		on_waiting(ctx, job);
+}
+
+void phone_listed(struct phone *p)
+{
+	struct key key = key_outbox(str_of(p->session));
+
+	map_fini(&p->listed);
+	map_init(&p->listed, 0);
+	redis_server_members(key_str(&key), on_waiting, p);
+	pg_server_outbox(str_of(p->session), on_waiting_end, p);
+}
+
 /* ── what must hold in the end ── */
 
 static void check_answer(const struct phone *p, const struct answer *a)
@@ -629,29 +652,33 @@ struct left {
 	struct str job;
 };
 
-/* Submitted over HTTP into the session, and accepted for all that its client knows. */
-static bool unsure(struct str job)
+/* Submitted over HTTP into the session: another client knows whether it was accepted. */
+static const struct job_try *others(struct str job)
 {
 	for (int i = 0; i < fleet.job_count; i++) {
 		const struct client_job *j = &fleet.jobs[i];
 
 		for (size_t n = 0; !j->phone && n < j->try_count; n++)
 			if (str_is(job, j->tries[n].id))
-				return j->tries[n].told != TOLD_ACCEPTED;
+				return &j->tries[n];
 	}
-	return false;
+	return NULL;
 }
 
-/* One whose client does not know that it was accepted may come and end when the phone is gone. Where Redis forgot: a ref that was said
- * again became a second job, and the connection ended before the phone was told which; or a client was told that its job is refused,
- * and it ran. */
+/* One whose client does not know that it was accepted may come and end when the phone is gone. Where Redis forgot: no list had
+ * another's job that waited in a tier until it was claimed again; a ref that was said again became a second job, and the
+ * connection ended before the phone was told which; or a client was told that its job is refused, and it ran. */
 static void leave(struct left *l, struct str job)
 {
-	bool forgot = redis_server_forgot();
+	bool forgot = redis_server_forgot(), known = phone_answer(l->phone, job);
+	const struct job_try *other = others(job);
 
-	if (unsure(job) || (forgot && redis_server_refused(job)))
+	if (forgot && redis_server_refused(job))
 		return;
-	if (forgot && !phone_answer(l->phone, job) && l->strays < l->phone->strays)
+	if (other && !known &&
+	    (other->told != TOLD_ACCEPTED || (forgot && !map_find(&l->phone->listed, job))))
+		return;
+	if (forgot && !known && !other && l->strays < l->phone->strays)
 		l->strays++;
 	else
 		l->count++;

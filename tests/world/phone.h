@@ -5,6 +5,7 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/json.h"
+#include "lib/base/map.h"
 #include "tests/world/fleet.h"
 #include "tests/world/line.h"
 
@@ -90,10 +91,13 @@ struct phone {
 	enum phone_last last;
 	uint64_t last_us;
 	unsigned takes;
+	struct map listed; /* jobs that waited for it somewhere when it was welcomed last */
 };
 
 struct answer *phone_answer(struct phone *p, struct str id);
 struct answer *phone_answer_make(struct phone *p, struct str id);
+/* It is welcomed after it acknowledged all: what waits for it somewhere by now it must be told of. */
+void phone_listed(struct phone *p);
 /* Forgets the text. */
 void answer_begin(struct answer *a, int64_t attempt);
 /* The connection ended. */
