@@ -154,7 +154,7 @@ const lastWaiting = Math.max(...waited.map((j) => j.started))
 const early = jobs.filter((j) => j.lane !== 'interactive' && j.started && j.started < lastWaiting - 2000 &&
 	waited.filter((i) => i.asked < j.asked - 2000 && i.started > j.started + 2000).length)
 const part = (used) => Math.max(...Object.keys(limits).map((u) => used[u] / limits[u])) // of the limit that is the narrowest
-const full = one.minutes.slice(0, Math.floor((lastWaiting - begun) / 60000)).map(part)
+const full = one.minutes.filter((m) => Date.parse(m.at) + 60000 <= lastWaiting).map(part)
 const over = KIND === 'bucket' ? [] : Object.keys(limits).filter((u) => one.highest[u] > limits[u])
 const claims = [
 	[`no 429: the provider refused ${q.refused}`, q.refused === 0],
