@@ -386,7 +386,7 @@ static void write_back(struct outbox_look *l, const struct pg_rows *rows, size_t
 	expire(s->push, str_of(s->id));
 }
 
-/* Of a job that ran again after Redis lost its memory it has a new entry: its end was acknowledged all the same. */
+/* Redis was not told of it, or lost its memory and the job ran again: its end was acknowledged all the same. */
 static void drop_acked(struct outbox_look *l, struct str job)
 {
 	for (size_t i = 0; i < l->count; i++) {
@@ -394,7 +394,7 @@ static void drop_acked(struct outbox_look *l, struct str job)
 			continue;
 		memmove(l->ids[i], l->ids[--l->count], sizeof(l->ids[i]));
 		outbox_forget(l->session, job);
-		told_add(&l->session->told, job);
+		not_open(l->session, job);
 		return;
 	}
 }

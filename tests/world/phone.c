@@ -670,12 +670,13 @@ static const struct job_try *others(struct str job)
  * connection ended before the phone was told which; or a client was told that its job is refused, and it ran. */
 static void leave(struct left *l, struct str job)
 {
-	bool forgot = redis_server_forgot(), known = phone_answer(l->phone, job);
+	bool forgot = redis_server_forgot();
+	const struct answer *known = phone_answer(l->phone, job);
 	const struct job_try *other = others(job);
 
 	if (forgot && redis_server_refused(job))
 		return;
-	if (other && !known &&
+	if (other && !(known && known->ended) &&
 	    (other->told != TOLD_ACCEPTED || (forgot && !map_find(&l->phone->listed, job))))
 		return;
 	if (forgot && !known && !other && l->strays < l->phone->strays)
