@@ -22,6 +22,8 @@
 #define FAULTS_MAX 10
 #define FAULTS_US (60 * US_PER_S)
 #define KEY_MAX 4096
+/* To read what came while the process stood still. */
+#define OVERDUE_US (250 * US_PER_MS)
 
 static const struct sm_state states[] = {
     [SESSION_GREETING] = {"greeting", SM(SESSION_CHECKING) | SM(SESSION_CLOSING)},
@@ -281,10 +283,15 @@ static void on_clock(struct timer *t)
 {
 	struct session *s = container_of(t, struct session, clock);
 
-	if (sm_state(&s->sm) == SESSION_OPEN)
+	if (sm_state(&s->sm) == SESSION_OPEN) {
 		session_close(s, CLOSE_SLOW, "slow reader");
-	else
+	} else if (!s->overdue) {
+		/* A process that stood still has its timers before its sockets: a hello may lie there, and 3501 ends a client for good. */
+		s->overdue = true;
+		timer_set(&s->clock, OVERDUE_US);
+	} else {
 		session_close(s, CLOSE_PROTOCOL, "no hello in time");
+	}
 }
 
 /* ── the upgrade ── */

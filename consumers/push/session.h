@@ -97,6 +97,7 @@ struct session {
 	struct list cancels;
 	bool full;	     /* the socket's queue */
 	struct timer clock;  /* hello's time, then a full queue's */
+	bool overdue;	     /* hello, by that clock */
 	struct timer leave;  /* while draining */
 	struct timer relook; /* for jobs of the session that Redis does not list yet */
 	uint64_t listed_us;  /* when they were asked for */

@@ -9,7 +9,7 @@ import { answer } from '../support/answer.mjs'
 import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
 import { Stack } from '../support/stack.mjs'
-import { run, test, until } from '../support/test.mjs'
+import { pass, run, test, until } from '../support/test.mjs'
 import { Client } from '../support/ws.mjs'
 
 const stack = await Stack.open()
@@ -111,6 +111,22 @@ test('who never says hello is closed', async () => {
 	const { code } = await c.closed
 	assert.ok([3500, 3501].includes(code), `${code}`)
 }, { limit_ms: 20000, background: true })
+
+test('a hello that came in time is heard, though the process stood still until its time was over', async () => {
+	const port = await freePort()
+	const still = await stack.more('sluice-push', 'sluice-push-still', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', 'push.hello_ms=1000')
+	try {
+		const client = await Client.open(stack, { url: `ws://127.0.0.1:${port}/v1/ws` })
+		still.child.kill('SIGSTOP')
+		client.send({ op: 'hello' })
+		await pass(1500)
+		still.child.kill('SIGCONT')
+		await client.next((e) => e.ev === 'welcome')
+		await client.close()
+	} finally {
+		await still.end()
+	}
+}, { background: true })
 
 test('submit: accepted, started, deltas by byte, result', async () => {
 	const { client } = await hello()
