@@ -7,6 +7,11 @@
 //            ├────▶ untried (the connection ended before)
 //            └────▶ FALSE
 
+// After `state_unknown` nothing stands of a job on that connection: as a job of the session it is told again unasked, and that may cross what
+// the client asks meanwhile, in either order (protocol.md, 2). What it asked is answered all the same; the bytes are judged as ever.
+
+const CROSSING_MS = 10000
+
 const bytes = (text) => Buffer.byteLength(text ?? '')
 
 export class Tally {
@@ -20,7 +25,7 @@ export class Tally {
 export class Claims {
 	/** @about: a word for the story. @whole: called once, when everything that hello named was answered. */
 	constructor(tally, about, whole = () => {}) {
-		Object.assign(this, { tally, about, whole, named: new Map(), asked: new Map(), at: new Map(), open: new Map(), over: new Set(), acked: new Set(), story: [] })
+		Object.assign(this, { tally, about, whole, named: new Map(), asked: new Map(), at: new Map(), open: new Map(), over: new Set(), acked: new Set(), unsure: new Map(), story: [] })
 		this.session = this.resume = null
 		this.welcome = null
 		this.heard_ms = Date.now()
@@ -50,13 +55,27 @@ export class Claims {
 			const p = { attempt: j.attempt ?? 0, at: j.at ?? 0, byte: j.attempt !== undefined, ms: Date.now() }
 			if (m.op === 'hello') this.named.set(j.id, p)
 			else this.asked.set(j.id, [...(this.asked.get(j.id) ?? []), p])
+			this.unsure.get(j.id)?.push(p)
 			this.over.delete(j.id)
 		}
 		if (m.op === 'ack') this.acked.add(m.id)
 	}
 
-	/** The position that the client named and that is answered now. */
-	#asked(job) {
+	/** May the telling of a session cross what the client asked last? */
+	#crossing(job) {
+		const asked = this.unsure.get(job)?.at(-1)
+		return asked && Date.now() - asked.ms < CROSSING_MS
+	}
+
+	/** The position that the client named and that is answered now; `fits`: where the answer names one. */
+	#asked(job, fits) {
+		const crossed = fits && this.unsure.get(job)?.findLast(fits)
+		if (crossed) {
+			const left = this.asked.get(job)?.filter((p) => p !== crossed) ?? []
+			left.length ? this.asked.set(job, left) : this.asked.delete(job)
+			this.over.delete(job)
+			return crossed
+		}
 		const p = this.named.get(job)
 		if (p) {
 			this.named.delete(job)
@@ -81,8 +100,8 @@ export class Claims {
 		this.heard_ms = Date.now()
 		this.#note(`< ${e.ev} ${e.job?.slice(-6) ?? e.ref ?? ''} ${e.attempt ?? ''} ${e.at ?? ''}${e.text !== undefined ? `+${bytes(e.text)}` : ''} ${e.status ?? ''}${e.jobs ? JSON.stringify(e.jobs) : ''}${e.why ?? ''}${e.name ?? ''}${this.heard_ms - n > 3000 ? ` after ${this.heard_ms - n} ms` : ''}`)
 		if (!this.welcome && e.ev !== 'welcome' && e.ev !== 'draining') this.#wrong('something before welcome', e)
-		if (e.job && this.acked.has(e.job) && e.ev !== 'accepted') this.#wrong('something of a job that was acknowledged here', e)
-		if (e.job && this.over.has(e.job) && e.ev !== 'accepted') this.#wrong('something behind the last word of a job', e)
+		if (e.job && this.acked.has(e.job) && e.ev !== 'accepted' && !this.#crossing(e.job)) this.#wrong('something of a job that was acknowledged here', e)
+		if (e.job && this.over.has(e.job) && e.ev !== 'accepted' && !this.#crossing(e.job)) this.#wrong('something behind the last word of a job', e)
 		this.#on[e.ev]?.(e)
 		if (this.hello_ms && this.welcome && !this.named.size) {
 			this.hello_ms = 0
@@ -120,7 +139,7 @@ export class Claims {
 		accepted: () => {},
 		resumed: (e) => {
 			for (const j of e.jobs) {
-				const p = this.#asked(j.job)
+				const p = this.#asked(j.job, (one) => one.byte && one.attempt === j.attempt && one.at === j.at)
 				this.tally.claimed++
 				this.#settle(j.job, 'untried')
 				if (!p || !p.byte || p.attempt !== j.attempt || p.at !== j.at) {
@@ -131,12 +150,13 @@ export class Claims {
 			}
 		},
 		snapshot: (e) => {
+			const crossing = this.#crossing(e.job)
 			const p = this.#asked(e.job)
 			this.tally.snapshots++
 			if (this.open.has(e.job) && !p) this.#settle(e.job, 'false')
 			this.#settle(e.job, 'untried')
-			if (this.at.has(e.job) && !p) this.#wrong('a snapshot that nobody asked for', e)
-			if (p?.byte && p.attempt === e.attempt && p.at > 0 && p.at <= bytes(e.text)) this.#wrong(`a snapshot where it could go on from ${p.at}`, e)
+			if (this.at.has(e.job) && !p && !crossing) this.#wrong('a snapshot that nobody asked for', e)
+			if (!crossing && p?.byte && p.attempt === e.attempt && p.at > 0 && p.at <= bytes(e.text)) this.#wrong(`a snapshot where it could go on from ${p.at}`, e)
 			this.at.set(e.job, { attempt: e.attempt, at: bytes(e.text), shown: bytes(e.text) })
 		},
 		delta: (e) => {
@@ -183,7 +203,11 @@ export class Claims {
 			this.tally.faults++
 			if (!e.job) return
 			if (e.status) this.#ended(e)
-			else this.#asked(e.job) // answered: not known now
+			else {
+				const p = this.#asked(e.job) // answered: not known now
+				const list = this.unsure.get(e.job)
+				if (!list) this.unsure.set(e.job, p ? [p] : [])
+			}
 		},
 		gone: (e) => this.#wrong('gone, of what is there', e),
 	}

@@ -424,8 +424,15 @@ class Session extends Phone {
 
 	async work() {
 		this.home ??= await this.world.post('/v1/sessions', { ttl_s: 3600 })
-		// It is known from here that there is a job; what is known of its text comes over the connection alone.
-		this.follow(await this.world.post('/v1/jobs', { ...this.world.request(), session: this.home }))
+		// It is known from here that there is a job; what is known of its text comes over the connection alone, perhaps before the answer to POST.
+		this.held = []
+		const id = await this.world.post('/v1/jobs', { ...this.world.request(), session: this.home })
+		this.follow(id)
+		for (const held of this.held.splice(0)) if (held.job === id) this.heard(held)
+	}
+
+	met(e) {
+		if (this.held && this.held.length < 2000) this.held.push(e)
 	}
 }
 
