@@ -124,6 +124,8 @@ export interface Job {
 /** A job, from its submission on. */
 export class Job extends EventTarget {
 	readonly ref: string | null
+	/** The session in which it was handed in and neither accepted nor refused yet; null: it was not. */
+	readonly sentIn: string | null
 	/** `job_…`, once it was accepted. */
 	readonly id: string | null
 	readonly request: JobRequest | null
@@ -223,8 +225,12 @@ export class Sluice extends EventTarget {
 	readonly jobs: Job[]
 	open(): this
 	close(): void
-	/** `ref` makes it idempotent within the session; one is made where none is given. Throws RangeError above 1 MiB. */
-	submit(request: JobRequest, options?: { ref?: string }): Job
+	/**
+	 * `ref` makes it idempotent within the session; one is made where none is given. `sentIn`: the session in which it was handed in
+	 * before under that `ref` by a client that is no more, as behind a reload of the page; it is the same job there, and refused as
+	 * `outcome_unknown` elsewhere. Throws RangeError above 1 MiB.
+	 */
+	submit(request: JobRequest, options?: { ref?: string; sentIn?: string | null }): Job
 	/** A whole voice message. Throws a SluiceError while there is no connection. */
 	voice(audio: Blob | ArrayBuffer): Job
 	/** Follows a job of somebody else; with attempt and text from there on. */

@@ -7,30 +7,23 @@
 //        └────────────┴────────┴──▶ closed (close(), or a code from 3500 on)
 
 const PROTOCOL = 'sluice.v1'
-/** What one message may hold; the server closes with 1009 above it. */
-const TEXT_BYTES_MAX = 1 << 20
-/** Jobs that one hello or attach may name. */
-const JOBS_MAX = 256
-/** Jobs that ended, of which something may still be said. */
-const ENDED_MAX = 4096
-/** No welcome within this: the connection is given up. */
-const WELCOME_MS = 15000
-/** No word after a ping; short where there is a reason to doubt. */
-const PONG_MS = 10000
+const TEXT_BYTES_MAX = 1 << 20 // what one message may hold; the server closes with 1009 above it
+const JOBS_MAX = 256 // jobs that one hello or attach may name
+const ENDED_MAX = 4096 // jobs that ended, of which something may still be said
+const WELCOME_MS = 15000 // no welcome within this: the connection is given up
+const PONG_MS = 10000 // no word after a ping; short where there is a reason to doubt
 const DOUBT_MS = 4000
-/** A timer that is so late ran in a tab that slept or is throttled. */
-const LATE_MS = 2000
-/** A connection that stood so long was a good one: the back-off begins anew. */
-const STOOD_MS = 5000
-/** The node said when it goes; it is left then, so much later at the latest. */
-const DRAIN_GRACE_MS = 1000
-/** How often a result's missing text is asked for. */
-const HEAL_MAX = 3
-/** Codes of RFC 6455 that say that what was sent will never do. */
-const FINAL = new Set([1002, 1003, 1007, 1008, 1009, 1010])
+const LATE_MS = 2000 // a timer that is so late ran in a tab that slept or is throttled
+const STOOD_MS = 5000 // a connection that stood so long was a good one: the back-off begins anew
+const DRAIN_GRACE_MS = 1000 // the node said when it goes; it is left then, so much later at the latest
+const HEAL_MAX = 3 // how often a result's missing text is asked for
+const ASK_MS = 1000 // text that was asked for and refused is asked for again after this, then twice as long each time
+const ASK_DOUBLED_MAX = 5 // … so many times
+const UNSURE = new Set(['outcome_unknown', 'state_unknown', 'internal']) // faults of a submission that do not say that nothing was accepted
+const FINAL = new Set([1002, 1003, 1007, 1008, 1009, 1010]) // codes of RFC 6455 that say that what was sent will never do
 
 const encoder = new TextEncoder()
-const decoder = new TextDecoder('utf-8', { fatal: true })
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** What went wrong, by its name of the protocol's faults, or of this client's own: closed, gone, incomplete. */
 export class SluiceError extends Error {
@@ -158,11 +151,14 @@ export class Job extends EventTarget {
 		this.error = null
 		this.ended = false
 		this.cancelling = false
+		/** The session in which it was handed in and neither accepted nor refused yet. */
+		this.sentIn = null
 		// For the client alone.
 		this.message = null // what submits it, until it was accepted
-		this.sentIn = null // the session in which that was sent
 		this.repeated = false // it was sent again, and it is open which job that is
 		this.asking = false // for text that is missing
+		this.refusals = 0 // how often that was refused since it was answered
+		this.asksLater = false
 		this.healed = 0
 		this.done = new Promise((resolve, reject) => {
 			this.resolve = resolve
@@ -255,12 +251,17 @@ export class Sluice extends EventTarget {
 		return [...new Set([...this.#jobs.values(), ...this.#refs.values()])]
 	}
 
-	/** Submits a job as POST /v1/jobs has it. `ref` makes it idempotent within the session; one is made where none is given. */
-	submit(request, { ref = `${this.#name}-${++this.#count}` } = {}) {
+	/**
+	 * Submits a job as POST /v1/jobs has it. `ref` makes it idempotent within the session; one is made where none is given. `sentIn`:
+	 * the session in which it was handed in before, under that ref, by a client that is no more (a reload of the page).
+	 */
+	submit(request, { ref = `${this.#name}-${++this.#count}`, sentIn = null } = {}) {
 		const text = JSON.stringify({ op: 'submit', ref, job: request })
 		if (text.length > TEXT_BYTES_MAX || encoder.encode(text).length > TEXT_BYTES_MAX) throw new RangeError('the job is larger than 1 MiB')
 		const job = new Job(this, { ref, request })
 		job.message = text
+		job.sentIn = sentIn
+		job.repeated = sentIn !== null
 		return this.#begin(job)
 	}
 
@@ -279,7 +280,7 @@ export class Sluice extends EventTarget {
 		const job = new Job(this, { id, answer: new Answer(attempt, text) })
 		this.#ended.delete(id)
 		this.#jobs.set(id, job)
-		this.#send({ op: 'attach', jobs: [job.standing] })
+		job.asking = this.#send({ op: 'attach', jobs: [job.standing] })
 		return job
 	}
 
@@ -300,7 +301,8 @@ export class Sluice extends EventTarget {
 	#begin(job) {
 		job.until = this.#env.now() + this.#options.submitMs
 		this.#refs.set(job.ref, job)
-		this.#hand(job)
+		if (job.sentIn && this.#link?.welcome) this.#again(job)
+		else this.#hand(job)
 		return job
 	}
 
@@ -344,6 +346,7 @@ export class Sluice extends EventTarget {
 		job.lane = e.lane
 		job.createdAt = e.created_at
 		job.message = null
+		job.sentIn = null
 		if (job.status === 'sending') job.status = 'queued'
 		this.#jobs.set(job.id, job)
 		job.note('accepted', e)
@@ -405,6 +408,7 @@ export class Sluice extends EventTarget {
 			const running = e.status === 'queued' || e.status === 'running'
 			if (!job.answer.snapshot(e, !running)) return
 			job.asking = false
+			job.refusals = 0
 			if (running) job.status = e.status
 			job.note('snapshot', e)
 		},
@@ -413,6 +417,7 @@ export class Sluice extends EventTarget {
 				const job = this.#jobs.get(id)
 				if (!job) continue
 				job.asking = false
+				job.refusals = 0
 				if (job.attempt !== attempt || job.answer.bytes < at) this.#gap(job)
 				else job.note('resumed', { attempt, at })
 			}
@@ -451,19 +456,35 @@ export class Sluice extends EventTarget {
 
 	#fault(e, job) {
 		const error = new SluiceError(e.name, e.message, e)
-		if (job) job.asking = false
 		const sent = e.ref === undefined ? null : this.#refs.get(e.ref)
 		if (sent) this.#refused(sent, error)
 		else if (job && e.status) this.#end(job, e.status, error)
-		else if (job && e.name === 'state_unknown') this.#later(e.retry_after_ms ?? 1000, () => job.ended || this.#gap(job))
-		else if (job) job.note('fault', error)
-		else if (!e.job) this.dispatchEvent(new Note('fault', error))
+		else if (job) {
+			// What was asked for comes later, then; the deltas that show the gap meanwhile do not ask.
+			const later = error.retryable && (job.asking || e.name === 'state_unknown')
+			job.asking = later
+			if (later) this.#askLater(job, e.retry_after_ms)
+			if (e.name !== 'state_unknown') job.note('fault', error)
+		} else if (!e.job) this.dispatchEvent(new Note('fault', error))
+	}
+
+	#askLater(job, ms) {
+		if (job.asksLater) return
+		job.asksLater = true
+		this.#later(ms ?? ASK_MS * 2 ** Math.min(job.refusals++, ASK_DOUBLED_MAX), () => {
+			job.asksLater = false
+			if (job.ended || !job.asking) return
+			job.asking = false
+			this.#gap(job)
+		})
 	}
 
 	/** A submission that was not accepted: the same ref again cannot make two jobs, so it is tried while that may help. */
 	#refused(job, error) {
 		const wait = (error.retryAfterMs ?? 1000) * (0.5 + this.#env.random())
 		if (typeof job.message === 'string' && error.retryable && !job.cancelling && this.#env.now() + wait < job.until) {
+			// For sure, unless it was so already or may have been accepted before: then no session need know it.
+			if (!job.repeated && !UNSURE.has(error.name)) job.sentIn = null
 			job.note('fault', error)
 			this.#later(wait, () => this.#refs.get(job.ref) === job && this.#hand(job))
 			return
@@ -493,7 +514,6 @@ export class Sluice extends EventTarget {
 	async #connect() {
 		const round = ++this.#round
 		this.#env.clearTimeout(this.#retry)
-		this.#retry = null
 		this.#say('connecting')
 		this.#retry = this.#env.setTimeout(() => {
 			this.#round++
@@ -547,13 +567,11 @@ export class Sluice extends EventTarget {
 		link.heardAt = this.#env.now()
 		link.probes = 0
 		if (typeof data !== 'string') return
-		let e
+		let e = null
 		try {
 			e = JSON.parse(data)
-		} catch {
-			this.#cut('not JSON')
-			return
-		}
+		} catch {} // told below
+		if (e === null || typeof e !== 'object') return this.#cut('not a JSON object')
 		if (e.ev === 'welcome') this.#welcome(e)
 		else if (link.welcome) this.#take(e)
 	}
@@ -602,7 +620,8 @@ export class Sluice extends EventTarget {
 		for (const id of this.#acks) this.#send({ op: 'ack', id })
 		this.#acks.clear()
 		for (const job of this.#jobs.values()) {
-			job.asking = false
+			job.asking = job.asksLater = false
+			job.refusals = 0
 			job.healed = 0
 			if (job.cancelling) this.#send({ op: 'cancel', id: job.id })
 		}
@@ -738,8 +757,13 @@ export class Sluice extends EventTarget {
 		on(document, 'resume', () => this.#wake())
 		// A page in the browser's cache of pages must hold no connection.
 		on(window, 'pagehide', (event) => {
-			if (event.persisted && this.#link) this.#cut('the page is put away')
-			if (event.persisted) this.#env.clearTimeout(this.#retry)
+			if (!event.persisted) return
+			if (this.#link) this.#cut('the page is put away')
+			else if (this.state === 'connecting') {
+				this.#round++ // a credential that comes now is not waited for
+				this.#wait('the page is put away')
+			}
+			this.#env.clearTimeout(this.#retry)
 		})
 		on(window, 'pageshow', (event) => event.persisted && this.#wake())
 	}

@@ -89,4 +89,12 @@ test('2,000 histories of random cuts, overlaps, repetitions and gaps: always a p
 	assert.ok(gaps > 1000 && repeats > 1000, `${gaps} gaps, ${repeats} repeats`)
 })
 
+test('a byte order mark is a character like any other, also where text overlaps', () => {
+	const a = new Answer()
+	a.delta({ attempt: 1, at: 0, text: 'a' })
+	assert.equal(a.delta({ attempt: 1, at: 0, text: 'a\uFEFFb' }), 'taken')
+	assert.equal(a.text, 'a\uFEFFb')
+	assert.equal(a.bytes, 5)
+})
+
 await run(import.meta.url)

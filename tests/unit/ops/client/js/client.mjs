@@ -1,6 +1,7 @@
 // The connection and its jobs, one claim each, with a server by hand.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { run, test } from '../../../../support/test.mjs'
 import { begin, Hand, settle } from './fake.mjs'
 
@@ -472,6 +473,100 @@ test('a page in the page cache holds no connection, and takes one when it is sho
 	put('pageshow')
 	await all.time.advance(510)
 	assert.equal(all.client.state, 'open')
+})
+
+test('a page that is put away while a credential is awaited takes another when it is shown again', async () => {
+	let asked = 0
+	const all = begin(new Hand(), { credential: () => (++asked === 1 ? new Promise(() => {}) : 'tk-sluice-y') })
+	const put = (type) => all.window.dispatchEvent(Object.assign(new Event(type), { persisted: true }))
+	all.client.open()
+	await all.time.advance(10)
+	put('pagehide')
+	await all.time.advance(3600000)
+	assert.equal(asked, 1, 'it rests')
+	put('pageshow')
+	await all.time.advance(510)
+	assert.equal(all.client.state, 'open')
+})
+
+test('a frame that is no JSON object ends the connection, not the client', async () => {
+	for (const data of ['null', '7', '"text"', '{']) {
+		const all = await opened()
+		all.server.last.onmessage({ data })
+		assert.equal(all.client.state, 'waiting', data)
+		await all.time.advance(600)
+		assert.equal(all.client.state, 'open', data)
+	}
+})
+
+// ── a page that was loaded again ──
+
+test('what was handed in before a reload is the same job, and nothing that is heard of it meanwhile is met as another', async () => {
+	const all = begin(new Hand(), { session: 'ses_1', resume: 'r0' })
+	const met = []
+	all.client.addEventListener('job', (e) => met.push(e.detail))
+	const job = all.client.submit(request, { ref: 'before-1', sentIn: 'ses_1' })
+	all.client.open()
+	await all.time.advance(10)
+	assert.deepEqual(all.server.ops('submit'), [{ op: 'submit', ref: 'before-1', job: request }])
+	all.server.last.say({ ev: 'snapshot', job: JOB, attempt: 1, text: 'some text', parts: [], status: 'succeeded' })
+	finish(all.server.last, 9)
+	all.server.last.say({ ev: 'accepted', ref: 'before-1', job: JOB, kind: 'chat', lane: 'interactive', created_at: 't' })
+	assert.equal((await job.done).text, 'some text')
+	assert.deepEqual(met, [])
+})
+
+test('what was handed in before a reload, in another session, may have been accepted: nobody can tell', async () => {
+	const all = begin(new Hand(), { session: 'ses_1' })
+	const job = all.client.submit(request, { ref: 'before-1', sentIn: 'ses_0' })
+	all.client.open()
+	await all.time.advance(10)
+	await assert.rejects(job.done, { name: 'outcome_unknown' })
+	assert.deepEqual(all.server.ops('submit'), [])
+})
+
+// ── refused for now ──
+
+test('a submission that was refused for sure is handed in again, in another session too', async () => {
+	for (const [name, outcome] of [['draining', 'sending'], ['unavailable', 'sending'], ['outcome_unknown', 'refused']]) {
+		const all = await opened()
+		const job = all.client.submit(request)
+		all.server.last.say({ ev: 'fault', ref: job.ref, status: null, name, message: 'm', retryable: true, retry_after_ms: 20000 })
+		all.server.session = 'ses_2'
+		all.server.last.drop()
+		await all.time.advance(600)
+		assert.equal(all.client.session, 'ses_2')
+		assert.equal(job.status, outcome, name)
+		assert.equal(all.server.ops('submit').length, outcome === 'sending' ? 1 : 0, name)
+	}
+})
+
+test('text that was asked for and refused is asked for later, more and more rarely, not with every delta', async () => {
+	const all = await opened()
+	const job = await running(all)
+	const refuse = () => all.server.last.say({ ev: 'fault', job: JOB, status: null, name: 'rate_limited', message: 'm', retryable: true, retry_after_ms: null })
+	const delta = (at) => all.server.last.say({ ev: 'delta', job: JOB, attempt: 1, at, text: 'x' })
+	delta(9)
+	for (const [wait, asked] of [[1000, 2], [2000, 3], [4000, 4]]) {
+		refuse()
+		delta(10)
+		await all.time.advance(wait - 10)
+		delta(11)
+		assert.equal(all.server.ops('attach').length, asked - 1, `before ${wait} ms`)
+		await all.time.advance(20)
+		assert.equal(all.server.ops('attach').length, asked, `after ${wait} ms`)
+	}
+	all.server.last.say({ ev: 'resumed', jobs: [{ job: JOB, attempt: 1, at: 5 }] })
+	all.server.last.say({ ev: 'delta', job: JOB, attempt: 1, at: 5, text: 'text' })
+	assert.equal(job.text, 'some text')
+})
+
+// ── the package ──
+
+test('the package has its licence, and names the Node that has WebSocket', () => {
+	const at = (path) => readFileSync(new URL(`../../../../../${path}`, import.meta.url), 'utf8')
+	assert.equal(at('ops/client/js/LICENSE'), at('LICENSE'))
+	assert.equal(JSON.parse(at('ops/client/js/package.json')).engines.node, '>=22')
 })
 
 // ── voice, sizes ──
