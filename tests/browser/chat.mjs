@@ -152,6 +152,91 @@ test('the page is loaded again in the middle: the conversation stands, the answe
 		await whole(chat, chat.page.locator('article.other').nth(0))
 	}))
 
+test('a message that waits for a connection survives a reload; one that was stopped meanwhile stays so', () =>
+	withChat(behind.url, async (chat) => {
+		proxy.away = true
+		proxy.cut()
+		await chat.page.waitForSelector('#connection[data-state=waiting]')
+		await chat.ask('Stopped. [sim rate=0 tokens=20]')
+		await chat.page.keyboard.press('Escape')
+		await chat.ask('Later. [sim rate=0 tokens=20]')
+		await chat.page.reload()
+		const answers = chat.page.locator('article.other')
+		await answers.nth(1).waitFor()
+		assert.equal(await answers.nth(0).getAttribute('data-status'), 'cancelled')
+		assert.equal(await answers.nth(0).locator('.trouble').textContent(), 'Stopped.')
+		await until('it says that it waits', async () => /when the connection stands/.test(await answers.nth(1).locator('.place').textContent()))
+		proxy.away = false
+		const job = await whole(chat, answers.nth(1))
+		assert.equal(job.calls.length, 1)
+		assert.equal(await answers.count(), 2)
+		const { session } = JSON.parse(await chat.page.evaluate(() => sessionStorage.getItem('sluice-chat')))
+		assert.deepEqual((await api.call('GET', `/v1/jobs?session=${session}`)).json.data.map((j) => j.id), [job.id])
+	}))
+
+test('the page is loaded again right behind Enter: one job, met as the message’s own', () =>
+	withChat(behind.url, async (chat) => {
+		await chat.page.evaluate(() => {
+			document.getElementById('text').value = 'At once. [sim rate=0 tokens=20]'
+			document.getElementById('composer').requestSubmit()
+			location.reload()
+		})
+		await chat.page.waitForLoadState()
+		await chat.connected()
+		const answers = chat.page.locator('article.other')
+		const job = await whole(chat, answers.first())
+		assert.equal(job.calls.length, 1)
+		assert.equal(await answers.count(), 1)
+		assert.equal(await chat.page.locator('.note').count(), 0)
+	}))
+
+/** Notes what is said aloud, and for how long it stands: [{text, ms}]. */
+async function ears(page) {
+	await page.evaluate(() => {
+		window.heard = []
+		const said = document.getElementById('said')
+		new MutationObserver(() => {
+			const last = window.heard.at(-1)
+			if (last) last.ms ??= performance.now() - last.at
+			if (said.textContent) window.heard.push({ text: said.textContent, at: performance.now(), ms: null })
+		}).observe(said, { childList: true, characterData: true, subtree: true })
+	})
+	return () => page.evaluate(() => window.heard.map(({ text, ms }) => ({ text, ms })))
+}
+
+test('failover is said aloud, each word for as long as it takes to be read', () =>
+	withChat(behind.url, async (chat) => {
+		const heard = await ears(chat.page)
+		const whole_story = async (question, ...words) => {
+			const answer = await chat.ask(question)
+			await whole(chat, answer)
+			await until('the end is said', async () => /complete/.test((await heard()).at(-1)?.text))
+			const said = await heard()
+			for (const word of words) assert.ok(said.some(({ text }) => text === word), `${word}: ${JSON.stringify(said)}`)
+			for (const { text, ms } of said) assert.ok(ms === null || ms > 900, `${text} stood for ${ms} ms`)
+			assert.deepEqual(said.filter(({ text }, i) => text === said[i - 1]?.text), [], 'nothing is said twice')
+			await chat.page.evaluate(() => window.heard.splice(0))
+		}
+		await whole_story('One. [sim only=claude status=529 words=1 rate=0 tokens=20]', 'anthropic did not answer, openai is asked')
+		await whole_story('Two. [sim only=claude fail=30 words=1 rate=60 tokens=60]', 'anthropic broke off: the answer is begun anew', 'openai is asked')
+	}))
+
+test('what happens when a provider fails midway is as it was chosen', () =>
+	withChat(behind.url, async (chat) => {
+		const sent = []
+		chat.page.on('websocket', (ws) => ws.on('framesent', ({ payload }) => sent.push(JSON.parse(payload))))
+		await chat.page.reload()
+		await chat.connected()
+		for (const on_cut of ['restart', 'continue', 'fail']) {
+			await chat.page.selectOption('#on-cut', on_cut)
+			const answer = await chat.ask('Midway. [sim only=claude fail=30 words=1 rate=60 tokens=60]')
+			const job = await api.ended(await chat.over(answer))
+			assert.equal(sent.findLast((m) => m.op === 'submit').job.on_cut, on_cut)
+			assert.equal(job.status, on_cut === 'fail' ? 'failed' : 'succeeded')
+			assert.equal(await chat.text(answer), job.result.text)
+		}
+	}))
+
 test('failover is seen as it happens: before the first word, and in the middle', () =>
 	withChat(behind.url, async (chat) => {
 		const before = await chat.ask('One. [sim only=claude status=529 words=1 rate=0 tokens=20]')
@@ -203,6 +288,52 @@ test('Escape stops the answer; what was there stays', () =>
 		assert.equal(await chat.text(answer), job.result.text)
 		assert.match(await answer.locator('.trouble').textContent(), /Stopped/)
 		assert.equal(await chat.page.evaluate(() => document.activeElement.id), 'text')
+	}))
+
+test('Escape that belongs to an input method stops nothing', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		const escape = (init) => chat.page.evaluate((init) => document.getElementById('text').dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true, ...init })), init)
+		await escape({ isComposing: true })
+		await escape({ keyCode: 229 })
+		await whole(chat, answer)
+	}))
+
+test('the Stop button goes when the answer is whole, and the focus goes on to the message', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask(LONG)
+		await chat.has(answer, 60)
+		await chat.page.focus('#stop')
+		await whole(chat, answer)
+		await chat.page.waitForSelector('#stop', { state: 'hidden' })
+		assert.equal(await chat.page.evaluate(() => document.activeElement.id), 'text')
+	}))
+
+test('Escape drops a recording, and so does New chat: nothing of it is sent', () =>
+	withChat(behind.url, async (chat) => {
+		const { page } = chat
+		const pressed = (is) => page.waitForSelector(`#voice[aria-pressed=${is}]`)
+		await page.click('#voice')
+		await pressed(true)
+		await page.keyboard.press('Escape')
+		await pressed(false)
+		await until('it is said', async () => (await page.textContent('#said')) === 'The recording was dropped.')
+		await page.click('#voice')
+		await pressed(true)
+		await page.click('#new')
+		await pressed(false)
+		await page.evaluate(() => {
+			document.getElementById('new').click() // once more, at once
+			document.getElementById('voice').click()
+			document.getElementById('voice').click() // before the microphone is there
+		})
+		await until('both are given up', async () => (await page.getAttribute('#voice', 'aria-pressed')) === 'false')
+		await chat.connected()
+		const answer = await chat.ask('After it. [sim rate=0 tokens=20]')
+		await whole(chat, answer)
+		assert.equal(await page.locator('article').count(), 2)
+		assert.equal(await page.locator('.note').count(), 0)
 	}))
 
 test('the voice button sends, and shows that voice is not there yet', () =>

@@ -8,12 +8,16 @@ const $ = (id) => document.getElementById(id)
 const STORE = 'sluice-chat'
 /** A finished answer is read aloud whole up to here; a longer one is left to the reader. */
 const ALOUD_MAX = 700
+/** What is said stands so long before the next word takes its place. */
+const SAID_MS = 1000
+/** A live region is emptied for so long, so that the same words are said again. */
+const BLANK_MS = 40
 
 const SAMPLES = [
 	{ title: 'A plain question', about: 'streams an answer', text: 'How do the tides work?', steer: 'words=1 rate=45 tokens=140 ttft=400' },
 	{ title: 'A long answer', about: 'cut your network meanwhile, it goes on', text: 'Tell me everything about tides.', steer: 'words=1 rate=30 tokens=900 ttft=400' },
 	{ title: 'Failover before the first word', about: 'the next provider answers, nothing is lost', text: 'What is a spring tide?', steer: 'only=claude status=529 words=1 rate=45 tokens=120 ttft=500' },
-	{ title: 'Failover in the middle', about: 'as you chose: begun anew, or stopped', text: 'Why are there two high tides a day?', steer: 'only=claude fail=45 words=1 rate=30 tokens=140 ttft=400' },
+	{ title: 'Failover in the middle', about: 'as you chose: begun anew, gone on with, or stopped', text: 'Why are there two high tides a day?', steer: 'only=claude fail=45 words=1 rate=30 tokens=140 ttft=400' },
 ]
 const WAITS = {
 	order: 'the turn before it',
@@ -25,7 +29,7 @@ const WAITS = {
 	retry: 'the next try',
 }
 
-const page = {  key: null, config: null, client: null, session: null, items: [], views: new Map(), stick: true }
+const page = { key: null, config: null, client: null, session: null, items: [], views: new Map(), stick: true, recording: null, round: 0 }
 
 // ── asking the front ──
 
@@ -42,8 +46,7 @@ async function ask(method, path, body) {
 }
 
 async function newSession() {
-	page.session = (await ask('POST', '/sessions', { task: page.config.task })).id
-	return page.session
+	return (await ask('POST', '/sessions', { task: page.config.task })).id
 }
 
 /** A fresh ticket for each connection; a session that is over, or a key that is not good, is final. */
@@ -66,10 +69,15 @@ function pushUrl() {
 // ── what is kept of this tab ──
 
 function keep() {
-	if (page.key) return // a key's session is not for the next who sits here
-	const items = page.items.map(({ job, ...item }) =>
-		job ? { ...item, id: job.id, attempt: job.attempt, text: job.text, seams: job.answer.seams, status: job.status, facts: facts(job) } : item,
-	)
+	// A key's session is not for the next who sits here; without a client nothing is known better than what was kept.
+	if (page.key || !page.client) return
+	const items = page.items.map(({ job, ...item }) => {
+		if (!job) return item
+		const { id, attempt, text, status } = job
+		// What was not accepted yet is handed in again after a reload, under the same ref.
+		const open = id || job.ended ? {} : { ref: job.ref, request: job.request, sentIn: job.sentIn, cancelling: job.cancelling }
+		return { role: item.role, id, attempt, text, status, seams: job.answer.seams, facts: facts(job), trouble: trouble(job), ...open }
+	})
 	try {
 		sessionStorage.setItem(STORE, JSON.stringify({ session: page.session, resume: page.client?.resume, items }))
 	} catch {
@@ -87,11 +95,39 @@ function kept() {
 
 // ── saying ──
 
-function say(text, alarm = false) {
-	const to = $(alarm ? 'alarm' : 'said')
-	to.textContent = ''
-	requestAnimationFrame(() => (to.textContent = text))
+/** A live region. A word that another one replaces at once is never read, so each stands for a while and the next ones wait. */
+class Speaker {
+	constructor(id) {
+		this.region = $(id)
+		this.waiting = []
+		this.timer = null
+	}
+
+	/** `passing`: how things stand now; unsaid, it is dropped when there is something newer. */
+	say(text, passing = false) {
+		this.waiting = this.waiting.filter((one) => !one.passing)
+		this.waiting.push({ text, passing })
+		if (this.timer === null) this.next()
+	}
+
+	next() {
+		const one = this.waiting.shift()
+		this.timer = null
+		if (!one) return
+		this.region.textContent = ''
+		setTimeout(() => (this.region.textContent = one.text), BLANK_MS)
+		this.timer = setTimeout(() => this.next(), BLANK_MS + SAID_MS)
+	}
+
+	forget() {
+		this.waiting = []
+	}
 }
+
+const polite = new Speaker('said')
+const urgent = new Speaker('alarm')
+const say = (text, passing) => polite.say(text, passing)
+const alarm = (text) => urgent.say(text)
 
 function note(text) {
 	const p = document.createElement('p')
@@ -158,6 +194,7 @@ const seconds = (ms) => (ms < 10000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.ro
 
 function placeOf(job) {
 	if (job.cancelling) return 'Stopping …'
+	if (job.status === 'sending' && page.client.state === 'closed') return 'Not handed in: connect again for that'
 	if (job.status === 'sending') return page.client.state === 'open' ? 'Handing it in …' : 'Handed in when the connection stands'
 	if (job.status === 'running') return job.text ? '' : `${job.calls.at(-1)?.provider ?? 'A provider'} is asked …`
 	const parts = []
@@ -188,7 +225,7 @@ function showFacts(view, list, text) {
 	copy.addEventListener('click', async () => {
 		await navigator.clipboard?.writeText(text).then(
 			() => say('Copied.'),
-			() => say('The clipboard cannot be written.', true),
+			() => alarm('The clipboard cannot be written.'),
 		)
 	})
 	view.facts.append(copy)
@@ -202,8 +239,9 @@ function showPlace(view, job) {
 	if (!text) return
 	element(view.place, 'span', 'bar').setAttribute('aria-hidden', 'true')
 	view.place.append(text)
+	if (job.status === 'running' && view.asked === job.calls.at(-1)?.provider) return // it was said as an event
 	// Every step in line would be too much to hear.
-	if (job.status !== 'queued' || job.position === null || job.position < 4 || job.position % 5 === 0) say(text)
+	if (job.status !== 'queued' || job.position === null || job.position < 4 || job.position % 5 === 0) say(text, true)
 }
 
 /** One frame for whatever changed since the last. */
@@ -251,6 +289,7 @@ function follow(item, job) {
 		const [before, now] = job.calls.slice(-2)
 		if (now && now.attempt === before.attempt) event(view, `${before.provider} did not answer, ${now.provider} is asked`)
 		else if (now) event(view, `${now.provider} is asked`)
+		view.asked = now?.provider
 		view.heading.textContent = heading(job)
 	})
 	job.addEventListener('delta', () => (job.firstMs ??= performance.now() - begun))
@@ -272,7 +311,8 @@ function follow(item, job) {
 
 function ended(view, job) {
 	view.trouble.textContent = trouble(job)
-	if (job.error) say(trouble(job), job.error.name !== 'cancelled')
+	if (job.error?.name === 'cancelled') say(trouble(job))
+	else if (job.error) alarm(trouble(job))
 	else say(job.text.length <= ALOUD_MAX ? `The answer is complete. ${job.text}` : `The answer is complete, with ${job.text.split(/\s+/).length} words.`)
 	keep()
 }
@@ -283,8 +323,23 @@ function restore(item) {
 	view.article.setAttribute('aria-busy', 'false')
 	view.article.dataset.job = item.id ?? ''
 	view.article.dataset.status = item.status ?? ''
+	view.trouble.textContent = item.trouble ?? ''
 	show(view.words, { text: item.text ?? '', seams: item.seams ?? [] })
 	showFacts(view, item.facts ?? [], item.text)
+}
+
+/** One of before the reload that was not accepted then. Its ref makes it one job, whatever became of it. */
+function resubmit(item) {
+	const { request, ref, sentIn, cancelling } = item
+	if (request && (sentIn || !cancelling)) {
+		const job = page.client.submit(request, { ref, sentIn: sentIn ?? page.session })
+		if (cancelling) job.cancel()
+		follow(item, job)
+		return
+	}
+	item.status = request ? 'cancelled' : 'refused'
+	item.trouble = request ? NAMES.cancelled : 'The page was loaded again while this was handed in: send it once more.'
+	restore(item)
 }
 
 function running() {
@@ -292,7 +347,10 @@ function running() {
 }
 
 function buttons() {
-	$('stop').hidden = running().length === 0
+	const idle = running().length === 0
+	// A button that goes takes the focus with it.
+	if (idle && document.activeElement === $('stop')) $('text').focus()
+	$('stop').hidden = idle
 }
 
 function submit(text, steer) {
@@ -324,28 +382,43 @@ function offerVoice() {
 }
 
 async function voice() {
-	if (page.recorder) return page.recorder.stop()
+	if (page.recording) return endRecording(true)
+	const recording = { recorder: null, client: null }
+	page.recording = recording
 	let stream
 	try {
 		stream = await navigator.mediaDevices.getUserMedia({ audio: true })
 	} catch (e) {
+		if (page.recording === recording) page.recording = null
 		note(`The microphone is not to be had: ${e.message}`)
-		say('The microphone is not to be had.', true)
+		alarm('The microphone is not to be had.')
 		return
 	}
+	const release = () => stream.getTracks().forEach((track) => track.stop())
+	if (page.recording !== recording) return release() // given up while the browser asked
 	const pieces = []
 	const recorder = new MediaRecorder(stream)
-	page.recorder = recorder
+	recording.recorder = recorder
 	recorder.ondataavailable = (e) => pieces.push(e.data)
 	recorder.onstop = () => {
-		for (const track of stream.getTracks()) track.stop()
-		page.recorder = null
-		$('voice').setAttribute('aria-pressed', 'false')
-		sendVoice(new Blob(pieces, { type: recorder.mimeType }))
+		release()
+		if (page.recording === recording) endRecording(true) // the microphone went
+		if (recording.client && recording.client === page.client) sendVoice(new Blob(pieces, { type: recorder.mimeType }))
 	}
 	recorder.start()
 	$('voice').setAttribute('aria-pressed', 'true')
-	say('Recording. Press again to send.')
+	say('Recording. Press again to send, Escape drops it.')
+}
+
+/** `send`: into the conversation of now; else it is dropped. */
+function endRecording(send) {
+	const { recording } = page
+	if (!recording) return
+	page.recording = null
+	$('voice').setAttribute('aria-pressed', 'false')
+	if (send) recording.client = page.client
+	if (!send || !page.client) say('The recording was dropped.')
+	if (recording.recorder?.state === 'recording') recording.recorder.stop()
 }
 
 function sendVoice(audio) {
@@ -358,7 +431,7 @@ function sendVoice(audio) {
 		page.items.push(item)
 	} catch (e) {
 		note(`It was not sent: ${e.message}`)
-		say('The voice message was not sent.', true)
+		alarm('The voice message was not sent.')
 	}
 }
 
@@ -407,7 +480,7 @@ function closed({ code, reason, error }) {
 				? 'This conversation is over. Begin a new one.'
 				: `The connection was closed: ${reason || code}`
 	note(why)
-	say(why, true)
+	alarm(why)
 	if (error.status === 401) {
 		page.key = null
 		askKey('That key is not good.')
@@ -429,6 +502,7 @@ function connect(before) {
 	for (const item of before?.items ?? []) {
 		page.items.push(item)
 		if (item.role === 'user') showOwn(item)
+		else if (!item.id && item.status === 'sending') resubmit(item)
 		else if (item.id && ['sending', 'queued', 'running'].includes(item.status)) follow(item, client.attach(item.id, item))
 		else restore(item)
 	}
@@ -436,11 +510,13 @@ function connect(before) {
 }
 
 async function begin(before) {
+	const round = ++page.round
+	let session
 	try {
-		if (before?.session) page.session = before.session
-		else await newSession()
+		session = before?.session ?? (await newSession())
 		if (!$('model').length) await models()
 	} catch (e) {
+		if (round !== page.round) return
 		if (e.status === 401) askKey('That key is not good.')
 		else {
 			connection('closed', `No front: ${e.message}`)
@@ -448,6 +524,8 @@ async function begin(before) {
 		}
 		return
 	}
+	if (round !== page.round) return // begun anew meanwhile
+	page.session = session
 	$('key-form').hidden = true
 	$('welcome').hidden = Boolean(before?.items?.length)
 	connect(before)
@@ -462,12 +540,14 @@ async function models() {
 }
 
 function anew() {
+	endRecording(false)
 	page.client?.close()
 	page.client = null
 	page.items = []
 	page.views.clear()
 	$('log').replaceChildren()
 	sessionStorage.removeItem(STORE)
+	polite.forget()
 	say('A new conversation.')
 	buttons()
 	if (page.config.own_key || page.key) begin(null)
@@ -515,12 +595,12 @@ function wire() {
 	})
 	$('text').addEventListener('input', grow)
 	$('text').addEventListener('keydown', (e) => {
-		if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) {
+		if (e.key === 'Enter' && !e.shiftKey && !composes(e)) {
 			e.preventDefault()
 			send()
 		}
 	})
-	document.addEventListener('keydown', (e) => e.key === 'Escape' && stop())
+	document.addEventListener('keydown', (e) => e.key === 'Escape' && !composes(e) && giveUp())
 	$('stop').addEventListener('click', stop)
 	$('voice').addEventListener('click', voice)
 	$('new').addEventListener('click', anew)
@@ -535,6 +615,16 @@ function wire() {
 	const main = document.querySelector('main')
 	main.addEventListener('scroll', () => (page.stick = main.scrollHeight - main.scrollTop - main.clientHeight < 60))
 	window.addEventListener('pagehide', keep)
+}
+
+/** The key belongs to the input method (Safari says so by the code alone). */
+function composes(e) {
+	return e.isComposing || e.keyCode === 229
+}
+
+function giveUp() {
+	if (page.recording) endRecording(false)
+	else stop()
 }
 
 function stop() {
