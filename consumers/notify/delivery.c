@@ -217,13 +217,13 @@ static void answered(struct delivery *d, const char *what, const char *detail)
 	tried(d);
 }
 
-/* Seconds or a date (RFC 9110, 10.2.3). */
+/* Seconds or a date. */
 static void read_retry_after(struct delivery *d, struct str value)
 {
 	uint64_t now = loop_wall_ms(d->notify->svc->loop), at;
 
-	if (str_u64(value, &at) && at < UINT64_MAX / 1000)
-		d->retry_after_ms = at * 1000;
+	if (plan_seconds(value, &at))
+		d->retry_after_ms = at;
 	else if (clock_parse_http(value, &at) == CLOCK_OK && at > now)
 		d->retry_after_ms = at - now;
 }

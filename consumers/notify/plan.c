@@ -18,6 +18,20 @@ bool plan_read(struct plan *plan, struct str text)
 	return plan->count > 0;
 }
 
+bool plan_seconds(struct str value, uint64_t *ret_ms)
+{
+	uint64_t seconds;
+
+	for (size_t i = 0; i < value.len; i++)
+		if (value.ptr[i] < '0' || value.ptr[i] > '9')
+			return false;
+	if (!value.len)
+		return false;
+	*ret_ms =
+	    str_u64(value, &seconds) && seconds < UINT64_MAX / 1000 ? seconds * 1000 : UINT64_MAX;
+	return true;
+}
+
 enum plan_verdict plan_verdict(const struct plan *plan, int status, int64_t tries)
 {
 	if (status >= 200 && status <= 299)

@@ -18,6 +18,9 @@ struct plan {
 /* Reads "5s,30s,2m,1h"; false where it does not parse, is empty or too long. */
 bool plan_read(struct plan *plan, struct str text);
 
+/* A Retry-After of seconds (RFC 9110, 10.2.3; the other form is a date): false where it is none. What is too large for a number is UINT64_MAX. */
+bool plan_seconds(struct str value, uint64_t *ret_ms);
+
 enum plan_verdict { PLAN_DELIVERED, PLAN_AGAIN, PLAN_GIVE_UP };
 
 /* 2xx: delivered. 410: given up, the receiver wants no more. Everything else (a redirect, which is not followed; any other 4xx, since

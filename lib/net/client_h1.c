@@ -85,8 +85,8 @@ static void exchange_part(struct h1_exchange *x)
 
 static enum client_end end_of(const struct h1_exchange *x, CURLcode code)
 {
-	if (code == CURLE_OK)
-		return CLIENT_DONE;
+	if (code == CURLE_OK) /* also where the connection ended within the head */
+		return x->call && !x->call->head_given ? CLIENT_CUT : CLIENT_DONE;
 	if (!x->sent)
 		return code == CURLE_OPERATION_TIMEDOUT ? CLIENT_TIMEOUT : CLIENT_CONNECT;
 	if (code == CURLE_WEIRD_SERVER_REPLY || code == CURLE_UNSUPPORTED_PROTOCOL ||
@@ -106,6 +106,8 @@ static void exchange_end(struct h1_exchange *x, CURLcode code)
 		return;
 	}
 	snprintf(why, sizeof(why), "%s", x->why[0] || !code ? x->why : curl_easy_strerror(code));
+	if (end == CLIENT_CUT && !code)
+		snprintf(why, sizeof(why), "the answer ended within its head");
 	if (x->refused[0] && end == CLIENT_CONNECT)
 		snprintf(why, sizeof(why), "address not allowed: %s", x->refused);
 	exchange_part(x);

@@ -25,6 +25,14 @@ static char *part_of(CURLU *u, CURLUPart part, unsigned flags, struct arena *are
 	return kept;
 }
 
+/* libcurl takes three as well, and what is a path then for a host. */
+static bool two_slashes(struct str text)
+{
+	struct str scheme;
+
+	return str_split(&text, ':', &scheme) && str_starts(text, "//") && !str_starts(text, "///");
+}
+
 static void lower(char *text)
 {
 	for (; *text; text++)
@@ -75,7 +83,8 @@ enum url_result url_read(struct arena *arena, struct str text, struct url *ret_u
 	}
 	u = curl_url();
 	must(u);
-	if (curl_url_set(u, CURLUPART_URL, arena_dup(arena, text.ptr, text.len),
+	if (!two_slashes(text) ||
+	    curl_url_set(u, CURLUPART_URL, arena_dup(arena, text.ptr, text.len),
 			 CURLU_NON_SUPPORT_SCHEME))
 		why = "it is not a URL";
 	else

@@ -233,6 +233,9 @@ test('silence, slow bodies, endless bodies, cut and broken answers each end in t
 	receiver.answers.set('/cut', (req) => req.socket.destroy())
 	const broken = net.createServer((s) => s.on('error', () => {}).on('data', () => s.end('HELLO\r\n\r\n')))
 	await new Promise((resolve) => broken.listen(0, '127.0.0.1', resolve))
+	const short = net.createServer((s) => s.on('error', () => {}).on('data', () => s.end('HTTP/1.1 200 OK\r\nconten')))
+	await new Promise((resolve) => short.listen(0, '127.0.0.1', resolve))
+	const head = await submit(`http://127.0.0.1:${short.address().port}/`)
 	const silent = await submit(`${receiver.url}/silent`)
 	const slow = await submit(`${receiver.url}/slow`)
 	const endless = await submit(`${receiver.url}/endless`)
@@ -245,7 +248,9 @@ test('silence, slow bodies, endless bodies, cut and broken answers each end in t
 	assert.match((await ended(cut, 'dead')).why, /^cut/)
 	assert.match((await ended(noise, 'dead')).why, /^(protocol|cut)/)
 	assert.match((await ended(nobody, 'dead')).why, /^connect/)
+	assert.equal((await ended(head, 'dead')).why, 'cut: the answer ended within its head')
 	broken.close()
+	short.close()
 })
 
 test('a dead receiver does not hold up another one', async () => {

@@ -75,3 +75,19 @@ TEST(what_the_receiver_asks_for_counts_where_it_is_longer_and_not_too_long)
 	ck_assert_uint_eq(plan_wait_ms(&plan, 503, 1, 99000000), 8000);
 	ck_assert_uint_eq(plan_wait_ms(&plan, 500, 1, 5000), 1000);
 }
+
+TEST(seconds_that_no_number_holds_are_as_many_as_there_are)
+{
+	static const char *const none[] = {"",	  "-1", "+1",
+					   "1.5", "1 ", "Wed, 21 Oct 2015 07:28:00 GMT"};
+	uint64_t ms;
+
+	ck_assert(plan_seconds(STR("120"), &ms));
+	ck_assert_uint_eq(ms, 120000);
+	ck_assert(plan_seconds(STR("99999999999999999"), &ms));
+	ck_assert_uint_eq(ms, UINT64_MAX);
+	ck_assert(plan_seconds(STR("99999999999999999999999999"), &ms));
+	ck_assert_uint_eq(ms, UINT64_MAX);
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+		ck_assert_msg(!plan_seconds(str_of(none[i]), &ms), "%s", none[i]);
+}
