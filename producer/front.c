@@ -320,6 +320,15 @@ static void on_error_body(void *ctx, int status, const char *reason, struct str 
 	*ret_body = buf_str(&front->error_body);
 }
 
+static void on_exhausted(void *ctx, uint64_t refused)
+{
+	const struct front *front = ctx;
+
+	log_warn(&front->log, "out of file descriptors, callers are refused",
+		 F_UINT("refused", refused), F_UINT("nofile", front->svc->nofile),
+		 F_UINT("connections", http_server_connections(front->server)));
+}
+
 static const struct http_server_ops server_ops = {
     .head = on_head,
     .request = on_request,
@@ -328,6 +337,7 @@ static const struct http_server_ops server_ops = {
     .writable = on_writable,
     .error_fields = on_error_fields,
     .error_body = on_error_body,
+    .exhausted = on_exhausted,
 };
 
 const struct config *exchange_config(const struct exchange *x)
@@ -415,6 +425,7 @@ static int open_server(struct front *front)
 	o.reuse_port = front->svc->workers > 1;
 	o.max_body_bytes = own->max_body_bytes;
 	o.max_connections = (size_t)own->max_connections;
+	svc_connections(front->svc, o.max_connections);
 	if (own->cert_file[0]) {
 		o.cert_file = own->cert_file;
 		o.key_file = own->key_file;

@@ -41,6 +41,15 @@ static void on_gone(void *ctx, struct http_req *req)
 	(void)req;
 }
 
+static void on_exhausted(void *ctx, uint64_t refused)
+{
+	const struct push *push = ctx;
+
+	log_warn(&push->log, "out of file descriptors, callers are refused",
+		 F_UINT("refused", refused), F_UINT("nofile", push->svc->nofile),
+		 F_UINT("connections", push->session_count));
+}
+
 /* zlib's fastest, and nothing below what it pays for (RFC 7692). */
 #define DEFLATE_LEVEL 1
 #define DEFLATE_MIN_BYTES 512
@@ -49,7 +58,8 @@ static const struct http_server_ops server_ops = {.request = on_request,
 						  .gone = on_gone,
 						  .writable = on_gone,
 						  .error_body = reply_error_body,
-						  .error_fields = reply_error_fields};
+						  .error_fields = reply_error_fields,
+						  .exhausted = on_exhausted};
 
 static int open_server(struct push *push)
 {
@@ -60,6 +70,7 @@ static int open_server(struct push *push)
 	o.max_body_bytes = 1024;
 	/* Those that are not upgraded yet. */
 	o.max_connections = (size_t)push->options->max_connections + 64;
+	svc_connections(push->svc, o.max_connections);
 	if (push->options->cert_file[0]) {
 		o.cert_file = push->options->cert_file;
 		o.key_file = push->options->key_file;

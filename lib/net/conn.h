@@ -78,6 +78,12 @@ struct listener;
 must_check int listener_open(struct loop *loop, const char *address, bool reuse_port,
 			     void (*accepted)(void *ctx, int fd, const char *peer), void *ctx,
 			     struct listener **ret_listener);
+/* What happens to callers while the process, or the system, has no descriptor left: they are accepted with one that was kept for that,
+ * sent @answer (empty: nothing; copied by reference, it lives as long as the listener) and closed. Without this call they wait in
+ * the kernel's line, as they do where not even that one can be had. @full (may be NULL) comes with the first and then at
+ * most every 10 s, with the number refused since, as @ctx of listener_open. */
+void listener_when_full(struct listener *listener, struct str answer,
+			void (*full)(void *ctx, uint64_t refused));
 uint16_t listener_port(const struct listener *listener);
 void listener_close(struct listener *listener); /* accepts NULL */
 

@@ -53,6 +53,9 @@ struct http_server_ops {
 	 * far as it was read: the path where the request line was, the fields where the whole head was good; else the
 	 * views are empty. Optional. */
 	void (*error_fields)(void *ctx, struct http_req *req, int status);
+	/* The process has no descriptor left: so many callers got a 503 (with TLS: a closed connection), told at most every 10 s.
+	 * Optional. */
+	void (*exhausted)(void *ctx, uint64_t refused);
 };
 
 struct http_server_options {

@@ -135,6 +135,25 @@ static void on_accepted(void *ctx, int fd, const char *peer)
 	http1_open(server, fd, peer, server->link_count >= limit);
 }
 
+static void on_full(void *ctx, uint64_t refused)
+{
+	struct http_server *server = ctx;
+
+	if (server->ops->exhausted)
+		server->ops->exhausted(server->ctx, refused);
+}
+
+static void when_full(struct http_server *server)
+{
+	static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
+				     "retry-after: 1\r\n"
+				     "retry-after-ms: 1000\r\n"
+				     "content-length: 0\r\n"
+				     "connection: close\r\n\r\n";
+
+	listener_when_full(server->listener, server->tls ? STR("") : STR(answer), on_full);
+}
+
 int http_server_open(struct loop *loop, const struct http_server_options *options,
 		     const struct http_server_ops *ops, void *ctx, const struct log *log,
 		     struct http_server **ret_server)
@@ -161,6 +180,7 @@ int http_server_open(struct loop *loop, const struct http_server_options *option
 		http_server_close(server);
 		return err_trace(r);
 	}
+	when_full(server);
 	server->port = listener_port(server->listener);
 	*ret_server = server;
 	return 0;
@@ -198,6 +218,8 @@ int http_server_listen(struct http_server *server, const char *address)
 	must(!server->listener && !server->draining);
 	r = listener_open(server->loop, address, server->options.reuse_port, on_accepted, server,
 			  &server->listener);
+	if (!r)
+		when_full(server);
 	return err_trace(r);
 }
 

@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -17,8 +18,10 @@
 /* What a socket may hold that the peer has no room for: what is more stays with its owner, who knows what can be merged or
  * dropped. The kernel alone would take megabytes for each peer that does not read. */
 #define UNSENT_BYTES (32 << 10)
-/* Out of descriptors: look again after this; the kernel keeps the callers in its line. */
+/* Out of descriptors, the spare one too: look again after this; the kernel keeps the callers in its line. */
 #define PAUSE_US (100 * US_PER_MS)
+/* How often the owner is told that callers are refused. */
+#define TELL_US (10 * US_PER_S)
 
 struct listener {
 	int fd;
@@ -27,6 +30,12 @@ struct listener {
 	struct timer pause;
 	void (*accepted)(void *ctx, int fd, const char *peer);
 	void *ctx;
+	int spare;   /* a descriptor that is given up for a caller who is refused; -1: none */
+	bool spares; /* one is kept */
+	struct str answer;
+	void (*full)(void *ctx, uint64_t refused);
+	uint64_t refused; /* since it was told */
+	struct timer tell;
 	bool accepting; /* inside callbacks: the memory stays until they ended */
 	bool closed;
 };
@@ -75,10 +84,66 @@ static void peer_text(const struct sockaddr_storage *addr, char out[static INET6
 		strcpy(out, "?");
 }
 
+static void keep_spare(struct listener *l)
+{
+	if (l->spares && l->spare < 0)
+		l->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void on_pause(struct timer *t)
 {
 	struct listener *l = container_of(t, struct listener, pause);
+	keep_spare(l);
 	watch_set(l->watch, WATCH_READ);
+}
+
+static void tell_full(struct listener *l)
+{
+	uint64_t refused = l->refused;
+
+	l->refused = 0;
+	timer_set(&l->tell, TELL_US);
+	if (l->full)
+		l->full(l->ctx, refused);
+}
+
+static void on_tell(struct timer *t)
+{
+	struct listener *l = container_of(t, struct listener, tell);
+
+	if (l->refused)
+		tell_full(l);
+}
+
+/* Accepts a caller on the spare descriptor, tells him and closes. Returns 0, or what accept4 said: EAGAIN where nobody calls. */
+static int refuse(struct listener *l)
+{
+	char unread[4096];
+	int fd, error;
+
+	if (l->spare < 0)
+		return EMFILE;
+	close(l->spare);
+	l->spare = -1;
+	fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	error = fd < 0 ? errno : 0;
+	if (fd >= 0) {
+		/* What he said already is taken, or he might get a reset and no answer. */
+		(void)!recv(fd, unread, sizeof(unread), 0);
+		(void)!send(fd, l->answer.ptr, l->answer.len, MSG_NOSIGNAL);
+		shutdown(fd, SHUT_WR);
+		close(fd);
+		l->refused++;
+	}
+	keep_spare(l);
+	if (fd >= 0 && !timer_is_set(&l->tell))
+		tell_full(l);
+	return error;
+}
+
+static bool out_of_descriptors(int error)
+{
+	return error == EMFILE || error == ENFILE;
 }
 
 static void on_acceptable(void *ctx, unsigned events)
@@ -92,13 +157,18 @@ static void on_acceptable(void *ctx, unsigned events)
 		char peer[INET6_ADDRSTRLEN];
 		int fd =
 		    accept4(l->fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd < 0 &&
-		    (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+		int error = fd < 0 ? errno : 0;
+		if (out_of_descriptors(error)) {
+			error = refuse(l);
+			if (!error)
+				continue;
+		}
+		if (out_of_descriptors(error) || error == ENOBUFS || error == ENOMEM) {
 			watch_set(l->watch, 0);
 			timer_set(&l->pause, PAUSE_US);
 			break;
 		}
-		if (fd < 0 && errno == EAGAIN)
+		if (error == EAGAIN)
 			break;
 		if (fd < 0) /* that caller went away */
 			continue;
@@ -140,10 +210,11 @@ int listener_open(struct loop *loop, const char *address, bool reuse_port,
 		  struct listener **ret_listener)
 {
 	struct listener *l = mem_new(struct listener);
-	l->fd = -1;
+	l->fd = l->spare = -1;
 	l->accepted = accepted;
 	l->ctx = ctx;
 	timer_init(&l->pause, loop, on_pause);
+	timer_init(&l->tell, loop, on_tell);
 	int r = listen_on(l, address, reuse_port);
 	if (r == 0) {
 		l->watch = watch_open(loop, l->fd, on_acceptable, l);
@@ -158,6 +229,15 @@ int listener_open(struct loop *loop, const char *address, bool reuse_port,
 	return 0;
 }
 
+void listener_when_full(struct listener *l, struct str answer,
+			void (*full)(void *ctx, uint64_t refused))
+{
+	l->answer = answer;
+	l->full = full;
+	l->spares = true;
+	keep_spare(l);
+}
+
 uint16_t listener_port(const struct listener *l)
 {
 	return l->port;
@@ -168,6 +248,9 @@ void listener_close(struct listener *l)
 	if (!l)
 		return;
 	timer_stop(&l->pause);
+	timer_stop(&l->tell);
+	if (l->spare >= 0)
+		close(l->spare);
 	watch_close(l->watch);
 	if (l->fd >= 0)
 		close(l->fd);

@@ -63,7 +63,7 @@ static void measure(struct process *p)
 			    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6 -
 			    series_value(cpu));
 	series_set(metric_only(p->metric_fds), open_fds());
-	series_set(metric_only(p->metric_max_fds), (double)p->nofile);
+	series_set(metric_only(p->metric_max_fds), (double)p->svc.nofile);
 	buf_fini(&ignored);
 }
 

@@ -86,6 +86,18 @@ void svc_drained(struct svc *svc)
 	loop_stop(svc->loop);
 }
 
+/* For stores, lanes, the log and whatever else is open beside connections. */
+#define OTHER_FILES 128
+
+void svc_connections(const struct svc *svc, uint64_t connections)
+{
+	if (connections + OTHER_FILES > svc->nofile)
+		log_warn(&svc->log,
+			 "max_connections does not fit in the limit of open files: callers beyond "
+			 "it are refused",
+			 F_UINT("max_connections", connections), F_UINT("nofile", svc->nofile));
+}
+
 void svc_waits_for(struct svc_waits *waits, const char *what)
 {
 	json_put_text(waits->names, NULL, what);
@@ -198,7 +210,7 @@ static void process_init(struct process *p, struct config *config, unsigned work
 	p->svc.arg_count = p->args->word_count;
 	p->root = (struct log){.sink = &p->sink, .key = "svc", .value = p->program->name};
 	p->svc.log = log_child(&p->root, "id", id);
-	p->nofile = raise_nofile();
+	p->svc.nofile = raise_nofile();
 	p->svc.loop = loop_new(config->common.seed ? (uint64_t)config->common.seed + worker : 0);
 	p->sink.ctx = p->svc.loop;
 	p->sink.wall_ms = loop_time;
@@ -280,7 +292,7 @@ int process_run(const struct svc_program *program, const struct args *args, stru
 	} else {
 		log_info(&p->svc.log, "started", F_STR("version", svc_version()),
 			 F_INT("pid", getpid()), F_UINT("worker", worker),
-			 F_UINT("nofile", p->nofile), F_STR("config", p->svc.config->file));
+			 F_UINT("nofile", p->svc.nofile), F_STR("config", p->svc.config->file));
 		loop_run(p->svc.loop);
 		if (p->cut)
 			end_now(p);

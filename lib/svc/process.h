@@ -24,7 +24,6 @@ struct process {
 	struct task flush; /* the log's lines of this turn */
 	struct http_server *admin;
 	uint64_t started_us;
-	uint64_t nofile;
 	int exit_code;
 #define METRIC(field, name, type, help, labels) struct metric *metric_##field;
 #include "lib/svc/metrics.def"

@@ -44,6 +44,7 @@ struct svc {
 	bool leaving; /* it drains for good (SIGUSR1): nobody will start it again under this id */
 	const char *const *args; /* words of the command line that are no options */
 	size_t arg_count;
+	uint64_t nofile; /* descriptors that this process may have: the system's hard limit */
 };
 
 enum svc_exit { SVC_EXIT_OK = 0, SVC_EXIT_FAILED = 1, SVC_EXIT_USAGE = 2 };
@@ -87,6 +88,8 @@ int svc_main(int argc, char **argv, const struct svc_program *program);
 void svc_drained(struct svc *svc);
 /* Ends the program with @exit_code at the end of this turn, without drain. */
 void svc_stop(struct svc *svc, enum svc_exit exit_code);
+/* In svc_program.open: warns where so many connections do not fit in the limit of open files. */
+void svc_connections(const struct svc *svc, uint64_t connections);
 /* In svc_program.ready: @what ("kafka", "redis", "topics") is not there yet. */
 void svc_waits_for(struct svc_waits *waits, const char *what);
 

@@ -102,6 +102,9 @@ export class Stack {
 		return made
 	}
 
+	/** Of processes that are started from now on: descriptors that each may have; 0: as many as this one. */
+	nofile = 0
+
 	/** As more, at once: it may not serve yet. `began` is when it was started (ms since 1970). */
 	async spawn(program, id, section, ...args) {
 		const bin = readFileSync(`${this.dir}/settings`, 'utf8').match(/^mode=(.*)$/m)[1]
@@ -111,7 +114,9 @@ export class Stack {
 		const began = Date.now()
 		const ports = readFileSync(`${this.dir}/settings`, 'utf8').match(/^ports=(.*)$/m)[1]
 		const env = { ...process.env, SLUICE_STACK: this.dir, SLUICE_STACK_PORTS: ports }
-		const child = spawn(`${TOP}/build/${bin}/bin/${program}`, words, { stdio: ['ignore', log, log], env })
+		const command = [`${TOP}/build/${bin}/bin/${program}`, ...words]
+		if (this.nofile) command.unshift('prlimit', `--nofile=${this.nofile}:${this.nofile}`)
+		const child = spawn(command[0], command.slice(1), { stdio: ['ignore', log, log], env })
 		const leave = () => child.kill('SIGKILL') // nothing outlives its test
 		process.once('exit', leave)
 		const gone = new Promise((resolve) => child.once('exit', resolve)).finally(() => process.off('exit', leave))

@@ -308,6 +308,15 @@ int listener_open(struct loop *loop, const char *address, bool reuse_port,
 	return 0;
 }
 
+void listener_when_full(struct listener *listener, struct str answer,
+			void (*full)(void *ctx, uint64_t refused))
+{
+	/* Descriptors do not run out here. */
+	(void)listener;
+	(void)answer;
+	(void)full;
+}
+
 uint16_t listener_port(const struct listener *listener)
 {
 	(void)listener;
