@@ -135,6 +135,8 @@ class Published {
 }
 
 export const rss_kib = (pid) => Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/VmRSS:\s+(\d+)/)[1])
+/** Processor time of its first thread, which is the loop. */
+const cpu_ms = (pid) => Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
 const tcp_kib = () => Number(readFileSync('/proc/net/sockstat', 'utf8').match(/TCP: .* mem (\d+)/)[1]) * 4
 
 export class SlowReaders {
@@ -184,14 +186,16 @@ export class SlowReaders {
 			}),
 		)
 		for (const r of this.slow) r.say({ op: 'attach', jobs: [{ id: jobs[0].id }] })
+		const cpu = cpu_ms(this.pid)
 		await until('each reader has its end', () => fast.every((r) => r.ended.size || r.closed), 120000)
+		const used = cpu_ms(this.pid) - cpu
 		await pass(100) // what Redis has said by then
 		published.socket.destroy()
 		const wrong = fast.filter((r, i) => !this.#has(r, jobs[i % jobs.length])).length
 		const lags = heard.filter(([name]) => published.times.has(name)).map(([name, at]) => Math.max(0, at - published.times.get(name))).sort((a, b) => a - b)
 		const at = (q) => lags[Math.min(lags.length - 1, Math.floor(q * lags.length))]
 		for (const r of fast) r.socket.destroy()
-		return { p50: at(0.5), p99: at(0.99), timed: lags.length, heard: heard.length, wrong, rss_kib: rss_kib(this.pid), tcp_kib: tcp_kib() }
+		return { p50: at(0.5), p99: at(0.99), timed: lags.length, heard: heard.length, wrong, cpu_ms: used, rss_kib: rss_kib(this.pid), tcp_kib: tcp_kib() }
 	}
 
 	/** Each byte once. */
