@@ -15,6 +15,7 @@ const sim = new URL(stack.providers.anthropic.base_url)
 const control = `http://${sim.hostname}:${Number(sim.port) + 1}`
 const agent = new http.Agent({ keepAlive: true, maxSockets: 4096 })
 const jobs = []
+const rose = [] // seconds from the beginning at which a position rose
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
 
 let cuts = 0
@@ -57,7 +58,10 @@ const follow = (job) => request('GET', `/v1/jobs/${job.id}/events`, null, (res, 
 			const data = lines.find((l) => l.startsWith('data:'))?.slice(5)
 			if (!event || !data) continue
 			const e = JSON.parse(data)
-			if (event === 'queued' && e.why === 'budget' && e.position) job.places.push(e.position)
+			if (event === 'queued' && e.why === 'budget' && e.position) {
+				if (e.position > job.places.at(-1)) rose.push(Math.round((Date.now() - begun) / 1000))
+				job.places.push(e.position)
+			}
 			else if (event === 'started') (job.started ??= Date.now()), job.starts++
 			else if (event === 'result') job.ended = 'succeeded'
 			else if (event === 'fault' && e.status) (job.ended = e.status), (job.fault = e.name)
@@ -165,6 +169,7 @@ const claims = [
 	[`positions fall: ${rises.length} rose ${JSON.stringify(rises.slice(0, 2).map((j) => j.places))}`, rises.length === 0],
 	[`interactive first: ${early.length} others went before interactive ones that had asked earlier`, early.length === 0],
 ]
+if (rose.length) console.log(`positions rose: ${[...new Set(rose)].map((s) => `${rose.filter((r) => r === s).length} after ${s} s`).join(', ')}`)
 if (cuts) console.log(`${cuts} connections were closed under a submit, which was said again`)
 for (const [text, holds] of claims) console.log(`${holds ? 'ok    ' : 'FAILED'} ${text}`)
 console.log(`${claims.filter((c) => c[1]).length} passed, ${claims.filter((c) => !c[1]).length} failed`)
