@@ -59,8 +59,9 @@ struct submit {
 	const char *topic;
 	int32_t partition;
 	int64_t offset;
-	bool again;    /* the same id was submitted before: an earlier record may be in the log */
-	bool restored; /* the session was brought back once */
+	bool again;	/* the same id was submitted before: an earlier record may be in the log */
+	bool restored;	/* the session was brought back once */
+	bool turn_lost; /* it was asked for, and the reply was lost: the job may have one */
 	bool
 	    heard; /* its end waits for the session's WebSocket clients: the outbox is to have it */
 	bool writing; /* lane_write cannot be cancelled: the object waits for its word */
@@ -160,18 +161,16 @@ static void on_queued(void *ctx, enum redis_result result, struct str state)
 		submit_end(s, FAULT_NONE, NULL);
 }
 
-/* A turn that will not run is not open. */
-static void end_turn(struct submit *s)
+/* A turn that will not run is not open. @done: NULL where it is not awaited. */
+static struct redis_request *end_turn(struct submit *s, redis_fn *done)
 {
 	struct key keys[2] = {key_session(s->job.session), key_conversation(s->job.session)};
 	char turn[24];
 
-	if (!s->job.turn)
-		return;
 	snprintf(turn, sizeof(turn), "%lld", (long long)s->job.turn);
-	redis_script(s->submitter->o.redis, s->job.session, &script_converse,
-		     (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
-		     (const struct str[]){str_of(turn), s->job.id}, 2, NULL, NULL);
+	return redis_script(s->submitter->o.redis, s->job.session, &script_converse,
+			    (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
+			    (const struct str[]){str_of(turn), s->job.id}, 2, done, s);
 }
 
 /* The job will not be in the log: the next turn of its session need not wait for it. */
@@ -183,7 +182,17 @@ static void drop_turn(struct submit *s)
 		return;
 	state_refuse(o->redis, s->job.id, s->job.org,
 		     state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), NULL, NULL);
-	end_turn(s);
+	end_turn(s, NULL);
+}
+
+/* A turn that nobody ends keeps its place among the open ones: where that is not sure, only the same job may come again. */
+static void on_turn_ended(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct submit *s = ctx;
+
+	(void)value;
+	s->request = NULL;
+	submit_end(s, result == REDIS_OK ? FAULT_UNAVAILABLE : FAULT_OUTCOME_UNKNOWN, NULL);
 }
 
 static void on_refused(void *ctx, enum redis_result result, struct str state)
@@ -191,12 +200,12 @@ static void on_refused(void *ctx, enum redis_result result, struct str state)
 	struct submit *s = ctx;
 
 	s->request = NULL;
-	if (result == REDIS_OK && str_is(state, "refused")) {
-		end_turn(s);
-		submit_end(s, FAULT_UNAVAILABLE, NULL);
-	} else {
+	if (result != REDIS_OK || !str_is(state, "refused"))
 		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
-	}
+	else if (s->job.turn)
+		s->request = end_turn(s, on_turn_ended);
+	else
+		submit_end(s, FAULT_UNAVAILABLE, NULL);
 }
 
 /* Lists of open jobs are a help for readers: not awaited, rebuilt by pools. */
@@ -234,8 +243,7 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 		list_open(s);
 		return;
 	case LANE_NOT_WRITTEN:
-		if (!s->again) {
-			drop_turn(s);
+		if (!s->again && !s->job.turn) {
 			submit_end(s, FAULT_UNAVAILABLE, NULL);
 			return;
 		}
@@ -457,8 +465,13 @@ static void on_turn(void *ctx, enum redis_result result, const struct redis_valu
 		with_session(s, redis_item_str(value, 3), redis_item_str(value, 4));
 	} else if (str_is(word, "missing")) {
 		session_missing(s);
+	} else if (result == REDIS_LOST && !s->turn_lost) {
+		s->turn_lost = true; /* the same again: a job has one turn */
+		ask_turn(s);
 	} else if (str_is(word, "busy")) {
 		submit_end_unsure(s, FAULT_BUSY, NULL);
+	} else if (s->turn_lost) {
+		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
 	} else {
 		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 	}
