@@ -5,6 +5,7 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
+#include "lib/base/id.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
@@ -173,12 +174,18 @@ static struct redis_request *end_turn(struct submit *s, redis_fn *done)
 			    (const struct str[]){str_of(turn), s->job.id}, 2, done, s);
 }
 
+/* Redis lost its memory since: the same job may have been accepted meanwhile, by another try, and nothing there would say so. */
+static bool forgotten(const struct submit *s)
+{
+	return id_wall_ms(s->job.id) <= redis_epoch_wall_ms(s->submitter->o.redis);
+}
+
 /* The job will not be in the log: the next turn of its session need not wait for it. */
 static void drop_turn(struct submit *s)
 {
 	struct submitter_options *o = &s->submitter->o;
 
-	if (!s->job.turn)
+	if (!s->job.turn || forgotten(s))
 		return;
 	state_refuse(o->redis, s->job.id, s->job.org,
 		     state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), NULL, NULL);
@@ -208,6 +215,49 @@ static void on_refused(void *ctx, enum redis_result result, struct str state)
 		submit_end(s, FAULT_UNAVAILABLE, NULL);
 }
 
+static void refuse(struct submit *s)
+{
+	struct submitter_options *o = &s->submitter->o;
+
+	s->request =
+	    state_refuse(o->redis, s->job.id, s->job.org,
+			 state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), on_refused, s);
+}
+
+/* What the session knows of the job's turn goes with Redis's memory, and so shows a loss that nobody here has heard of yet. */
+static void on_turn_stands(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct submit *s = ctx;
+
+	s->request = NULL;
+	if (result == REDIS_OK && value->type == REDIS_STR)
+		refuse(s);
+	else
+		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
+}
+
+/* It may be in the log; or it is not, and its turn is to be ended. */
+static void refuse_safely(struct submit *s)
+{
+	struct key key = key_session(s->job.session);
+	char field[2 + ID_SIZE];
+	int n = snprintf(field, sizeof(field), "p:%.*s", STR_FMT(s->job.id));
+
+	if (forgotten(s)) {
+		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
+		return;
+	}
+	sm_move(&s->sm, SUBMIT_REFUSE);
+	if (!s->job.turn) {
+		refuse(s);
+		return;
+	}
+	s->request =
+	    redis_command(s->submitter->o.redis, s->job.session,
+			  (const struct str[]){STR("HGET"), key_str(&key), {field, (size_t)n}}, 3,
+			  on_turn_stands, s);
+}
+
 /* Lists of open jobs are a help for readers: not awaited, rebuilt by pools. */
 static void list_open(struct submit *s)
 {
@@ -230,7 +280,6 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 	struct submit *s = ctx;
 	struct submitter *owner = s->submitter;
 	uint64_t now = loop_wall_ms(owner->o.loop);
-	int64_t ttl = state_ttl_ms(s->job.deadline_ms, now);
 
 	s->writing = false;
 	s->partition = partition;
@@ -253,9 +302,7 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 			submit_end(s, FAULT_NONE, NULL);
 			return;
 		}
-		sm_move(&s->sm, SUBMIT_REFUSE);
-		s->request =
-		    state_refuse(owner->o.redis, s->job.id, s->job.org, ttl, on_refused, s);
+		refuse_safely(s);
 		return;
 	case LANE_TOO_BIG:
 		drop_turn(s);

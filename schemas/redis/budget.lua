@@ -90,8 +90,9 @@ if anew then
 		local m = member(all[i])
 		member_set(all[i], math.min(m.last, now), '0', m.worker)
 	end
-	-- In an epoch older than a window a record that is not there means that nobody reserved.
-	blind = stored < 0 and now - epoch < WINDOW
+	-- In an epoch older than a window a record that is not there means that nobody reserved. One that stood blind stays so for its window:
+	-- that Redis was started again told nobody who lived before it.
+	blind = stored < 0 and now - epoch < WINDOW or stored >= 0 and blind and made + WINDOW > now
 	made, closed, denied, from, headed = now, 0, 0, first, ''
 	sum, pace, low, vt = {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}
 	low_at = {0, 0, 0, 0}

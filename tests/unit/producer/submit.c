@@ -24,6 +24,7 @@ static struct redis_request *fake_refuse(struct redis *redis, struct str job, st
 static struct redis_request *fake_command(struct redis *redis, struct str order,
 					  const struct str *args, size_t count, redis_fn *done,
 					  void *ctx);
+static uint64_t fake_epoch(const struct redis *redis);
 static void fake_cancel(struct redis_request *request);
 static struct blob_request *
 fake_put(struct blob *blob, struct str bytes,
@@ -33,6 +34,7 @@ fake_put(struct blob *blob, struct str bytes,
 #define state_submit fake_submit
 #define state_refuse fake_refuse
 #define redis_command fake_command
+#define redis_epoch_wall_ms fake_epoch
 #define redis_cancel fake_cancel
 #define blob_put fake_put
 #define submitter_new test_submitter_new
@@ -62,6 +64,7 @@ static void (*put_done)(void *ctx, enum blob_result result, const char *ref);
 static void *asked_ctx;
 static enum fault outcome_fault;
 static int token;
+static uint64_t epoch_ms; /* of Redis */
 
 static void fake_write(struct lane_writer *writer, const struct lane_write *what,
 		       void (*done)(void *ctx, enum lane_written result, int32_t partition,
@@ -72,6 +75,12 @@ static void fake_write(struct lane_writer *writer, const struct lane_write *what
 	buf_printf(&steps, "write %s %s ", what->topic, what->body.len > 1000 ? "large" : "small");
 	written = done;
 	asked_ctx = ctx;
+}
+
+static uint64_t fake_epoch(const struct redis *redis)
+{
+	(void)redis;
+	return epoch_ms;
 }
 
 static int32_t fake_partitions(struct lane_writer *writer, const char *topic)
@@ -212,6 +221,16 @@ TEST(what_may_be_in_the_log_is_refused_first)
 	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small refuse ");
 	state_done(asked_ctx, REDIS_OK, STR("refused"));
 	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+}
+
+TEST(what_redis_may_have_forgotten_is_not_refused)
+{
+	begin_submit("[]");
+	epoch_ms = UINT64_MAX;
+	written(asked_ctx, LANE_UNKNOWN, -1, -1);
+	epoch_ms = 0;
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small told");
+	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
 }
 
 TEST(where_the_refusal_does_not_stand_the_outcome_is_unknown)
