@@ -113,9 +113,9 @@ static void submit_end_unsure(struct submit *s, enum fault fault, const char *me
 
 /* ── after the broker ── */
 
-/* The newest 256 and the entry `epoch`. Until sluice-push, which knows how long it keeps an outbox, sees the session again. */
-#define OUTBOX_TRIM_LAST "-258"
+/* Until sluice-push, which knows how long it keeps an outbox, sees the session again. */
 #define OUTBOX_TTL_MS "86400000"
+#define OUTBOX_JOBS "256"
 
 static void on_waits(void *ctx, enum redis_result result, const struct redis_value *value)
 {
@@ -135,16 +135,10 @@ static void wait_for_clients(struct submit *s)
 	char score[24];
 
 	snprintf(score, sizeof(score), "%lld", (long long)s->job.created_ms);
-	s->request = redis_command(
-	    redis, order, (const struct str[]){STR("ZADD"), name, str_of(score), s->job.id}, 4,
-	    on_waits, s);
-	redis_command(
-	    redis, order,
-	    (const struct str[]){STR("ZREMRANGEBYRANK"), name, STR("0"), STR(OUTBOX_TRIM_LAST)}, 4,
-	    NULL, NULL);
-	redis_command(redis, order,
-		      (const struct str[]){STR("PEXPIRE"), name, STR(OUTBOX_TTL_MS), STR("NX")}, 4,
-		      NULL, NULL);
+	s->request = redis_script(redis, order, &script_outbox, &name, 1,
+				  (const struct str[]){str_of(score), s->job.id, STR(OUTBOX_JOBS),
+						       STR(OUTBOX_TTL_MS), STR("NX")},
+				  5, on_waits, s);
 }
 
 static void on_queued(void *ctx, enum redis_result result, struct str state)

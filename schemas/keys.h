@@ -8,7 +8,7 @@
  *   c:{ses_…}            list    its conversation: JSON messages in order
  *   o:{org_… or ses_…}   zset    open jobs by created_ms
  *   i:{org_…}:HASH       hash    an Idempotency-Key: state, job, body, status, reply
- *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted, or others while it had such clients, that none has acknowledged, by time; and `epoch`, whose score is Redis's epoch when PostgreSQL's part was read into it
+ *   ob:{ses_…}           zset    the session's outbox: jobs that its WebSocket clients submitted, or others while it had such clients, that none has acknowledged, by time; `epoch`, whose score is Redis's epoch when PostgreSQL's part was read into it; and `cut`: more waited than it holds
  *   wished               zset    jobs that somebody wants cancelled and nobody holds, by time, until the scheduler has looked at them
  *   n:{job_…}            string  a mark for each time that a waiting job was to be nudged towards its end
  *   t:HASH               string  a ticket (by its SHA-256): what it is good for, until it is used or its time is over

@@ -20,6 +20,8 @@
 /* So long after Redis lost its memory its lists may lack jobs: leases, and a wait for PostgreSQL or the claims before. */
 #define LISTS_MS 20000
 #define RELOOK_US (2 * US_PER_S)
+/* Looks for what the outbox did not tell, each after twice as long: two to four minutes; then at the next acknowledgement. */
+#define RELOOKS_MAX 6
 /* Of sessions that are made, in one statement: 100 KiB. */
 #define ROWS_MAX 1000
 /* So late it may be known that Redis lost its memory. */
@@ -83,6 +85,24 @@ static void look_again(struct session *s)
 	timer_set(&s->relook, RELOOK_US + rand_below(loop_rand(s->push->loop), RELOOK_US));
 }
 
+/* There may be more in the outbox than was told: it comes when some of that is acknowledged, or was running and ends. */
+static void look_for_more(struct session *s)
+{
+	uint64_t us = RELOOK_US + rand_below(loop_rand(s->push->loop), RELOOK_US);
+
+	if (s->more && s->relooks < RELOOKS_MAX)
+		timer_set(&s->relook, us << s->relooks++);
+}
+
+void hello_acked(struct session *s)
+{
+	if (!s->more || !s->relooks)
+		return;
+	s->relooks = 0;
+	if (!s->looking)
+		look_again(s);
+}
+
 static void on_open_jobs(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct session *s = ctx;
@@ -119,15 +139,19 @@ static void outbox_attached(struct session *s)
 	list_open(s);
 }
 
-static void on_outbox(struct session *s, const struct str *ids, size_t id_count)
+static void on_outbox(struct session *s, const struct str *ids, size_t id_count, bool more)
 {
 	struct op_position jobs[OP_JOBS_MAX];
 	size_t count = 0;
 
 	s->looking = NULL;
+	s->more = more;
 	for (size_t i = 0; i < id_count && count < OP_JOBS_MAX; i++)
 		if (is_new(s, ids[i]))
 			jobs[count++] = (struct op_position){.id = ids[i]};
+	if (count)
+		s->relooks = 0;
+	look_for_more(s);
 	stream_attach(s, jobs, count, false, outbox_attached);
 }
 

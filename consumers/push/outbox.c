@@ -13,14 +13,16 @@
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
+#include "schemas/scripts.h"
 
 #define JOBS_MAX 256
 /* Of both stores. */
-#define IDS_MAX (2 * JOBS_MAX)
-/* With the entry `epoch`. */
-#define LIST_LAST "256"
-#define TRIM_LAST "-258"
+#define IDS_MAX (2 * JOBS_MAX + 2)
+/* With two entries that are no jobs: a list of so many does not have all. */
+#define LIST_LAST "257"
+#define LIST_COUNT 258
 #define EPOCH "epoch"
+#define CUT "cut" /* schemas/redis/outbox.lua */
 /* Sessions that are looked up in one statement: at most 256 KiB of ids come back. */
 #define LOOKS_MAX 32
 #define GATHER_US (100 * US_PER_MS)
@@ -31,6 +33,8 @@
 #define WAITING_MAX_BYTES (1u << 20)
 /* Of accepted jobs whose entry Redis did not confirm; above it the next ones are not tried again. */
 #define PUTS_MAX 4096
+/* How long a list stands that others than sluice-push made (producer/submit.c, consumers/pool/past.c). */
+#define PUT_TTL_MS 86400000
 
 struct outbox {
 	struct push *push;
@@ -233,18 +237,16 @@ static void put_send(struct put *p)
 	struct push *push = p->outbox->push;
 	struct str order = str_of(p->session);
 	struct key key = key_outbox(order);
-	char score[24];
+	struct str name = key_str(&key);
+	char score[24], most[24], ttl[24];
 
 	snprintf(score, sizeof(score), "%lld", (long long)p->created_ms);
-	p->request = redis_command(
-	    push->redis, order,
-	    (const struct str[]){STR("ZADD"), key_str(&key), str_of(score), str_of(p->job)}, 4,
-	    on_put, p);
-	redis_command(
-	    push->redis, order,
-	    (const struct str[]){STR("ZREMRANGEBYRANK"), key_str(&key), STR("0"), STR(TRIM_LAST)},
-	    4, NULL, NULL);
-	expire(push, order);
+	snprintf(most, sizeof(most), "%lld", (long long)push->options->outbox_jobs);
+	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)push->options->resume_ttl_ms);
+	p->request = redis_script(
+	    push->redis, order, &script_outbox, &name, 1,
+	    (const struct str[]){str_of(score), str_of(p->job), str_of(most), str_of(ttl), STR("")},
+	    5, on_put, p);
 }
 
 static void on_put_again(struct timer *t)
@@ -304,10 +306,12 @@ void outbox_forget(struct session *s, struct str job)
 
 struct outbox_look {
 	struct session *session;
-	void (*done)(struct session *s, const struct str *jobs, size_t count);
+	void (*done)(struct session *s, const struct str *jobs, size_t count, bool more);
 	struct redis_request *request;
 	struct gather_ask ask;
 	bool redis_answered;
+	bool cut;  /* Redis does not hold all, for good */
+	bool more; /* PostgreSQL may have others */
 	char (*ids)[ID_SIZE];
 	size_t count;
 	size_t cap;
@@ -342,13 +346,14 @@ static void add(struct outbox_look *l, struct str id)
 static void finish(struct outbox_look *l)
 {
 	struct str jobs[JOBS_MAX];
-	size_t first = l->count > JOBS_MAX ? l->count - JOBS_MAX : 0;
+	size_t most = (size_t)l->session->push->options->outbox_jobs;
+	size_t first = l->count > most ? l->count - most : 0;
 
 	if (l->count)
 		qsort(l->ids, l->count, sizeof(l->ids[0]), by_id);
 	for (size_t i = first; i < l->count; i++)
 		jobs[i - first] = str_of(l->ids[i]);
-	l->done(l->session, jobs, l->count - first);
+	l->done(l->session, jobs, l->count - first, first || l->cut || l->more);
 	look_free(l);
 }
 
@@ -357,7 +362,15 @@ static bool is_acked(const struct pg_rows *rows, size_t row)
 	return str_is(pg_text(rows, row, 2), "1");
 }
 
-/* Redis has all again. */
+/* The list was never gone since its session was made: none of its jobs went with it that runs still, and will end. */
+static bool is_lasting(const struct session *s)
+{
+	uint64_t age = loop_wall_ms(s->push->loop) - id_wall_ms(str_of(s->id));
+
+	return age < s->push->options->resume_ttl_ms && age < PUT_TTL_MS;
+}
+
+/* Redis has all again, unless there is more than was read, or a job that it once had may still end. */
 static void write_back(struct outbox_look *l, const struct pg_rows *rows, size_t first,
 		       size_t row_count)
 {
@@ -378,10 +391,14 @@ static void write_back(struct outbox_look *l, const struct pg_rows *rows, size_t
 		args[count++] = str_of(scores[i]);
 		args[count++] = id;
 	}
-	snprintf(scores[JOBS_MAX], sizeof(scores[JOBS_MAX]), "%llu",
-		 (unsigned long long)redis_epoch_wall_ms(s->push->redis));
-	args[count++] = str_of(scores[JOBS_MAX]);
-	args[count++] = STR(EPOCH);
+	if (!l->more && !l->cut && is_lasting(s)) {
+		snprintf(scores[JOBS_MAX], sizeof(scores[JOBS_MAX]), "%llu",
+			 (unsigned long long)redis_epoch_wall_ms(s->push->redis));
+		args[count++] = str_of(scores[JOBS_MAX]);
+		args[count++] = STR(EPOCH);
+	}
+	if (count == 2)
+		return;
 	redis_command(s->push->redis, str_of(s->id), args, count, NULL, NULL);
 	expire(s->push, str_of(s->id));
 }
@@ -421,11 +438,16 @@ static void on_rows(struct gather_ask *ask, enum pg_result result, const struct 
 {
 	struct outbox_look *l = container_of(ask, struct outbox_look, ask);
 
-	for (size_t i = first; i < first + count; i++)
+	size_t wait = 0;
+
+	for (size_t i = first; i < first + count; i++) {
+		wait += !is_acked(rows, i);
 		if (is_acked(rows, i))
 			drop_acked(l, pg_text(rows, i, 1));
 		else
 			add(l, pg_text(rows, i, 1));
+	}
+	l->more = result != PG_OK || !l->redis_answered || wait == JOBS_MAX;
 	if (result == PG_OK && l->redis_answered)
 		write_back(l, rows, first, count);
 	finish(l);
@@ -459,13 +481,16 @@ static void on_set(void *ctx, enum redis_result result, const struct redis_value
 	for (size_t i = 0; l->redis_answered && i + 1 < value->count; i += 2) {
 		struct str member = redis_item_str(value, i);
 
-		if (str_is(member, EPOCH))
+		if (str_is(member, CUT))
+			l->cut = true;
+		else if (str_is(member, EPOCH))
 			whole = redis_item_int(value, i + 1, 0) == (int64_t)epoch_ms &&
 				(id_wall_ms(str_of(l->session->id)) > epoch_ms ||
 				 PLANTED(OUTBOX_TRUSTED));
 		else
 			add(l, member);
 	}
+	whole = whole && !l->cut && value->count < 2 * LIST_COUNT;
 	whole = whole || (l->redis_answered && PLANTED(OUTBOX_REDIS_ALONE));
 	if (whole)
 		finish(l);
@@ -475,7 +500,7 @@ static void on_set(void *ctx, enum redis_result result, const struct redis_value
 
 struct outbox_look *outbox_list(struct session *s,
 				void (*done)(struct session *s, const struct str *jobs,
-					     size_t count))
+					     size_t count, bool more))
 {
 	struct outbox_look *l = mem_new(struct outbox_look);
 	struct key key = key_outbox(str_of(s->id));

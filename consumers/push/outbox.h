@@ -1,7 +1,7 @@
 /* The outbox: jobs of a session whose end no client has acknowledged. Redis holds the newest 256 from the moment they are accepted;
  * PostgreSQL holds those that ended (the archive makes the row with the result), for longer, and through a loss of Redis. Where Redis
  * cannot have all (the set has no entry `epoch`, or one of another epoch of Redis; or the session is older than the epoch: a job that was
- * accepted before a loss may end any time after it) both are read, what PostgreSQL had is written back, and what it knows to be acknowledged is dropped: a job that runs again after a loss is listed again. Acknowledgements go to Redis at once and to PostgreSQL gathered. Refuses to tell anybody anything. */
+ * accepted before a loss may end any time after it; or it has an entry `cut`: more jobs waited than it holds) both are read, what PostgreSQL had is written back, and what it knows to be acknowledged is dropped: a job that runs again after a loss is listed again. Acknowledgements go to Redis at once and to PostgreSQL gathered. Refuses to tell anybody anything. */
 #ifndef SLUICE_PUSH_OUTBOX_H
 #define SLUICE_PUSH_OUTBOX_H
 
@@ -33,11 +33,11 @@ void outbox_ack(struct session *s, struct str job, bool known);
 /* There is nothing to wait for: the job is not known any more. */
 void outbox_forget(struct session *s, struct str job);
 
-/* The newest 256, oldest first. @done comes once, from the loop; the views live until it returns. Where a store does not answer, the
- * other's alone. */
+/* The newest so many (option outbox_jobs), oldest first. @done comes once, from the loop; the views live until it returns. @more: there may be
+ * others, which are among the newest when some of these were acknowledged. Where a store does not answer, the other's alone, and @more. */
 struct outbox_look *outbox_list(struct session *s,
 				void (*done)(struct session *s, const struct str *jobs,
-					     size_t count));
+					     size_t count, bool more));
 void outbox_cancel(struct outbox_look *look); /* accepts NULL */
 
 #endif

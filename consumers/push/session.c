@@ -169,6 +169,7 @@ static void ack(struct session *s, const struct op *op)
 	if (st)
 		stream_drop(st, false);
 	told_add(&s->told, op->id);
+	hello_acked(s);
 }
 
 static void pong(struct session *s)

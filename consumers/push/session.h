@@ -100,6 +100,8 @@ struct session {
 	bool overdue;	     /* hello, by that clock */
 	struct timer leave;  /* while draining */
 	struct timer relook; /* for jobs of the session that Redis does not list yet */
+	bool more;	     /* the outbox may have jobs that were not told */
+	unsigned relooks;    /* for them, since one was found or acknowledged */
 	uint64_t listed_us;  /* when they were asked for */
 	uint64_t faults_since_us;
 	unsigned faults;
@@ -126,6 +128,8 @@ void hello_begin(struct session *s, struct op *op);
 void hello_token(struct session *s, const struct op *op);
 void hello_quiet(struct session *s);
 extern const struct gather_kind hello_rows;
+/* The end of a job was acknowledged. */
+void hello_acked(struct session *s);
 /* The clock of session.relook. */
 void hello_relook(struct timer *t);
 /* Redis lost its memory, perhaps before it was asked for the session's jobs. */

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { Api, chat } from '../support/api.mjs'
-import { Stack } from '../support/stack.mjs'
+import { freePort, Stack } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
 import { Client } from '../support/ws.mjs'
 
@@ -218,6 +218,41 @@ test('an acknowledgement of a job that was never heard of leaves no row', async 
 	await acked(job)
 	assert.equal(await row(stranger), undefined)
 	await client.close()
+})
+
+test('more ends wait than are told at once: the next ones come when some were acknowledged, and also to another connection', async () => {
+	const most = 4
+	const port = await freePort()
+	const node = await stack.more('sluice-push', 'sluice-push-few', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', `push.outbox_jobs=${most}`)
+	const url = `ws://127.0.0.1:${port}/v1/ws`
+	try {
+		const { client, welcome } = await Client.hello(stack, {}, { url })
+		const jobs = []
+		for (let i = 0; i < 3 * most; i++) jobs.push(await client.submit(`${i}`, chat(`one of many ${i}`, 'ttft=300 rate=0 tokens=5')))
+		client.cut()
+		await api.recorded(jobs)
+		const list = `ob:{${welcome.session}}`
+		assert.ok((await stack.redis_cli('ZRANGE', list, '0', '-1')).includes('cut'))
+		assert.equal(Number(await stack.redis_cli('ZCARD', list)), most + 1)
+		// The newest of them first; whoever acknowledges none has no others.
+		const first = await Client.hello(stack, { resume: welcome.resume }, { url })
+		for (const job of jobs.slice(-most)) await first.client.end(job)
+		assert.deepEqual([...first.client.ended.keys()].sort(), jobs.slice(-most).sort())
+		for (const job of jobs.slice(-most)) first.client.send({ op: 'ack', id: job })
+		for (const job of jobs.slice(-2 * most, -most)) {
+			await first.client.end(job)
+			first.client.send({ op: 'ack', id: job })
+			await acked(job)
+		}
+		first.client.cut()
+		// What another connection acknowledges, on a node with the usual limit.
+		const again = await Client.hello(stack, { resume: welcome.resume })
+		for (const job of jobs.slice(0, most)) await again.client.end(job)
+		assert.equal(again.client.ended.size, most)
+		await again.client.close()
+	} finally {
+		await node.end()
+	}
 })
 
 test('what waited too long is deleted', async () => {

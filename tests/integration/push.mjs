@@ -3,12 +3,11 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import net from 'node:net'
 import { deflateRawSync } from 'node:zlib'
 import { answer } from '../support/answer.mjs'
 import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
-import { Stack } from '../support/stack.mjs'
+import { freePort, Stack } from '../support/stack.mjs'
 import { pass, run, test, until } from '../support/test.mjs'
 import { Client } from '../support/ws.mjs'
 
@@ -678,15 +677,6 @@ function refused(r, code) {
 	assert.equal(error.request_id, r.headers['x-request-id'])
 	assert.equal(error.code, code)
 	for (const field of ['type', 'message', 'param', 'offset']) assert.ok(field in error, field)
-}
-
-async function freePort() {
-	return new Promise((resolve) => {
-		const s = net.createServer().listen(0, '127.0.0.1', () => {
-			const { port } = s.address()
-			s.close(() => resolve(port))
-		})
-	})
 }
 
 test('above max_connections an upgrade is a 503 that says when to come again', async () => {

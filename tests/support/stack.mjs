@@ -21,7 +21,7 @@ function startTime(pid) {
 	}
 }
 
-function freePort() {
+export function freePort() {
 	return new Promise((resolve, reject) => {
 		const s = net.createServer()
 		s.on('error', reject)

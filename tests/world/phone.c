@@ -706,7 +706,8 @@ static void on_member(void *ctx, struct str member)
 	l->job = member;
 	l->acked = false;
 	pg_server_outbox(str_of(l->phone->session), on_end_found, l);
-	if (!str_is(member, "epoch") && !(l->acked && redis_server_forgot()))
+	if (!str_is(member, "epoch") && !str_is(member, "cut") &&
+	    !(l->acked && redis_server_forgot()))
 		leave(l, member);
 }
 

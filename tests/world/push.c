@@ -29,6 +29,7 @@ void push_begin(void)
 	options.drain_spread_ms = world_between(0, 2000);
 	options.max_deltas_per_s = world_between(0, 2) ? 20000 : (int64_t)world_between(1, 40);
 	options.max_queued_bytes = world_between(0, 1) ? 262144 : world_between(200, 3000);
+	options.outbox_jobs = world_between(0, 2) ? 256 : (int64_t)world_between(1, 4);
 	options.max_messages_per_s = world_between(0, 3) ? 1000 : (int64_t)world_between(5, 20);
 }
 
