@@ -30,12 +30,12 @@ static void refuse(struct cancel *c, enum fault fault, const char *message)
 	cancel_free(c);
 }
 
-static void on_looked_up(void *ctx, bool sure, const struct result *result)
+static void on_looked_up(void *ctx, bool sure, const struct result *result, int64_t total)
 {
 	struct cancel *c = ctx;
-
 	const char *bound = c->session->bound;
 
+	(void)total;
 	c->lookup = NULL;
 	if (result && bound[0] && !str_is(result->session, bound))
 		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
@@ -56,8 +56,8 @@ static void on_wish(void *ctx, enum redis_result result, struct str state, struc
 	if (result != REDIS_OK) {
 		refuse(c, FAULT_STATE_UNKNOWN, NULL);
 	} else if (!state.len) {
-		c->lookup = relay_result(s->push->relay, str_of(c->job), str_of(s->who.org),
-					 on_looked_up, c);
+		c->lookup = relay_piece(s->push->relay, str_of(c->job), str_of(s->who.org), 0, 0,
+					on_looked_up, c);
 	} else if (str_is(state, "refused")) {
 		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
 	} else if (state_terminal(state) || str_is(state, "finishing")) {

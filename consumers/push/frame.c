@@ -172,3 +172,24 @@ void frame_fault(struct frame *f, const struct frame_refusal *refusal)
 		json_put_null(o, "retry_after_ms");
 	frame_end(f);
 }
+
+void frame_queued(struct frame *f, struct str job, const struct job_view *view)
+{
+	struct json_out *o = frame_begin(f, FRAME_QUEUED);
+
+	json_put_str(o, "job", job);
+	json_put_str(o, "lane", view->lane);
+	if (view->position > 0)
+		json_put_int(o, "position", view->position);
+	else
+		json_put_null(o, "position");
+	if (view->position > 0 && view->estimate_ms >= 0)
+		json_put_int(o, "estimate_ms", view->estimate_ms);
+	else
+		json_put_null(o, "estimate_ms");
+	if (view->why.len)
+		json_put_str(o, "why", view->why);
+	else
+		json_put_null(o, "why");
+	frame_end(f);
+}

@@ -34,6 +34,8 @@ void frame_end(struct frame *f);
 void frame_delta(struct frame *f, struct str job, int64_t attempt, int64_t at, struct str text);
 /* A live event of a job that is handed on as it is. */
 void frame_live(struct frame *f, const struct event *event);
+/* Where the state says that it waits. */
+void frame_queued(struct frame *f, struct str job, const struct job_view *view);
 void frame_started(struct frame *f, struct str job, const struct job_view *view);
 void frame_reset(struct frame *f, struct str job, int64_t attempt, const char *why);
 /* @job empty: a resume token's. */

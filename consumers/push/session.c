@@ -41,6 +41,9 @@ void session_send(struct session *s, struct frame *f)
 		series_add(metric_only(s->push->metric.frames), 1);
 		if (!ws_send_text(s->ws, buf_str(&f->text)) && !s->full) {
 			s->full = true;
+			if (sm_state(&s->sm) == SESSION_OPEN)
+				ws_read_pause(s->ws,
+					      true); /* it asks for no more before it has read */
 			series_add(metric_only(s->push->metric.paused), 1);
 			timer_set(&s->clock, s->push->options->slow_ms * US_PER_MS);
 			streams_flow(s);
@@ -67,6 +70,7 @@ static void on_writable(void *ctx, struct ws *ws)
 	if (sm_state(&s->sm) != SESSION_OPEN)
 		return;
 	timer_stop(&s->clock);
+	ws_read_pause(s->ws, false);
 	streams_flow(s);
 }
 
@@ -188,6 +192,7 @@ static void run(struct session *s, struct op *op)
 		submission_begin(s, op);
 		return;
 	case OP_ATTACH:
+		ws_count(s->ws, (unsigned)op->job_count);
 		stream_attach(s, op->jobs, op->job_count, true, NULL);
 		return;
 	case OP_CANCEL:

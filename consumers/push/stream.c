@@ -12,10 +12,12 @@
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
 
-/* Text that is gathered for a snapshot, about; what is behind it follows as deltas. */
-#define SNAPSHOT_BYTES 65536
-/* Events that may be held back before the answer is paused. */
-#define HELD_BYTES 65536
+/* Text that is read at a time, and gathered for a snapshot; what is behind it follows as deltas. Of a connection that follows many jobs so
+ * much less that all of them together have what the socket's queue may have. */
+#define PIECE_BYTES 65536
+#define PIECE_BYTES_MIN 1024
+/* Events that may be held back beside a piece before the answer is paused. */
+#define HELD_BYTES 1024
 #define QUEUED_US (250 * US_PER_MS)
 /* Text that is gathered while the process is busy, before it goes whatever the pace. */
 #define ROLL_BYTES 8192
@@ -51,6 +53,7 @@ struct stream {
 	bool again;	     /* the follow was opened again: its first word is no answer */
 	int64_t attempt, at; /* wanted; then where it stood */
 	struct buf frames;   /* held: length and text of each */
+	int64_t piece;	     /* bytes of text at a time */
 	/* a snapshot being gathered */
 	bool gathering;
 	int64_t target;
@@ -83,7 +86,8 @@ static void say_waiting(struct stream *st)
 
 static void flow(struct stream *st)
 {
-	bool pause = st->session->full || (st->held && st->frames.len > HELD_BYTES);
+	bool pause =
+	    st->session->full || (st->held && (int64_t)st->frames.len > st->piece + HELD_BYTES);
 
 	if (st->follow && !st->ended)
 		follow_pause(st->follow, pause);
@@ -181,11 +185,6 @@ static void flush(struct stream *st)
 	buf_fini(&st->frames);
 }
 
-static void count_streams(struct push *push, int by)
-{
-	series_add(metric_only(push->metric.followed), by);
-}
-
 static void group_look(struct group *g);
 
 /* Its group, if any, does not wait for it any more. */
@@ -218,7 +217,7 @@ static void stream_free(struct stream *st)
 	if (map_find(&s->streams, str_of(st->job)) == st)
 		map_take(&s->streams, str_of(st->job));
 	list_remove(&st->link);
-	count_streams(s->push, -1);
+	series_add(metric_only(s->push->metric.followed), -1);
 	buf_fini(&st->frames);
 	buf_fini(&st->rolled);
 	buf_fini(&st->text);
@@ -229,16 +228,6 @@ static void stream_free(struct stream *st)
 	mem_free(st);
 	if (g)
 		group_look(g);
-}
-
-/* The last word was said. */
-static void end(struct stream *st)
-{
-	st->ended = true;
-	follow_close(st->follow);
-	st->follow = NULL;
-	if (!st->held)
-		stream_free(st);
 }
 
 void stream_release(struct stream *st)
@@ -419,28 +408,12 @@ static void go_on(struct stream *st)
 static void note_waiting(struct stream *st, const struct job_view *view)
 {
 	struct frame f = {0};
-	struct json_out *o;
 
 	if (state_terminal(view->state) || str_is(view->state, "finishing"))
 		return;
 	if (!view->why.len && (view->provider.len || st->fresh || st->again))
 		return;
-	o = frame_begin(&f, FRAME_QUEUED);
-	json_put_text(o, "job", st->job);
-	json_put_str(o, "lane", view->lane);
-	if (view->position > 0)
-		json_put_int(o, "position", view->position);
-	else
-		json_put_null(o, "position");
-	if (view->position > 0 && view->estimate_ms >= 0)
-		json_put_int(o, "estimate_ms", view->estimate_ms);
-	else
-		json_put_null(o, "estimate_ms");
-	if (view->why.len)
-		json_put_str(o, "why", view->why);
-	else
-		json_put_null(o, "why");
-	frame_end(&f);
+	frame_queued(&f, str_of(st->job), view);
 	latest_put(&st->waiting, &f.text);
 	say_waiting(st);
 }
@@ -462,7 +435,8 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 	if (PLANTED(RESUME_CLAIMED) && st->named && st->attempt > 0)
 		resumed = true;
 	st->retries = 0;
-	st->target = view->bytes < SNAPSHOT_BYTES ? view->bytes : SNAPSHOT_BYTES;
+	/* Less than a piece by what a cut between code points may take. */
+	st->target = view->bytes < st->piece ? view->bytes : st->piece - 3;
 	keep_status(st, view->state);
 	note_waiting(st, view);
 	if (st->again) {
@@ -571,13 +545,12 @@ static void on_reset(void *ctx, int64_t attempt)
 static void over(struct stream *st)
 {
 	st->ended = true;
-	if (st->answered || !st->group) {
-		end(st);
-		return;
-	}
 	follow_close(st->follow);
 	st->follow = NULL;
-	answered(st); /* releases the group, and frees the stream with it */
+	if (!st->answered && st->group)
+		answered(st); /* releases the group, and frees the stream with it */
+	else if (!st->held)
+		stream_free(st);
 }
 
 static void on_end(void *ctx, const struct follow_end *last)
@@ -585,7 +558,9 @@ static void on_end(void *ctx, const struct follow_end *last)
 	struct stream *st = ctx;
 	struct frame f = {0};
 
-	prove(st); /* its text is not there to be looked at */
+	/* Its text is not there to be looked at: that it goes on from the wanted byte cannot be said. */
+	st->gathering = st->gathering || st->probing;
+	st->probing = false;
 	unroll(st);
 	go_on(st);
 	if (st->gathering) {
@@ -642,6 +617,16 @@ static const struct follow_ops ops = {.state = on_state,
 				      .end = on_end,
 				      .gone = on_gone};
 
+/* Of @also more that are about to be followed. */
+static int64_t piece_bytes(const struct session *s, size_t also)
+{
+	size_t piece = (size_t)s->push->options->max_queued_bytes / (s->streams.count + also + 1);
+
+	if (piece > PIECE_BYTES)
+		return PIECE_BYTES;
+	return piece < PIECE_BYTES_MIN ? PIECE_BYTES_MIN : (int64_t)piece;
+}
+
 static void open_follow(struct stream *st, struct str channel, bool again)
 {
 	struct push *push = st->session->push;
@@ -652,6 +637,7 @@ static void open_follow(struct stream *st, struct str channel, bool again)
 	    .channel = channel,
 	    .attempt = st->attempt,
 	    .at = st->at + (PLANTED(RESUME_BYTE_OFF) && st->named && st->at > 0),
+	    .piece_bytes = (size_t)st->piece,
 	    .fresh = st->fresh && !st->again,
 	    .fresh_us = push->options->produce_ms * US_PER_MS + FRESH_EXTRA_US,
 	    .again = again};
@@ -696,7 +682,7 @@ static struct stream *stream_new(struct session *s, struct str job)
 	timer_init(&st->retry, s->push->loop, on_retry);
 	list_push_back(&s->all_streams, &st->link);
 	map_set(&s->streams, str_of(st->job), st);
-	count_streams(s->push, 1);
+	series_add(metric_only(s->push->metric.followed), 1);
 	return st;
 }
 
@@ -713,6 +699,7 @@ struct stream *stream_submit(struct session *s, struct str job, struct str chann
 		return st;
 	st = stream_new(s, job);
 	st->fresh = true;
+	st->piece = piece_bytes(s, 0);
 	st->held = !PLANTED(BEFORE_ACCEPTED);
 	open_follow(st, channel, again);
 	return st;
@@ -726,10 +713,11 @@ void stream_meet(struct session *s, struct str job, struct str channel)
 		return;
 	st = stream_new(s, job);
 	st->named = false;
+	st->piece = piece_bytes(s, 0);
 	open_follow(st, channel, false);
 }
 
-static void attach_one(struct group *g, const struct op_position *p, bool named)
+static void attach_one(struct group *g, const struct op_position *p, bool named, size_t also)
 {
 	struct session *s = g->session;
 	struct stream *st = stream_find(s, p->id);
@@ -751,6 +739,7 @@ static void attach_one(struct group *g, const struct op_position *p, bool named)
 	st->named = named;
 	st->held = true;
 	st->group = g;
+	st->piece = piece_bytes(s, also);
 	st->attempt = p->attempt;
 	st->at = p->at;
 	g->streams[g->count++] = st;
@@ -769,13 +758,20 @@ void stream_attach(struct session *s, const struct op_position *jobs, size_t cou
 	g->waiting = 1;
 	list_push_back(&s->groups, &g->link);
 	for (size_t i = 0; i < count; i++)
-		attach_one(g, &jobs[i], said);
+		attach_one(g, &jobs[i], said, count - i);
 	g->waiting--;
 	group_look(g);
 }
 
 void streams_flow(struct session *s)
 {
+	struct stream *first = list_first(&s->all_streams, struct stream, link);
+
+	/* Each is the last one in its turn: what comes first is read first. */
+	if (first && !s->full) {
+		list_remove(&first->link);
+		list_push_back(&s->all_streams, &first->link);
+	}
 	list_each (&s->all_streams, link)
 		flow(container_of(link, struct stream, link));
 }

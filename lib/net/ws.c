@@ -186,19 +186,22 @@ static void on_broken(struct ws *ws)
 	ws_end(ws);
 }
 
-/* A message or control frame was read. With as many as a second may have, reading stops until the next one. */
-static void count_message(struct ws *ws)
+/* Messages or control frames were read. With as many as a second may have, reading stops until the next one; with twice as many, for
+ * two. */
+static void count_messages(struct ws *ws, unsigned count)
 {
+	unsigned most = ws->options.max_messages_per_s;
 	uint64_t now = loop_now_us(ws->loop);
 
-	if (!ws->options.max_messages_per_s)
+	if (!most)
 		return;
-	if (now - ws->second_us >= US_PER_S) {
+	if (!timer_is_set(&ws->slow) && now - ws->second_us >= US_PER_S) {
 		ws->second_us = now;
 		ws->messages = 0;
 	}
-	if (++ws->messages >= ws->options.max_messages_per_s)
-		timer_set(&ws->slow, ws->second_us + US_PER_S - now);
+	ws->messages += count;
+	if (ws->messages >= most)
+		timer_set(&ws->slow, ws->second_us + ws->messages / most * US_PER_S - now);
 }
 
 static void on_slow(struct timer *t)
@@ -227,7 +230,7 @@ static void ws_process_some(struct ws *ws, struct str *in)
 		if (event == WS_MORE)
 			return;
 		bytes += payload.len;
-		count_message(ws);
+		count_messages(ws, 1);
 		switch (event) {
 		case WS_MORE:
 			break;
@@ -495,6 +498,12 @@ bool ws_send_text(struct ws *ws, struct str payload)
 size_t ws_queued_bytes(const struct ws *ws)
 {
 	return ws->queued_bytes;
+}
+
+void ws_count(struct ws *ws, unsigned more)
+{
+	if (ws->state == WS_OPEN)
+		count_messages(ws, more);
 }
 
 void ws_limit(struct ws *ws, size_t max_text_bytes, size_t max_binary_bytes)

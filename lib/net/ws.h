@@ -80,6 +80,8 @@ size_t ws_queued_bytes(const struct ws *ws);
 /* Other limits than those of its options, from the next frame on: little until it is known who sends. A frame whose header
  * says that its message is over them closes with 1009 before its payload is kept. */
 void ws_limit(struct ws *ws, size_t max_text_bytes, size_t max_binary_bytes);
+/* Inside of ops.message: the message counts for so many more against max_messages_per_s, by what it asks for. */
+void ws_count(struct ws *ws, unsigned more);
 /* Stops and starts reading (back-pressure). */
 void ws_read_pause(struct ws *ws, bool pause);
 /* Begins the closing handshake; ops.closed comes later. */

@@ -10,8 +10,10 @@
 #include "lib/base/mem.h"
 #include "lib/base/plant.h"
 #include "lib/base/sm.h"
+#include "lib/relay/points.h"
 #include "lib/relay/relay_impl.h"
 #include "lib/relay/seams.h"
+#include "lib/relay/view.h"
 #include "schemas/keys.h"
 
 /* After so long without a word of a job its state is looked at. */
@@ -45,6 +47,7 @@ struct follow {
 	bool fresh;
 	bool look_at_once;
 	uint64_t fresh_until_us;
+	int64_t piece; /* bytes that are read at a time */
 
 	int64_t attempt;
 	int64_t at;
@@ -54,6 +57,9 @@ struct follow {
 	bool told;	   /* ops.state was called */
 	bool again;	   /* something was missed: look once more when caught up */
 	bool paused;
+	bool stored;  /* paused, and the rest of the text is in PostgreSQL */
+	bool handing; /* inside of what hands it over */
+	int64_t from; /* the byte that PostgreSQL is asked for */
 	bool closed;
 
 	char target[200]; /* attempt, provider and model that were told last; "" for none */
@@ -268,23 +274,9 @@ static void tell_started(struct follow *f, const struct job_view *view)
 	buf_fini(&payload);
 }
 
-/* What an event says; NULL where it cannot be read. */
-static struct json_object *payload_of(const struct event *event)
-{
-	struct json_object *tree = NULL;
-	struct json_error error;
-	struct buf text = {0};
-
-	buf_printf(&text, "{%.*s}", STR_FMT(event->payload));
-	if (json_read(buf_str(&text), &tree, &error) != JSON_OK)
-		tree = NULL;
-	buf_fini(&text);
-	return tree;
-}
-
 static void on_started(struct follow *f, const struct event *event)
 {
-	cleanup_json struct json_object *tree = payload_of(event);
+	cleanup_json struct json_object *tree = event_payload(event);
 
 	if (tree)
 		note_target(f, event->attempt, json_str(tree, "provider"), json_str(tree, "model"));
@@ -310,22 +302,6 @@ static void tell_state(struct follow *f, const struct job_view *view)
 	f->ops->state(f->ctx, view, resumed);
 }
 
-/* The beginning of @bytes that ends between two code points. */
-static size_t whole_points(struct str bytes)
-{
-	size_t back = 0;
-
-	while (back < 4 && back < bytes.len) {
-		unsigned char c = (unsigned char)bytes.ptr[bytes.len - 1 - back];
-		size_t need = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 0;
-
-		back++;
-		if (need)
-			return need > back ? bytes.len - back : bytes.len;
-	}
-	return bytes.len;
-}
-
 /* ── catching up ── */
 
 static void ask_postgres(struct follow *f);
@@ -344,12 +320,6 @@ static void caught_up(struct follow *f)
 	}
 }
 
-/* True where @bytes begin within a code point: the named position was none of ours. */
-static bool inside_point(struct str bytes)
-{
-	return bytes.len && ((unsigned char)bytes.ptr[0] & 0xc0) == 0x80;
-}
-
 static void from_byte_0(struct follow *f)
 {
 	f->at = 0;
@@ -365,6 +335,8 @@ static void on_range(void *ctx, enum redis_result result, const struct redis_val
 	size_t whole;
 
 	f->request = NULL;
+	if (f->paused)
+		return; /* it is looked at again, and read then */
 	if (result != REDIS_OK) {
 		timer_set(&f->silence, SILENCE_US);
 		return;
@@ -372,7 +344,7 @@ static void on_range(void *ctx, enum redis_result result, const struct redis_val
 	if (value->type == REDIS_STR)
 		bytes = value->str;
 	whole = whole_points(bytes);
-	f->more = bytes.len == RANGE_BYTES;
+	f->more = (int64_t)bytes.len == f->piece;
 	if (inside_point(bytes)) {
 		from_byte_0(f);
 		if (!f->closed)
@@ -406,7 +378,7 @@ static void pump(struct follow *f)
 		return;
 	}
 	snprintf(from, sizeof(from), "%" PRId64, f->at);
-	snprintf(to, sizeof(to), "%" PRId64, f->at + RANGE_BYTES - 1);
+	snprintf(to, sizeof(to), "%" PRId64, f->at + f->piece - 1);
 	f->more = false;
 	f->request = redis_command(
 	    f->relay->redis, f->job,
@@ -460,10 +432,39 @@ static bool its_session(const struct follow *f, struct str session)
 	return !f->session.len || str_eq(f->session, session);
 }
 
-static void on_result(void *ctx, bool sure, const struct result *result)
+/* A piece of the text, which has @total bytes. True where all of it was handed over; else the next one is asked for, now or when it may
+ * flow. */
+static bool hand_over(struct follow *f, struct str text, int64_t total)
+{
+	bool last;
+
+	if (f->at >= total)
+		return true;
+	if (f->paused) {
+		f->stored = true;
+		return false;
+	}
+	if (f->at == f->from && f->at > 0 && inside_point(text))
+		from_byte_0(f);
+	if (f->closed)
+		return false;
+	if (f->at != f->from) {
+		ask_postgres(f);
+		return false;
+	}
+	last = !text.len || f->at + (int64_t)text.len >= total;
+	if (!last && whole_points(text))
+		text.len = whole_points(text);
+	tell_text(f, text);
+	if (f->closed || last)
+		return !f->closed;
+	return hand_over(f, STR(""), total);
+}
+
+static void on_result(void *ctx, bool sure, const struct result *result, int64_t total)
 {
 	struct follow *f = ctx;
-	struct job_view view = {0};
+	struct job_view view;
 
 	f->lookup = NULL;
 	if (result && !its_session(f, result->session)) {
@@ -477,47 +478,38 @@ static void on_result(void *ctx, bool sure, const struct result *result)
 			gone(f, !sure || relay_unsure(f->relay, f->job));
 		return;
 	}
-	view = (struct job_view){.found = true,
-				 .org = result->org,
-				 .kind = result->kind,
-				 .lane = result->lane,
-				 .session = result->session,
-				 .state = result->status,
-				 .provider = result->provider,
-				 .account = result->account,
-				 .model = result->target_model,
-				 .parts = result->parts,
-				 .calls = result->calls,
-				 .metadata = result->metadata,
-				 .turn = result->turn,
-				 .attempt = result->attempt,
-				 .created_ms = result->created_ms,
-				 .finished_ms = result->finished_ms,
-				 .bytes = result->bytes};
+	view = view_of_result(result);
+	f->handing = true;
 	if (f->told && f->attempt != result->attempt)
 		new_attempt(f, result->attempt);
 	keep_parts(f, result->parts);
 	if (!f->closed && !f->told)
 		tell_state(f, &view);
-	if (!f->closed && f->at < (int64_t)result->text.len && f->at > 0 &&
-	    inside_point((struct str){result->text.ptr + f->at, 1}))
-		from_byte_0(f);
 	seams_read(&f->seams, result->calls, f->attempt);
-	if (!f->closed && f->at < (int64_t)result->text.len)
-		tell_text(f,
-			  (struct str){result->text.ptr + f->at, result->text.len - (size_t)f->at});
-	if (!f->closed)
+	if (!f->closed && hand_over(f, result->text, total)) {
 		tell_parts(f);
-	if (!f->closed)
-		tell_seams(f, f->at);
-	if (!f->closed)
-		end(f, result, result->status);
+		if (!f->closed)
+			tell_seams(f, f->at);
+		if (!f->closed)
+			end(f, result, result->status);
+	}
+	f->handing = false;
+}
+
+static struct relay_lookup *look_stored(struct follow *f,
+					void (*done)(void *ctx, bool sure,
+						     const struct result *result, int64_t total))
+{
+	bool named = !f->told && f->want_attempt > 0;
+
+	f->from = named ? f->want_at : f->at;
+	return relay_piece(f->relay, f->job, f->org, f->from, (size_t)f->piece, done, f);
 }
 
 static void ask_postgres(struct follow *f)
 {
 	timer_stop(&f->silence);
-	f->lookup = relay_result(f->relay, f->job, f->org, on_result, f);
+	f->lookup = look_stored(f, on_result);
 }
 
 static void subscribe(struct follow *f);
@@ -562,12 +554,12 @@ static void look(struct follow *f)
 }
 
 /* A Redis that was set back may show a job as running that ended, and that nobody has any more: the record knows. */
-static void on_record(void *ctx, bool sure, const struct result *result)
+static void on_record(void *ctx, bool sure, const struct result *result, int64_t total)
 {
 	struct follow *f = ctx;
 
 	if (result) {
-		on_result(f, sure, result);
+		on_result(f, sure, result, total);
 		return;
 	}
 	f->lookup = NULL;
@@ -583,7 +575,7 @@ static void on_silence(struct timer *t)
 	else if (f->paused || PLANTED(SILENCE_TRUSTED))
 		return;
 	else if (!f->request && !f->lookup && relay_unsure(f->relay, f->job))
-		f->lookup = relay_result(f->relay, f->job, f->org, on_record, f);
+		f->lookup = look_stored(f, on_record);
 	else
 		look(f);
 }
@@ -635,7 +627,7 @@ static void on_delta(struct follow *f, const struct event *event)
 
 static void on_part(struct follow *f, const struct event *event)
 {
-	cleanup_json struct json_object *part = payload_of(event);
+	cleanup_json struct json_object *part = event_payload(event);
 	int64_t at = json_int(part, "at", 0), index = json_int(part, "index", 0);
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
@@ -650,7 +642,7 @@ static void on_part(struct follow *f, const struct event *event)
 
 static void on_seam(struct follow *f, const struct event *event)
 {
-	cleanup_json struct json_object *seam = payload_of(event);
+	cleanup_json struct json_object *seam = event_payload(event);
 	int64_t at = json_int(seam, "at", 0);
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused)
@@ -735,6 +727,7 @@ struct follow *follow_open(struct relay *relay, const struct follow_request *req
 	f->want_at = request->at;
 	f->fresh = request->fresh && request->channel.len;
 	f->look_at_once = request->again;
+	f->piece = request->piece_bytes ? (int64_t)request->piece_bytes : RANGE_BYTES;
 	f->fresh_until_us = loop_now_us(relay->loop) + request->fresh_us;
 	sm_init(&f->sm, moves, relay->log, "follow", FOLLOW_OPENING);
 	timer_init(&f->silence, relay->loop, on_silence);
@@ -767,8 +760,14 @@ void follow_pause(struct follow *follow, bool pause)
 	if (follow->paused == pause)
 		return;
 	follow->paused = pause;
-	if (pause || !follow->told || follow->closed || sm_state(&follow->sm) == FOLLOW_ENDED)
+	if (pause || !follow->told || follow->closed || follow->handing ||
+	    sm_state(&follow->sm) == FOLLOW_ENDED)
 		return;
+	if (follow->stored) {
+		follow->stored = false;
+		ask_postgres(follow);
+		return;
+	}
 	follow->again = false;
 	look(follow);
 }

@@ -65,6 +65,8 @@ struct follow_request {
 	/* The job is being submitted in this very turn: a missing state is not "gone" until @fresh_us passed. */
 	bool fresh;
 	uint64_t fresh_us;
+	/* Bytes of the text that are read at a time; 0: 64 KiB. */
+	size_t piece_bytes;
 	/* With fresh: it may have been submitted before (the same Idempotency-Key): look at once. */
 	bool again;
 };
@@ -86,6 +88,11 @@ void relay_use_blob(struct relay *relay, struct blob *blob);
 struct relay_lookup *relay_result(struct relay *relay, struct str job, struct str org,
 				  void (*done)(void *ctx, bool sure, const struct result *result),
 				  void *ctx);
+/* The same with at most @most bytes of the text, from byte @at on (none behind its end); @total: the bytes of all of it. */
+struct relay_lookup *
+relay_piece(struct relay *relay, struct str job, struct str org, int64_t at, size_t most,
+	    void (*done)(void *ctx, bool sure, const struct result *result, int64_t total),
+	    void *ctx);
 /* No callback. Accepts NULL; not after @done. */
 void relay_lookup_cancel(struct relay_lookup *lookup);
 /* What a job that is neither in Redis nor in PostgreSQL is: true where it may have stood in a Redis that lost its memory. */

@@ -16,6 +16,13 @@ struct relay {
 	struct list follows;
 	struct list closed; /* freed by @reap, outside of their callbacks */
 	struct task reap;
+	/* What is looked up in PostgreSQL (relay.c). */
+	struct list asking;
+	struct list batches;
+	unsigned batch_count;
+	struct task ask;
+	struct list blobs; /* to be read */
+	unsigned blob_count;
 };
 
 /* Frees what was closed. */

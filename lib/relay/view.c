@@ -2,6 +2,7 @@
 
 #include "lib/base/json.h"
 #include "schemas/fault.h"
+#include "schemas/keys.h"
 
 void shown_from_view(struct shown *s, struct arena *arena, struct str id,
 		     const struct job_view *view)
@@ -242,4 +243,38 @@ void event_end_write(struct buf *out, struct str job, struct str status, int64_t
 		put_fault_members(&o, result, status);
 	}
 	json_close(&o, '}');
+}
+
+struct job_view view_of_result(const struct result *result)
+{
+	return (struct job_view){.found = true,
+				 .org = result->org,
+				 .kind = result->kind,
+				 .lane = result->lane,
+				 .session = result->session,
+				 .state = result->status,
+				 .provider = result->provider,
+				 .account = result->account,
+				 .model = result->target_model,
+				 .parts = result->parts,
+				 .calls = result->calls,
+				 .metadata = result->metadata,
+				 .turn = result->turn,
+				 .attempt = result->attempt,
+				 .created_ms = result->created_ms,
+				 .finished_ms = result->finished_ms,
+				 .bytes = result->bytes};
+}
+
+struct json_object *event_payload(const struct event *event)
+{
+	struct json_object *tree = NULL;
+	struct json_error error;
+	struct buf text = {0};
+
+	buf_printf(&text, "{%.*s}", STR_FMT(event->payload));
+	if (json_read(buf_str(&text), &tree, &error) != JSON_OK)
+		tree = NULL;
+	buf_fini(&text);
+	return tree;
 }

@@ -25,6 +25,13 @@ void shown_from_result(struct shown *s, const struct result *result);
 /* Appends the object of GET /v1/jobs/{id}; without the text where @brief. */
 void shown_write(const struct shown *s, bool brief, struct buf *out);
 
+/* As its state would say it in Redis. Views are @result's. */
+struct job_view view_of_result(const struct result *result);
+/* What a live event says, for json_object_put; NULL where it cannot be read. */
+struct event;
+struct json_object;
+struct json_object *event_payload(const struct event *event);
+
 /* "usage" of a result, as a member. */
 struct json_out;
 void put_usage(struct json_out *o, const struct result *result);

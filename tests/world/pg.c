@@ -290,6 +290,54 @@ static void move_offsets(struct pg_request *r, const struct statement *s, bool r
 	}
 }
 
+/* ── what ended ── */
+
+/* The cells of one lookup: its number, then the columns of the inner statement; of the answer the wanted piece. */
+static void look_up(struct pg_request *r, struct str columns, struct json_object *asked,
+		    struct json_object *row, struct str *cells)
+{
+	int64_t at = json_int(asked, "at", 0), most = json_int(asked, "most", 0), bytes;
+	struct str name, answer = column(&r->arena, row, STR("encode(answer, 'hex')"));
+
+	bytes = (int64_t)answer.len / 2;
+	*cells++ = str_of(arena_printf(&r->arena, "%lld", (long long)json_int(asked, "n", 0)));
+	while (next_column(&columns, &name)) {
+		if (str_starts(name, "octet_length("))
+			*cells = str_of(arena_printf(&r->arena, "%lld", (long long)bytes));
+		else if (!str_starts(name, "encode("))
+			*cells = column(&r->arena, row, name);
+		else if (at >= bytes)
+			*cells = STR("");
+		else
+			*cells = (struct str){answer.ptr + 2 * at,
+					      2 * (size_t)(bytes - at < most ? bytes - at : most)};
+		cells++;
+	}
+}
+
+static void by_jobs(struct pg_request *r, const struct statement *s)
+{
+	cleanup_json struct json_object *list = tree(s->params[0]);
+	const char *from = strstr(s->sql, "LATERAL (SELECT ") + 16,
+		   *end = strstr(from, " FROM results");
+	struct str columns = {from, (size_t)(end - from)}, rest = columns, name;
+	size_t asked = json_object_array_length(list);
+
+	r->rows.columns = 1;
+	while (next_column(&rest, &name))
+		r->rows.columns++;
+	r->rows.cells =
+	    arena_alloc(&r->arena, (asked * r->rows.columns + 1) * sizeof(*r->rows.cells));
+	for (size_t i = 0; i < asked; i++) {
+		struct json_object *one = json_object_array_get_idx(list, i);
+		struct json_object *row = map_find(&tables.results, json_str(one, "job"));
+
+		if (row && str_eq(json_str(row, "org"), json_str(one, "org")))
+			look_up(r, columns, one, row,
+				(struct str *)r->rows.cells + r->rows.columns * r->rows.count++);
+	}
+}
+
 /* ── the outbox ── */
 
 static struct waiting_end *outbox_find(struct str session, struct str job)
@@ -515,7 +563,9 @@ static void run(struct pg_request *r, const struct statement *s, bool really)
 
 	if (run_push(r, s))
 		return;
-	if (holds(sql, "FROM results WHERE job = $1"))
+	if (holds(sql, "FROM results WHERE results.job = asked.job"))
+		by_jobs(r, s);
+	else if (holds(sql, "FROM results WHERE job = $1"))
 		by_job(r, s);
 	else if (holds(sql, "FROM results WHERE session = $1"))
 		by_session(r, s);

@@ -15,8 +15,9 @@ static struct redis_sub *fake_subscribe(struct redis *redis, struct str channel,
 					const struct redis_sub_ops *ops, void *ctx);
 static void fake_unsubscribe(struct redis_sub *sub);
 static struct relay_lookup *
-fake_result(struct relay *relay, struct str job, struct str org,
-	    void (*done)(void *ctx, bool sure, const struct result *result), void *ctx);
+fake_piece(struct relay *relay, struct str job, struct str org, int64_t at, size_t most,
+	   void (*done)(void *ctx, bool sure, const struct result *result, int64_t total),
+	   void *ctx);
 static void fake_lookup_cancel(struct relay_lookup *lookup);
 static bool fake_unsure(const struct relay *relay, struct str job);
 
@@ -25,7 +26,7 @@ static bool fake_unsure(const struct relay *relay, struct str job);
 #define redis_cancel fake_cancel
 #define redis_subscribe fake_subscribe
 #define redis_unsubscribe fake_unsubscribe
-#define relay_result fake_result
+#define relay_piece fake_piece
 #define relay_lookup_cancel fake_lookup_cancel
 #define relay_unsure fake_unsure
 #define follow_open test_follow_open
@@ -52,7 +53,9 @@ SUITE("relay/follow");
 static void (*read_done)(void *ctx, enum redis_result result, const struct job_view *view);
 static redis_fn *range_done;
 static char range_args[128];
-static void (*lookup_done)(void *ctx, bool sure, const struct result *result);
+static void (*lookup_done)(void *ctx, bool sure, const struct result *result, int64_t total);
+static int64_t lookup_at;
+static size_t lookup_most;
 static const struct redis_sub_ops *sub_ops_seen;
 static void *sub_ctx;
 static void *asked_ctx;
@@ -107,12 +110,15 @@ static void fake_unsubscribe(struct redis_sub *sub)
 }
 
 static struct relay_lookup *
-fake_result(struct relay *relay, struct str job, struct str org,
-	    void (*done)(void *ctx, bool sure, const struct result *result), void *ctx)
+fake_piece(struct relay *relay, struct str job, struct str org, int64_t at, size_t most,
+	   void (*done)(void *ctx, bool sure, const struct result *result, int64_t total),
+	   void *ctx)
 {
 	(void)relay;
 	(void)job;
 	(void)org;
+	lookup_at = at;
+	lookup_most = most;
 	lookup_done = done;
 	asked_ctx = ctx;
 	return (struct relay_lookup *)&token;
@@ -382,8 +388,64 @@ TEST(an_ended_job_that_redis_forgot_comes_from_postgresql)
 	begin_follow(0, 0);
 	sub_ops_seen->standing(sub_ctx);
 	read_done(asked_ctx, REDIS_OK, &nothing);
-	lookup_done(asked_ctx, true, &result);
+	lookup_done(asked_ctx, true, &result, 3);
 	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:abc [succeeded 3]");
+}
+
+TEST(a_stored_answer_is_read_in_pieces_between_code_points_and_not_while_paused)
+{
+	struct job_view nothing = {0};
+	struct result result = {.org = STR("org_1"),
+				.status = STR("succeeded"),
+				.attempt = 1,
+				.bytes = 6,
+				.text = STR("ab\xc3")};
+	struct follow *f = begin_follow(0, 0);
+
+	f->piece = 3;
+	sub_ops_seen->standing(sub_ctx);
+	read_done(asked_ctx, REDIS_OK, &nothing);
+	ck_assert_uint_eq(lookup_most, 3);
+	lookup_done(asked_ctx, true, &result, 6);
+	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:ab ");
+	ck_assert_int_eq(lookup_at, 2);
+	follow_pause(f, true);
+	result.text = STR("\xc3\xa9"
+			  "c");
+	lookup_done(asked_ctx, true, &result, 6);
+	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:ab ");
+	follow_pause(f, false);
+	lookup_done(asked_ctx, true, &result, 6);
+	result.text = STR("d");
+	lookup_done(asked_ctx, true, &result, 6);
+	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:ab 2:\xc3\xa9"
+					   "c 5:d [succeeded 6]");
+}
+
+TEST(a_stored_answer_goes_on_from_the_named_byte_and_another_attempts_from_the_first)
+{
+	struct job_view nothing = {0};
+	struct result result = {.org = STR("org_1"),
+				.status = STR("succeeded"),
+				.attempt = 2,
+				.bytes = 4,
+				.text = STR("cd")};
+
+	begin_follow(2, 2);
+	sub_ops_seen->standing(sub_ctx);
+	read_done(asked_ctx, REDIS_OK, &nothing);
+	ck_assert_int_eq(lookup_at, 2);
+	lookup_done(asked_ctx, true, &result, 4);
+	ck_assert_str_eq(buf_text(&heard), "[succeeded resumed]2:cd [succeeded 4]");
+	buf_reset(&heard);
+	begin_follow(1, 2);
+	sub_ops_seen->standing(sub_ctx);
+	read_done(asked_ctx, REDIS_OK, &nothing);
+	lookup_done(asked_ctx, true, &result, 4);
+	ck_assert_int_eq(lookup_at, 0);
+	result.text = STR("abcd");
+	lookup_done(asked_ctx, true, &result, 4);
+	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:abcd [succeeded 4]");
 }
 
 TEST(stored_parts_are_told_where_they_begin_but_for_a_text_at_the_beginning)
@@ -400,7 +462,7 @@ TEST(stored_parts_are_told_where_they_begin_but_for_a_text_at_the_beginning)
 	begin_follow(0, 0);
 	sub_ops_seen->standing(sub_ctx);
 	read_done(asked_ctx, REDIS_OK, &nothing);
-	lookup_done(asked_ctx, true, &result);
+	lookup_done(asked_ctx, true, &result, 5);
 	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:abc <part>3:{} [succeeded 5]");
 }
 
@@ -412,7 +474,7 @@ TEST(a_job_that_nobody_knows_is_gone_or_unsure_by_the_epoch)
 	begin_follow(0, 0);
 	sub_ops_seen->standing(sub_ctx);
 	read_done(asked_ctx, REDIS_OK, &nothing);
-	lookup_done(asked_ctx, true, NULL);
+	lookup_done(asked_ctx, true, NULL, 0);
 	ck_assert_str_eq(buf_text(&heard), "[unsure]");
 }
 
