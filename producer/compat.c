@@ -350,6 +350,8 @@ static void keep_outcome(struct compat *c, const struct submit_outcome *outcome)
 			error_body(&body, c->x->dialect, &refusal, str_of(c->x->id));
 		else
 			status = 0;
+		if (!status && outcome->refused)
+			buf_add_text(&body, "void");
 	}
 	idem_end(c->front->redis, &c->idem, str_of(c->org), str_of(c->id), status, buf_str(&body),
 		 NULL, NULL);

@@ -41,7 +41,8 @@ struct redis_request *idem_begin(struct redis *redis, struct idem *idem, struct 
 				 const char *route, struct str key, struct str body, struct str id,
 				 void (*done)(void *ctx, const struct idem_answer *answer),
 				 void *ctx);
-/* Keeps the answer of @id; @status 0: the key is free again. @done as redis_command's, or NULL. */
+/* Keeps the answer of @id; @status 0: the key is free again, where another try took it too only with the reply `void` (@id is refused
+ * for good). @done as redis_command's, or NULL. */
 struct redis_request *idem_end(struct redis *redis, const struct idem *idem, struct str org,
 			       struct str id, int status, struct str reply, redis_fn *done,
 			       void *ctx);

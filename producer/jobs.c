@@ -101,8 +101,8 @@ static void not_accepted(struct create *c, const struct submit_outcome *outcome)
 				      c->status, buf_str(&c->reply), on_kept, c);
 		return;
 	} else if (c->keyed) {
-		idem_end(front->redis, &c->idem, str_of(c->x->who.org), c->job.id, 0, STR(""), NULL,
-			 NULL);
+		idem_end(front->redis, &c->idem, str_of(c->x->who.org), c->job.id, 0,
+			 outcome->refused ? STR("void") : STR(""), NULL, NULL);
 	}
 	exchange_refuse(c->x, &refusal);
 }

@@ -62,6 +62,7 @@ struct submit {
 	int64_t offset;
 	bool again;	/* the same id was submitted before: an earlier record may be in the log */
 	bool restored;	/* the session was brought back once */
+	bool refused;	/* by its state */
 	bool turn_lost; /* it was asked for, and the reply was lost: the job may have one */
 	bool
 	    heard; /* its end waits for the session's WebSocket clients: the outbox is to have it */
@@ -97,7 +98,8 @@ static void submit_end(struct submit *s, enum fault fault, const char *message)
 					 .topic = s->topic,
 					 .partition = s->partition,
 					 .offset = s->offset,
-					 .position = -1};
+					 .position = -1,
+					 .refused = s->refused};
 
 	sm_move(&s->sm, SUBMIT_ENDED);
 	if (!s->cancelled)
@@ -146,9 +148,10 @@ static void on_queued(void *ctx, enum redis_result result, struct str state)
 	struct submit *s = ctx;
 
 	s->request = NULL;
+	s->refused = result == REDIS_OK && str_is(state, "refused");
 	if (result != REDIS_OK)
 		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
-	else if (str_is(state, "refused"))
+	else if (s->refused)
 		submit_end(s, FAULT_UNAVAILABLE, NULL);
 	else if (s->heard)
 		wait_for_clients(s);
@@ -201,7 +204,8 @@ static void on_refused(void *ctx, enum redis_result result, struct str state)
 	struct submit *s = ctx;
 
 	s->request = NULL;
-	if (result != REDIS_OK || !str_is(state, "refused"))
+	s->refused = result == REDIS_OK && str_is(state, "refused");
+	if (!s->refused)
 		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
 	else if (s->job.turn)
 		s->request = end_turn(s, on_turn_ended);

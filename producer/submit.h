@@ -66,6 +66,7 @@ struct submit_outcome {
 	int32_t partition;
 	int64_t offset;
 	int64_t position; /* -1: not known yet */
+	bool refused; /* for good, by its state: whoever else tries the same job is refused too */
 };
 /* Submits; @job's views are copied. @done comes once, from the loop, not after submit_cancel (which does not undo anything). */
 struct submit *submit_open(struct submitter *submitter, const struct job *job,

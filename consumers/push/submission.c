@@ -99,7 +99,7 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 		if (st)
 			stream_drop(st, true);
 		if (outcome->fault != FAULT_OUTCOME_UNKNOWN)
-			ref_end(u, STR(""), STR(""));
+			ref_end(u, STR(""), outcome->refused ? STR("void") : STR(""));
 		refuse(u, outcome->fault, outcome->message, NULL);
 		return;
 	}

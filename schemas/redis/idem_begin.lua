@@ -13,6 +13,7 @@ if h[2] ~= ARGV[1] then
 	return {'conflict'}
 end
 if h[1] == 'pending' then
+	redis.call('HSET', KEYS[1], 'again', '1') -- two may be under way: idem_end
 	return {'pending', h[3]}
 end
 return {'done', h[3], h[4], h[5]}
