@@ -290,6 +290,7 @@ static void learn(struct redis *redis, const struct hello *h)
 }
 
 static void connect_later(struct conn *c);
+static void on_poll_there(void *ctx);
 
 static void on_connected(void *ctx)
 {
@@ -306,6 +307,10 @@ static void on_connected(void *ctx)
 	}
 	c->standing = true;
 	learn(redis, h);
+	if (h->epoch != redis_server.epoch) { /* it stood still meanwhile: it asks again */
+		redis_server.flushed_us = world->now_us;
+		world_in(world_between(0, 500000), NULL, on_poll_there, c);
+	}
 	list_each (&redis->waiting, at) {
 		struct redis_request *r = container_of(at, struct redis_request, link);
 
