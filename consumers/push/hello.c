@@ -208,9 +208,8 @@ static void on_event(void *ctx, struct str payload)
 static void say_line(struct session *s)
 {
 	struct key channel = key_takeover(str_of(s->line));
-	char text[SESSION_NONCE_SIZE + 48];
-	int n = snprintf(text, sizeof(text), "%s %llu %llu", s->name, (unsigned long long)s->step,
-			 (unsigned long long)s->welcome_ms);
+	char text[SESSION_NONCE_SIZE + 24];
+	int n = snprintf(text, sizeof(text), "%s %llu", s->name, (unsigned long long)s->came_us);
 	const struct str args[] = {STR("PUBLISH"), key_str(&channel), {text, (size_t)n}};
 
 	redis_command(s->push->redis, STR(""), args, countof(args), NULL, NULL);
@@ -225,22 +224,17 @@ static void line_standing(void *ctx)
 		say_line(s);
 }
 
-/* By the steps of resuming, which need no clock; of two that went on from one token, by the clock. */
-static bool is_newer(struct session *s, struct str name, struct str rest)
+/* By one clock, Redis's own, whatever token each came with. */
+static bool is_newer(const struct session *s, struct str name, struct str came)
 {
-	struct str word;
-	uint64_t step = 0, at_ms = 0;
+	uint64_t us = 0;
 
 	if (PLANTED(TAKEN_BACK))
 		return true;
-	if (!rest.len) /* a node that says no more than the name */
-		return true;
-	if (!str_split(&rest, ' ', &word) || !str_u64(word, &step) || !str_u64(rest, &at_ms))
+	if (!str_u64(came, &us))
 		return false;
-	if (step != s->step)
-		return step > s->step;
-	if (at_ms != s->welcome_ms)
-		return at_ms > s->welcome_ms;
+	if (us != s->came_us)
+		return us > s->came_us;
 	return memcmp(name.ptr, s->name, SESSION_NONCE_SIZE - 1) > 0;
 }
 
@@ -280,16 +274,13 @@ static void put_resume(struct session *s, struct json_out *o)
 	struct token token = {.purpose = TOKEN_RESUME,
 			      .expires_wall_ms =
 				  loop_wall_ms(s->push->loop) + s->push->options->resume_ttl_ms,
-			      .count = 5};
+			      .count = 4};
 	struct buf text = {0};
-	char step[24];
 
-	snprintf(step, sizeof(step), "%llu", (unsigned long long)s->step);
 	token.field[0] = str_of(s->id);
 	token.field[1] = str_of(s->who.org);
 	token.field[2] = str_of(s->line);
 	token.field[3] = s->conversation ? STR("1") : STR("0");
-	token.field[4] = str_of(step);
 	token_make(&s->push->secrets, &token, &text);
 	json_put_str(o, "resume", buf_str(&text));
 	buf_fini(&text);
@@ -303,7 +294,6 @@ static void welcome(struct session *s)
 
 	s->hello = (struct op){0};
 	sm_move(&s->sm, SESSION_OPEN);
-	s->welcome_ms = loop_wall_ms(s->push->loop);
 	outcome(s, s->resumed ? "resumed" : "fresh");
 	log_info(&s->log, "welcome", F_STR("session", s->id), F_STR("org", s->who.org),
 		 F_UINT("jobs", hello.job_count));
@@ -413,33 +403,39 @@ static void make(struct session *s)
 				  8, on_hash, s);
 }
 
+/* There is no such session (any more): a token of it does not hold. */
+static void unknown(struct session *s)
+{
+	if (!s->resumed || s->hello.session.len) {
+		refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
+		return;
+	}
+	s->resumed = s->conversation = false;
+	s->came_us = 0;
+	s->not_resumed = "unknown";
+	memcpy(s->line, s->name, sizeof(s->line));
+	make(s);
+}
+
 static void on_known(void *ctx, enum pg_result result, const struct pg_rows *rows)
 {
 	struct session *s = ctx;
 
 	s->pg_request = NULL;
-	if (result != PG_OK)
-		refuse(s, CLOSE_INTERNAL, "the session cannot be looked up now");
-	else if (!pg_count(rows))
-		refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
-	else
+	if (result == PG_OK && !pg_count(rows))
+		unknown(s);
+	else if (result == PG_OK ||
+		 s->resumed) /* a token of it is good where nobody can say otherwise */
 		welcome(s);
+	else
+		refuse(s, CLOSE_INTERNAL, "the session cannot be looked up now");
 }
 
-static void on_org(void *ctx, enum redis_result result, const struct redis_value *value)
+/* Redis lost it, or is away: a turn brings it back, unless its time is over (producer/session_standing.h). */
+static void look_in_postgres(struct session *s)
 {
-	struct session *s = ctx;
 	char now[24];
 
-	s->request = NULL;
-	if (result == REDIS_OK && value->type == REDIS_STR) {
-		if (str_is(value->str, s->who.org))
-			welcome(s);
-		else
-			refuse(s, CLOSE_NOT_ALLOWED, "there is no such session");
-		return;
-	}
-	/* Redis lost it, or is away: a turn brings it back, unless its time is over (producer/session_standing.h). */
 	snprintf(now, sizeof(now), "%llu", (unsigned long long)loop_wall_ms(s->push->loop));
 	s->pg_request = pg_query(
 	    s->push->pg,
@@ -449,18 +445,41 @@ static void on_org(void *ctx, enum redis_result result, const struct redis_value
 	    (const struct str[]){str_of(s->id), str_of(s->who.org), str_of(now)}, 3, on_known, s);
 }
 
+static void on_joined(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct session *s = ctx;
+	bool there = result == REDIS_OK && value->type == REDIS_LIST;
+	struct str org = there ? redis_item_str(value, 1) : STR("");
+	int64_t now_us = there ? redis_item_int(value, 0, 0) : 0;
+
+	s->request = NULL;
+	if (s->resumed)
+		s->came_us =
+		    now_us > 0 ? (uint64_t)now_us : loop_wall_ms(s->push->loop) * US_PER_MS;
+	if (!s->conversation || str_is(org, s->who.org))
+		welcome(s);
+	else if (org.len)
+		unknown(s);
+	else
+		look_in_postgres(s);
+}
+
+/* To the session s->id, by its name or a resume token. One that was made for its first connection is no conversation: it may be over,
+ * and what waits there is told all the same. */
+static void join(struct session *s)
+{
+	struct key key = key_session(str_of(s->id));
+	struct str name = key_str(&key);
+
+	s->request = redis_script(s->push->redis, str_of(s->id), &script_join, &name, 1, NULL, 0,
+				  on_joined, s);
+}
+
 static void look_up(struct session *s, struct str id)
 {
-	struct key key = key_session(id);
-	const struct str args[] = {STR("HGET"), key_str(&key), STR("org")};
-	const struct str heard[] = {STR("HDEL"), key_str(&key), STR("unheard")};
-
-	memcpy(s->id, id.ptr, id.len);
-	s->id[id.len] = '\0';
+	snprintf(s->id, sizeof(s->id), "%.*s", STR_FMT(id));
 	s->conversation = true;
-	/* Before the welcome: the jobs that others submit from now on wait for its clients. In another organisation's it costs a few rows. */
-	redis_command(s->push->redis, id, heard, countof(heard), NULL, NULL);
-	s->request = redis_command(s->push->redis, id, args, countof(args), on_org, s);
+	join(s);
 }
 
 /* True where the token holds: the session is the one before. */
@@ -470,9 +489,8 @@ static bool resume(struct session *s)
 	struct token token;
 	enum token_result read = token_read(&s->push->secrets, TOKEN_RESUME, s->hello.resume,
 					    loop_wall_ms(s->push->loop), &scratch, &token);
-	bool good = read == TOKEN_GOOD && (token.count == 4 || token.count == 5) &&
-		    token.field[0].len < ID_SIZE && token.field[2].len < SESSION_NONCE_SIZE &&
-		    str_is(token.field[1], s->who.org);
+	bool good = read == TOKEN_GOOD && token.count >= 4 && token.field[0].len < ID_SIZE &&
+		    token.field[2].len < SESSION_NONCE_SIZE && str_is(token.field[1], s->who.org);
 
 	if (good && s->hello.session.len && !str_eq(s->hello.session, token.field[0]))
 		good = false;
@@ -481,10 +499,6 @@ static bool resume(struct session *s)
 		snprintf(s->line, sizeof(s->line), "%.*s", STR_FMT(token.field[2]));
 		s->conversation = str_is(token.field[3], "1") || s->bound[0];
 		s->resumed = true;
-		/* A token of an older version counts no steps. */
-		if (token.count < 5 || !str_u64(token.field[4], &s->step))
-			s->step = 0;
-		s->step++;
 	} else {
 		s->not_resumed = read == TOKEN_EXPIRED ? "expired" : "unknown";
 	}
@@ -502,7 +516,7 @@ static void prepare(struct session *s)
 	if (s->bound[0])
 		s->hello.session = str_of(s->bound);
 	if (s->hello.resume.len && resume(s))
-		welcome(s);
+		join(s);
 	else if (!s->hello.session.len)
 		make(s);
 	else if (id_is(s->hello.session, "ses"))

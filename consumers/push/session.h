@@ -68,8 +68,8 @@ struct session {
 	struct ws *ws;
 	char name[SESSION_NONCE_SIZE]; /* random: this connection among those of its line */
 	char line[SESSION_NONCE_SIZE]; /* connections that resumed one another have the same */
-	uint64_t step; /* of its line: one more than that of the token it came with */
-	uint64_t welcome_ms;
+	uint64_t
+	    came_us; /* by Redis's clock, where it goes on from another; 0: it began the line */
 	char id[ID_SIZE];  /* ses_… */
 	bool conversation; /* the client named the session: jobs that name none are turns of it */
 	bool resumed;

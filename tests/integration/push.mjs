@@ -437,6 +437,39 @@ test('a connection with the same resume token takes over: the older one gets 350
 	await next.client.next((e) => e.ev === 'pong')
 })
 
+test('the newest connection has the line, also where it came with an older token than the one before', async () => {
+	const first = await hello()
+	const second = await hello({ resume: first.welcome.resume })
+	assert.equal((await first.client.closed).code, 3505)
+	const third = await hello({ resume: second.welcome.resume })
+	assert.equal((await second.client.closed).code, 3505)
+	const { client } = await hello({ resume: first.welcome.resume })
+	assert.equal((await third.client.closed).code, 3505)
+	// Also after Redis lost its memory, of which its clock is no part.
+	await stack.redis_cli('FLUSHALL')
+	const last = await hello({ resume: first.welcome.resume })
+	assert.equal((await client.closed).code, 3505)
+	last.client.send({ op: 'ping' })
+	await last.client.next((e) => e.ev === 'pong')
+})
+
+test('a token of a session that was deleted, or whose time is over, does not hold', async () => {
+	const deleted = await newSession()
+	const over = (await api.call('POST', '/v1/sessions', { body: { ttl_s: 1 } })).json.id
+	for (const session of [deleted, over]) {
+		const { client, welcome } = await hello({ session })
+		client.cut()
+		if (session === deleted) assert.equal((await api.call('DELETE', `/v1/sessions/${session}`)).status, 200)
+		await until(`${session} is over`, async () => (await api.call('GET', `/v1/sessions/${session}`)).status === 404)
+		const next = await hello({ resume: welcome.resume })
+		assert.notEqual(next.welcome.session, session)
+		assert.ok(!(await next.client.next((e) => e.ev === 'gone')).job)
+		assert.ok(await next.client.submit('after', chat('after')))
+		const named = await hello({ resume: welcome.resume, session }).catch((e) => e)
+		assert.match(named.message, /3503/)
+	}
+})
+
 test('hello{session}: jobs of the session that came over HTTP are followed', async () => {
 	const session = await newSession()
 	const { client, welcome } = await hello({ session })
@@ -822,6 +855,49 @@ test('two hundred connections at once, each with its answer byte for byte', asyn
 test('the process is the one that it was at the beginning', () => {
 	assert.ok(pushPid)
 	assert.equal(stack.pid('sluice-push-1'), pushPid)
+})
+
+test('attaches that nobody reads cost the socket’s queue, and a stored answer comes in frames of 64 KiB', async () => {
+	const tokens = 200000
+	const job = chat('stored and long', `ttft=0 rate=0 tokens=${tokens}`, { max_tokens: 250000 })
+	const { id } = await api.accepted(job)
+	await api.recorded([id])
+	await stack.redis_cli('DEL', `j:{${id}}`, `out:{${id}}:1`)
+	const { client } = await hello()
+	client.gapless = false
+	const before = rss()
+	client.ws.pause()
+	for (let i = 0; i < 40; i++) {
+		client.send({ op: 'attach', jobs: [{ id }] })
+		await pass(25)
+		assert.ok(rss() - before < 8 << 20, `${rss() - before} bytes more after ${i} attaches`)
+	}
+	client.ws.resume()
+	await client.end(id)
+	await client.next((e) => e.ev === 'snapshot')
+	for (const e of client.events) assert.ok(Buffer.byteLength(e.text ?? '') <= 65536, `${e.ev} of ${Buffer.byteLength(e.text ?? '')} bytes`)
+	const whole = Buffer.from(said(job, tokens))
+	let at = 1000
+	while ((whole[at] & 0xc0) === 0x80) at++
+	const next = await hello()
+	next.client.gapless = false
+	next.client.send({ op: 'attach', jobs: [{ id, attempt: 1, at }] })
+	await next.client.next((e) => e.ev === 'resumed')
+	await next.client.end(id)
+	const text = next.client.events.filter((e) => e.ev === 'delta').map((e) => e.text).join('')
+	assert.ok(whole.subarray(at).equals(Buffer.from(text)))
+})
+
+test('the jobs that attaches name count against what a connection may ask in a second', async () => {
+	const { client } = await hello()
+	const unknown = (n) => Array.from({ length: 256 }, (_, i) => ({ id: `job_${String(n * 256 + i).padStart(26, '0')}` }))
+	const began = performance.now()
+	for (let n = 0; n < 12; n++) client.send({ op: 'attach', jobs: unknown(n) })
+	client.send({ op: 'ping' })
+	await client.next((e) => e.ev === 'pong', { limit_ms: 30000 })
+	assert.ok(performance.now() - began > 2000, `3072 jobs in ${performance.now() - began} ms`)
+	await until('all are said to be gone', () => client.events.filter((e) => e.ev === 'gone').length === 3072, 30000)
+	await client.close()
 })
 
 await run(import.meta.url, { after: () => [...open].forEach((c) => c.cut()) })
