@@ -60,6 +60,7 @@ enum session_state {
 	SESSION_CLOSING,
 };
 
+/* The words: README.md. */
 struct session {
 	struct list link;
 	struct push *push;
