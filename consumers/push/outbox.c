@@ -199,16 +199,18 @@ void outbox_begin(struct session *s)
 
 /* An accepted job on its way into the list. The list says of itself that it has all: one that is lost on the way is sent again, also
  * when its connection is over. */
-struct put {
+struct outbox_put {
 	struct list link;
 	struct outbox *outbox;
 	struct redis_request *request; /* NULL: to be sent again */
 	char session[ID_SIZE];
 	char job[ID_SIZE];
 	int64_t created_ms;
+	void (*done)(void *ctx); /* who waits; NULL: nobody */
+	void *ctx;
 };
 
-static void put_free(struct put *p)
+static void put_free(struct outbox_put *p)
 {
 	if (p->request)
 		redis_cancel(p->request);
@@ -217,22 +219,33 @@ static void put_free(struct put *p)
 	mem_free(p);
 }
 
+/* It is in the list, or does not need to be any more. */
+static void put_end(struct outbox_put *p)
+{
+	void (*done)(void *) = p->done;
+	void *ctx = p->ctx;
+
+	put_free(p);
+	if (done)
+		done(ctx);
+}
+
 static void on_put(void *ctx, enum redis_result result, const struct redis_value *value)
 {
-	struct put *p = ctx;
+	struct outbox_put *p = ctx;
 	struct outbox *o = p->outbox;
 
 	(void)value;
 	p->request = NULL;
 	if (result == REDIS_OK) {
-		put_free(p);
+		put_end(p);
 		push_settled(o->push);
 	} else if (!timer_is_set(&o->put_again)) {
 		timer_set(&o->put_again, AGAIN_US);
 	}
 }
 
-static void put_send(struct put *p)
+static void put_send(struct outbox_put *p)
 {
 	struct push *push = p->outbox->push;
 	struct str order = str_of(p->session);
@@ -254,40 +267,50 @@ static void on_put_again(struct timer *t)
 	struct outbox *o = container_of(t, struct outbox, put_again);
 
 	list_each (&o->puts, link) {
-		struct put *p = container_of(link, struct put, link);
+		struct outbox_put *p = container_of(link, struct outbox_put, link);
 
 		if (!p->request)
 			put_send(p);
 	}
 }
 
-void outbox_put(struct session *s, struct str job, int64_t created_ms)
+struct outbox_put *outbox_put(struct session *s, struct str job, int64_t created_ms,
+			      void (*done)(void *ctx), void *ctx)
 {
 	struct outbox *o = s->push->outbox;
-	struct put *p;
+	struct outbox_put *p;
 
 	if (o->put_count == PUTS_MAX) {
 		log_warn(&o->push->log, "an accepted job is not in the list",
 			 F_STR("session", s->id));
-		return;
+		return NULL;
 	}
-	p = mem_new(struct put);
+	p = mem_new(struct outbox_put);
 	p->outbox = o;
 	memcpy(p->session, s->id, sizeof(p->session));
 	snprintf(p->job, sizeof(p->job), "%.*s", STR_FMT(job));
 	p->created_ms = created_ms;
 	list_push_back(&o->puts, &p->link);
 	o->put_count++;
+	p->done = done;
+	p->ctx = ctx;
 	put_send(p);
+	return p;
+}
+
+void outbox_put_leave(struct outbox_put *put)
+{
+	if (put)
+		put->done = NULL;
 }
 
 static void put_forget(struct outbox *o, struct str job)
 {
 	list_each (&o->puts, link) {
-		struct put *p = container_of(link, struct put, link);
+		struct outbox_put *p = container_of(link, struct outbox_put, link);
 
 		if (str_is(job, p->job)) {
-			put_free(p);
+			put_end(p);
 			return;
 		}
 	}
@@ -552,11 +575,11 @@ void outbox_drain(struct outbox *o)
 
 void outbox_free(struct outbox *o)
 {
-	struct put *p;
+	struct outbox_put *p;
 
 	if (!o)
 		return;
-	while ((p = list_first(&o->puts, struct put, link)))
+	while ((p = list_first(&o->puts, struct outbox_put, link)))
 		put_free(p);
 	gather_fini(&o->looks);
 	timer_stop(&o->put_again);

@@ -13,6 +13,7 @@
 
 struct outbox;
 struct outbox_look;
+struct outbox_put;
 struct push;
 struct session;
 
@@ -26,8 +27,12 @@ void outbox_drain(struct outbox *outbox);
 
 /* @s has a session that was made just now: there is nothing in PostgreSQL that Redis lacks. */
 void outbox_begin(struct session *s);
-/* @job was accepted. Sent again until Redis has it, or it is acknowledged or forgotten. */
-void outbox_put(struct session *s, struct str job, int64_t created_ms);
+/* @job was accepted by the broker. Sent again until Redis has it, or it is acknowledged or forgotten: @done comes then, from the loop, also
+ * where @s is over; it is not said before, since the list says of itself that it has all. NULL where too many are on their way: nothing comes. */
+struct outbox_put *outbox_put(struct session *s, struct str job, int64_t created_ms,
+			      void (*done)(void *ctx), void *ctx);
+/* Nobody waits for it any more; it is sent all the same. Accepts NULL; not after @done. */
+void outbox_put_leave(struct outbox_put *put);
 /* A client of @s has the end of @job. @known: this connection was told of the job (else only what stands already is changed). */
 void outbox_ack(struct session *s, struct str job, bool known);
 /* There is nothing to wait for: the job is not known any more. */

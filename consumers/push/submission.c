@@ -28,6 +28,7 @@ struct submission {
 	char ref[OP_REF_MAX + 1];
 	char hash[DIGEST_SHA256_HEX_SIZE]; /* of session and ref */
 	struct submit *submit;
+	struct outbox_put *put; /* accepted, and on its way into the outbox */
 	struct redis_request *request;
 	uint64_t begun_us;
 };
@@ -37,6 +38,7 @@ static void submission_free(struct submission *u)
 	if (u->request)
 		redis_cancel(u->request);
 	submit_cancel(u->submit);
+	outbox_put_leave(u->put);
 	list_remove(&u->link);
 	arena_reset(&u->arena);
 	mem_free(u);
@@ -86,7 +88,8 @@ static const char *lane_text(struct str lane)
 	return lane_find(lane, &found) == LANE_FOUND ? lane_name(found) : "";
 }
 
-static void on_submitted(void *ctx, const struct submit_outcome *outcome)
+/* The broker has it, and the outbox: no loss of this process makes its end one that nobody waits for. */
+static void on_kept(void *ctx)
 {
 	struct submission *u = ctx;
 	struct session *s = u->session;
@@ -94,25 +97,36 @@ static void on_submitted(void *ctx, const struct submit_outcome *outcome)
 	struct stream *st = stream_find(s, u->job.id);
 	struct frame f = {0};
 
-	u->submit = NULL;
-	if (outcome->fault != FAULT_NONE) {
-		if (st)
-			stream_drop(st, true);
-		if (outcome->fault != FAULT_OUTCOME_UNKNOWN)
-			ref_end(u, STR(""), outcome->refused ? STR("void") : STR(""));
-		refuse(u, outcome->fault, outcome->message, NULL);
-		return;
-	}
+	u->put = NULL;
 	write_accepted(u, &f);
 	series_add(metric_one(push->metric.accepted, lane_text(u->job.lane)), 1);
 	series_observe_us(metric_only(push->metric.accept_seconds),
 			  loop_fresh_us(push->loop) - u->begun_us);
-	outbox_put(s, u->job.id, u->job.created_ms);
 	ref_end(u, STR("202"), buf_str(&f.text));
 	session_send(s, &f);
 	submission_free(u);
 	if (st)
 		stream_release(st);
+}
+
+static void on_submitted(void *ctx, const struct submit_outcome *outcome)
+{
+	struct submission *u = ctx;
+	struct session *s = u->session;
+	struct stream *st = stream_find(s, u->job.id);
+
+	u->submit = NULL;
+	if (outcome->fault == FAULT_NONE) {
+		u->put = outbox_put(s, u->job.id, u->job.created_ms, on_kept, u);
+		if (!u->put)
+			on_kept(u);
+		return;
+	}
+	if (st)
+		stream_drop(st, true);
+	if (outcome->fault != FAULT_OUTCOME_UNKNOWN)
+		ref_end(u, STR(""), outcome->refused ? STR("void") : STR(""));
+	refuse(u, outcome->fault, outcome->message, NULL);
 }
 
 static void submit(struct submission *u, struct str id, bool again)
