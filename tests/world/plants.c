@@ -35,7 +35,7 @@ static const struct {
      "state = nil; local _ = {'terminal',"},
     {"a refused job is run", 400, "claim", "if state == 'refused' then", "if false then"},
     {"refused over what stands", 400, "refuse", "if state then", "if false then"},
-    {"a turn's messages twice", 400, "converse", "if h[4] then", "if false then"},
+    {"a turn's messages twice", 1000, "converse", "if h[4] then", "if false then"},
     {"the same job's second turn", 2000, "turn", "if h[8] then", "if false then"},
     {"a reservation released twice", 400, "budget", "	call('HDEL', RES, id)\n", ""},
     {"the budget's line is passed by", 400, "budget", "if not head or score(lane",
