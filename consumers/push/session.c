@@ -22,6 +22,10 @@
 #define FAULTS_MAX 10
 #define FAULTS_US (60 * US_PER_S)
 #define KEY_MAX 4096
+/* Text that is read at a time, and gathered for a snapshot; what is behind it follows as deltas. Of a connection that follows many jobs so
+ * much less that all of them together have what the socket's queue may have. */
+#define PIECE_BYTES 65536
+#define PIECE_BYTES_MIN 1024
 /* To read what came while the process stood still. */
 #define OVERDUE_US (250 * US_PER_MS)
 
@@ -72,6 +76,15 @@ static void on_writable(void *ctx, struct ws *ws)
 	timer_stop(&s->clock);
 	ws_read_pause(s->ws, false);
 	streams_flow(s);
+}
+
+int64_t session_piece_bytes(const struct session *s, size_t also)
+{
+	size_t piece = (size_t)s->push->options->max_queued_bytes / (s->streams.count + also + 1);
+
+	if (piece > PIECE_BYTES)
+		return PIECE_BYTES;
+	return piece < PIECE_BYTES_MIN ? PIECE_BYTES_MIN : (int64_t)piece;
 }
 
 /* ── the end ── */

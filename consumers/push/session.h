@@ -124,6 +124,9 @@ void session_close(struct session *s, unsigned code, const char *reason);
 void session_send(struct session *s, struct frame *f);
 void session_refuse(struct session *s, const struct frame_refusal *refusal);
 
+/* Bytes of text that a stream reads at a time, where @also more are about to be followed. */
+int64_t session_piece_bytes(const struct session *s, size_t also);
+
 /* hello.c: what follows a read hello op; op token; the rows of the sessions that are made. */
 void hello_begin(struct session *s, struct op *op);
 void hello_token(struct session *s, const struct op *op);

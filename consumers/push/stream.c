@@ -12,10 +12,6 @@
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
 
-/* Text that is read at a time, and gathered for a snapshot; what is behind it follows as deltas. Of a connection that follows many jobs so
- * much less that all of them together have what the socket's queue may have. */
-#define PIECE_BYTES 65536
-#define PIECE_BYTES_MIN 1024
 /* Events that may be held back beside a piece before the answer is paused. */
 #define HELD_BYTES 1024
 #define QUEUED_US (250 * US_PER_MS)
@@ -48,8 +44,10 @@ struct stream {
 	bool answered;	     /* had its first word */
 	bool held;
 	bool ended;
-	bool lost;	     /* not known or not readable: it may be followed anew */
-	bool probing;	     /* the text at the wanted byte shows whether it goes on from there */
+	bool lost;    /* not known or not readable: it may be followed anew */
+	bool probing; /* the text at the wanted byte shows whether it goes on from there */
+	bool asked;   /* attached while it is being submitted: from there once that is over */
+	struct op_position ask;
 	bool again;	     /* the follow was opened again: its first word is no answer */
 	int64_t attempt, at; /* wanted; then where it stood */
 	struct buf frames;   /* held: length and text of each */
@@ -186,6 +184,7 @@ static void flush(struct stream *st)
 }
 
 static void group_look(struct group *g);
+static bool attach_asked(struct stream *st);
 
 /* Its group, if any, does not wait for it any more. */
 static struct group *leave_group(struct stream *st)
@@ -232,7 +231,7 @@ static void stream_free(struct stream *st)
 
 void stream_release(struct stream *st)
 {
-	if (!st->held || st->group)
+	if (!st->held || st->group || attach_asked(st))
 		return;
 	st->held = false;
 	st->said = true;
@@ -245,7 +244,7 @@ void stream_release(struct stream *st)
 
 void stream_drop(struct stream *st, bool unsaid)
 {
-	if (!unsaid || (st->fresh && st->held))
+	if ((!unsaid || (st->fresh && st->held)) && !(unsaid && attach_asked(st)))
 		stream_free(st);
 }
 
@@ -617,16 +616,6 @@ static const struct follow_ops ops = {.state = on_state,
 				      .end = on_end,
 				      .gone = on_gone};
 
-/* Of @also more that are about to be followed. */
-static int64_t piece_bytes(const struct session *s, size_t also)
-{
-	size_t piece = (size_t)s->push->options->max_queued_bytes / (s->streams.count + also + 1);
-
-	if (piece > PIECE_BYTES)
-		return PIECE_BYTES;
-	return piece < PIECE_BYTES_MIN ? PIECE_BYTES_MIN : (int64_t)piece;
-}
-
 static void open_follow(struct stream *st, struct str channel, bool again)
 {
 	struct push *push = st->session->push;
@@ -699,7 +688,7 @@ struct stream *stream_submit(struct session *s, struct str job, struct str chann
 		return st;
 	st = stream_new(s, job);
 	st->fresh = true;
-	st->piece = piece_bytes(s, 0);
+	st->piece = session_piece_bytes(s, 0);
 	st->held = !PLANTED(BEFORE_ACCEPTED);
 	open_follow(st, channel, again);
 	return st;
@@ -713,7 +702,7 @@ void stream_meet(struct session *s, struct str job, struct str channel)
 		return;
 	st = stream_new(s, job);
 	st->named = false;
-	st->piece = piece_bytes(s, 0);
+	st->piece = session_piece_bytes(s, 0);
 	open_follow(st, channel, false);
 }
 
@@ -722,8 +711,11 @@ static void attach_one(struct group *g, const struct op_position *p, bool named,
 	struct session *s = g->session;
 	struct stream *st = stream_find(s, p->id);
 
-	if (st && st->fresh && st->held)
-		return; /* its `accepted` is still to come */
+	if (st && st->fresh && st->held) {
+		st->asked = named; /* its `accepted` is still to come */
+		st->ask = *p;
+		return;
+	}
 	if (st) {
 		st->lost = true;
 		stream_free(st);
@@ -739,7 +731,7 @@ static void attach_one(struct group *g, const struct op_position *p, bool named,
 	st->named = named;
 	st->held = true;
 	st->group = g;
-	st->piece = piece_bytes(s, also);
+	st->piece = session_piece_bytes(s, also);
 	st->attempt = p->attempt;
 	st->at = p->at;
 	g->streams[g->count++] = st;
@@ -761,6 +753,22 @@ void stream_attach(struct session *s, const struct op_position *jobs, size_t cou
 		attach_one(g, &jobs[i], said, count - i);
 	g->waiting--;
 	group_look(g);
+}
+
+/* Takes the place of @st, whose submit is over. */
+static bool attach_asked(struct stream *st)
+{
+	struct op_position p = st->ask;
+	char *job;
+
+	if (!st->asked)
+		return false;
+	job = mem_strdup(st->job);
+	p.id = str_of(job);
+	st->asked = st->fresh = false;
+	stream_attach(st->session, &p, 1, true, NULL);
+	mem_free(job);
+	return true;
 }
 
 void streams_flow(struct session *s)
