@@ -616,9 +616,9 @@ static void on_delta(struct follow *f, const struct event *event)
 		f->at = event->at;
 		tell_text(f, event->payload);
 	} else if (known < 0) {
+		/* Something before it was lost, and not text alone perhaps: a part, a seam. */
 		f->known_end = last;
-		sm_move(&f->sm, FOLLOW_CATCHING_UP);
-		pump(f);
+		look(f);
 	} else {
 		tell_text(f, (struct str){event->payload.ptr + known,
 					  event->payload.len - (size_t)known});

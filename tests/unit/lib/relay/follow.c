@@ -203,19 +203,26 @@ static struct follow *begin_follow(int64_t attempt, int64_t at)
 	return follow_open(&the_relay, &request, &said, NULL);
 }
 
-static void say_view(const char *state, int64_t attempt, int64_t bytes, const char *result)
+static void say_calls(const char *state, int64_t attempt, int64_t bytes, const char *result,
+		      const char *calls)
 {
 	struct job_view view = {.found = true,
 				.org = STR("org_1"),
 				.state = str_of(state),
 				.attempt = attempt,
 				.bytes = bytes,
-				.result = str_of(result)};
+				.result = str_of(result),
+				.calls = str_of(calls)};
 	void (*done)(void *, enum redis_result, const struct job_view *) = read_done;
 
 	ck_assert_msg(done != NULL, "the state was not asked for");
 	read_done = NULL;
 	done(asked_ctx, REDIS_OK, &view);
+}
+
+static void say_view(const char *state, int64_t attempt, int64_t bytes, const char *result)
+{
+	say_calls(state, attempt, bytes, result, NULL);
 }
 
 static void say_range(const char *want, const char *text)
@@ -267,9 +274,21 @@ TEST(a_gap_is_read_again_from_the_stored_answer)
 	live();
 	publish("1 delta " JOB " 1 6\nghi");
 	ck_assert_str_eq(buf_text(&heard), "");
+	say_view("running", 1, 9, NULL);
 	say_range("out:{" JOB "}:1 3", "defghi");
 	publish("1 delta " JOB " 1 9\njkl");
 	ck_assert_str_eq(buf_text(&heard), "3:defghi 9:jkl ");
+}
+
+TEST(a_seam_that_was_lost_in_a_gap_is_told_in_its_place)
+{
+	live();
+	publish("1 delta " JOB " 1 6\nghi");
+	say_calls("running", 1, 9, NULL,
+		  "[{\"attempt\":1,\"provider\":\"a\",\"model\":\"m\"},"
+		  "{\"attempt\":1,\"at\":5,\"provider\":\"b\",\"model\":\"m\"}]");
+	say_range("out:{" JOB "}:1 3", "defghi");
+	ck_assert_str_eq(buf_text(&heard), "3:de <seam>5:fghi ");
 }
 
 TEST(another_jobs_events_in_the_channel_are_not_heard)

@@ -373,6 +373,7 @@ test('a credential that cannot be had is tried again; one that never will closes
 	await never.time.advance(60000)
 	assert.equal(never.client.state, 'closed')
 	assert.equal(never.client.closedBecause.reason, 'signed out')
+	await assert.rejects(never.client.submit({ model: 'm', messages: [] }).done, /signed out/)
 	let asked = 0
 	const hangs = begin(new Hand(), { credential: () => (++asked === 1 ? new Promise(() => {}) : 'tk') })
 	hangs.client.open()
