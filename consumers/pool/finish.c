@@ -122,6 +122,7 @@ static void decide(struct work *w);
 void finish_write(struct work *w)
 {
 	w->waits = 0;
+	w->fetching = false;
 	if (w->scribe.rewrite) {
 		sm_move(&w->sm, WORK_WRITING);
 		scribe_flush(&w->scribe);
@@ -223,6 +224,8 @@ static void on_published(void *ctx, enum lane_written written, int32_t partition
 			work_over(w, false); /* it waited only for this */
 		return;
 	}
+	if (w->fetching)
+		return; /* a record of before the claim was lost: this one comes as well */
 	if (written == LANE_WRITTEN || PLANTED(COMMIT_BEFORE_RESULT)) {
 		w->waits = 0;
 		converse(w);
@@ -248,7 +251,7 @@ static void on_dead(void *ctx, enum lane_written written, int32_t partition, int
 		series_add(metric_one(w->pool->metric.dead, work_lane_name(w)), 1);
 	else
 		log_warn(&w->log, "dead letter is not written", F_INT("written", written));
-	if (sm_state(&w->sm) != WORK_PUBLISHING)
+	if (sm_state(&w->sm) != WORK_PUBLISHING || w->fetching)
 		return;
 	if (w->dead_written)
 		publish(w);
@@ -495,6 +498,7 @@ static void on_text(void *ctx, enum redis_result result, const struct redis_valu
 		return;
 	}
 	buf_add_str(&w->scribe.text, value->type == REDIS_STR ? value->str : STR(""));
+	w->fetching = false;
 	publish(w);
 }
 
@@ -536,5 +540,6 @@ void finish_again(struct work *w, struct str json)
 	}
 	log_info(&w->log, "finishing again", F_STR("status", w->status));
 	sm_move(&w->sm, WORK_PUBLISHING);
+	w->fetching = true;
 	fetch_text(w);
 }

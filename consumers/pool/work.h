@@ -114,7 +114,8 @@ struct work {
 	/* the claim */
 	char fence[17];
 	bool claimed;
-	bool finishing;		 /* the claim was granted in `finishing` */
+	bool finishing; /* the claim was granted in `finishing` */
+	bool fetching;	/* the text of that result is being read: nothing is published before */
 	enum work_state resume;	 /* where to go on after a claim was lost; WORK_OVER: nowhere */
 	uint64_t claim_epoch_ms; /* of the Redis that was asked for it */
 	int64_t attempt;
