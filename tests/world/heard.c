@@ -127,7 +127,7 @@ static void on_snapshot(struct talk *t, struct json_object *tree)
 
 	if (!a)
 		a = phone_answer_make(t->phone, id);
-	asked = a->named || a->fresh;
+	asked = a->named || a->fresh || a->crossing;
 	if ((a->going || a->told) && !asked && !a->unsure)
 		wrong(t, a, "a snapshot that nobody asked for");
 	if (a->named && a->named_byte && !a->lied && attempt == a->named_attempt && !a->unsure &&
@@ -135,10 +135,11 @@ static void on_snapshot(struct talk *t, struct json_object *tree)
 		wrong(t, a, "a snapshot where it could have gone on");
 	if (attempt < a->attempt && !redis_server_forgot())
 		wrong(t, a, "a snapshot of an older attempt");
-	if (t->phone->last >= LAST_TAKING && a->ended)
+	if (t->phone->last >= LAST_TAKING && a->ended && a->acked)
 		wrong(t, a, "what was acknowledged is told again");
 	answer_begin(a, attempt);
 	buf_add_str(&a->text, json_str(tree, "text"));
+	a->crossing = a->crossing && a->named;
 	a->going = true;
 	a->named = a->fresh = a->told = false;
 }
@@ -191,7 +192,7 @@ static void on_end(struct talk *t, struct json_object *tree)
 	if (a->ended && !redis_server_forgot() &&
 	    (!str_is(status, a->status) || !str_eq(buf_str(&a->final), buf_str(&a->text))))
 		wrong(t, a, "another end");
-	if (t->phone->last >= LAST_TAKING && a->ended)
+	if (t->phone->last >= LAST_TAKING && a->ended && a->acked)
 		wrong(t, a, "the end of what was acknowledged");
 	world_tell("client", "phone %d hears the end of %s: %.*s, %zu bytes", t->phone->number,
 		   a->id, STR_FMT(status), a->text.len);

@@ -192,6 +192,7 @@ static void connect(struct phone *p)
 		struct answer *a = container_of(at, struct answer, link);
 
 		a->going = a->named = a->fresh = a->told = a->cancelled = a->unsure = false;
+		a->crossing = false;
 		a->ack_ping = 0;
 		a->again_us = 0;
 		if (p->forgetful)
@@ -262,6 +263,7 @@ static void attach(struct talk *t, struct answer *a)
 	struct buf text = {0};
 	struct json_out o = {.buf = &text};
 
+	a->crossing = !a->going && !a->told;
 	json_open(&o, '{');
 	json_put_text(&o, "op", "attach");
 	json_key(&o, "jobs");

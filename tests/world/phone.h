@@ -32,10 +32,13 @@ struct answer {
 	bool lied;	 /* which it does not have */
 	int64_t named_attempt;
 	int64_t named_at;
-	bool fresh;	   /* just accepted: a snapshot may come first */
-	bool told;	   /* its end */
-	bool unsure;	   /* its state was not known: as a job of the session it is told
+	bool fresh;  /* just accepted: a snapshot may come first */
+	bool told;   /* its end */
+	bool unsure; /* its state was not known: as a job of the session it is told
 			      again unasked, and that may cross what the client asks */
+	/* attached while nothing of it was told here: the session may tell it unasked, and that cross the attach, which is answered all
+	 * the same */
+	bool crossing;
 	bool cancelled;	   /* it asked so */
 	unsigned ack_ping; /* the ping behind the acknowledgement; 0: none was sent */
 };
