@@ -105,7 +105,7 @@ static void on_resumed(struct talk *t, struct json_object *tree)
 		struct answer *a = phone_answer(t->phone, json_str(one, "job"));
 		int64_t attempt = json_int(one, "attempt", -1), at = json_int(one, "at", -1);
 
-		if (!a || !(a->named || a->unsure) || !a->named_byte ||
+		if (!a || !(a->named || a->unsure || a->crossing) || !a->named_byte ||
 		    attempt != a->named_attempt || at != a->named_at) {
 			wrong(t, a, "a resume of what was not named so");
 			continue;
@@ -113,6 +113,7 @@ static void on_resumed(struct talk *t, struct json_object *tree)
 		if (a->lied || !was_told(a, attempt, (size_t)at))
 			wrong(t, a, "a resume is claimed that did not happen");
 		cut_text(a, (size_t)at);
+		a->crossing = a->crossing && a->named;
 		a->going = true;
 		a->named = a->told = false;
 	}
@@ -131,7 +132,7 @@ static void on_snapshot(struct talk *t, struct json_object *tree)
 	if ((a->going || a->told) && !asked && !a->unsure)
 		wrong(t, a, "a snapshot that nobody asked for");
 	if (a->named && a->named_byte && !a->lied && attempt == a->named_attempt && !a->unsure &&
-	    !redis_server_forgot())
+	    !a->crossing && !redis_server_forgot())
 		wrong(t, a, "a snapshot where it could have gone on");
 	if (attempt < a->attempt && !redis_server_forgot())
 		wrong(t, a, "a snapshot of an older attempt");
