@@ -451,8 +451,8 @@ static void session_missing(struct submit *s)
 {
 	struct submitter_options *o = &s->submitter->o;
 
-	if (s->restored) {
-		submit_end(s, FAULT_NOT_FOUND, "There is no such session.");
+	if (s->restored) { /* it was there just now: Redis was emptied again */
+		submit_end_unsure(s, FAULT_UNAVAILABLE, NULL);
 		return;
 	}
 	s->restored = true;

@@ -14,10 +14,11 @@ const FOLLOWERS = 50 // of each job that streams
 
 /** One connection, at a message at a time. */
 class Reader {
-	static async open(url, key, ids) {
+	/** `slow`: from its welcome on; else the kernel would learn to hold all of a long answer. */
+	static async open(url, key, ids, slow = false) {
 		const r = new Reader()
 		const { hostname, port, pathname } = new URL(url)
-		Object.assign(r, { answers: new Map(), ended: new Map(), kept: Buffer.alloc(0), slow: false, upgraded: false, welcomed: false, closed: 0, heard: () => {} })
+		Object.assign(r, { answers: new Map(), ended: new Map(), kept: Buffer.alloc(0), slow: false, slow_then: slow, upgraded: false, welcomed: false, closed: 0, heard: () => {} })
 		r.socket = net.connect({ host: hostname, port: Number(port), noDelay: true })
 		r.socket.on('error', () => {})
 		r.socket.on('readable', () => r.slow || r.#read())
@@ -37,11 +38,7 @@ class Reader {
 		this.socket.write(Buffer.concat([head, Buffer.alloc(4), text]))
 	}
 
-	/** From now on a byte for each call of sip(). */
-	slow_down() {
-		this.slow = true
-	}
-
+	/** A byte. */
 	sip() {
 		const byte = this.socket.read(1)
 		if (byte) this.kept = Buffer.concat([this.kept, byte])
@@ -83,7 +80,10 @@ class Reader {
 		if (opcode === 9) this.socket.write(Buffer.concat([Buffer.from([0x8a, 0x80 | payload.length, 0, 0, 0, 0]), payload]))
 		if (opcode !== 1) return
 		const e = JSON.parse(payload.toString())
-		this.welcomed ||= e.ev === 'welcome'
+		if (e.ev === 'welcome') {
+			this.welcomed = true
+			this.slow ||= this.slow_then
+		}
 		if (!e.job) return
 		if (!this.answers.has(e.job)) this.answers.set(e.job, new Answer())
 		const answer = this.answers.get(e.job)
@@ -164,8 +164,7 @@ export class SlowReaders {
 	async add(count) {
 		this.long ??= await this.#long_answer()
 		for (let i = 0; i < count; i += 50) {
-			const some = await Promise.all(Array.from({ length: Math.min(50, count - i) }, () => Reader.open(this.url, this.stack.key, [this.long.id])))
-			for (const r of some) r.slow_down()
+			const some = await Promise.all(Array.from({ length: Math.min(50, count - i) }, () => Reader.open(this.url, this.stack.key, [this.long.id], true)))
 			this.slow.push(...some)
 		}
 		this.sipping ??= setInterval(() => this.slow.forEach((r) => r.sip()), 1000)
