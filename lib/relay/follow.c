@@ -178,20 +178,15 @@ static void tell_part(struct follow *f, struct json_object *part)
 	buf_fini(&payload);
 }
 
-/* A text at the beginning is not announced. */
-static bool unannounced(const struct follow *f, struct json_object *part)
-{
-	return f->parts_seen == 0 && f->at == 0 && str_is(json_str(part, "type"), "text");
-}
-
-/* The known parts that begin where the text stands; earlier ones were told. */
+/* The known parts that begin where the text stands; earlier ones were told, and a text at the beginning is not. */
 static void tell_parts(struct follow *f)
 {
 	struct json_object *part;
 
 	while (!f->closed && (part = part_at(f, f->parts_seen)) &&
 	       json_int(part, "at", 0) <= f->at) {
-		bool tell = json_int(part, "at", 0) == f->at && !unannounced(f, part);
+		bool tell = json_int(part, "at", 0) == f->at &&
+			    (f->parts_seen || f->at || !str_is(json_str(part, "type"), "text"));
 
 		f->parts_seen++;
 		if (tell)
@@ -461,6 +456,14 @@ static bool hand_over(struct follow *f, struct str text, int64_t total)
 	return hand_over(f, STR(""), total);
 }
 
+static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct follow *f = ctx;
+
+	f->request = NULL;
+	gone(f, !relay_epoch_is(f->relay, result, value) || relay_unsure(f->relay, f->job));
+}
+
 static void on_result(void *ctx, bool sure, const struct result *result, int64_t total)
 {
 	struct follow *f = ctx;
@@ -474,8 +477,10 @@ static void on_result(void *ctx, bool sure, const struct result *result, int64_t
 	if (!result) {
 		if (!sure && f->told)
 			timer_set(&f->silence, SILENCE_US);
+		else if (!sure || relay_unsure(f->relay, f->job))
+			gone(f, true);
 		else
-			gone(f, !sure || relay_unsure(f->relay, f->job));
+			f->request = relay_ask_epoch(f->relay, f->job, on_epoch, f);
 		return;
 	}
 	view = view_of_result(result);
@@ -616,8 +621,7 @@ static void on_delta(struct follow *f, const struct event *event)
 		f->at = event->at;
 		tell_text(f, event->payload);
 	} else if (known < 0) {
-		/* Something before it was lost, and not text alone perhaps: a part, a seam. */
-		f->known_end = last;
+		f->known_end = last; /* what was lost may be a part or a seam as well */
 		look(f);
 	} else {
 		tell_text(f, (struct str){event->payload.ptr + known,

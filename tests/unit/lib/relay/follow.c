@@ -20,6 +20,10 @@ fake_piece(struct relay *relay, struct str job, struct str org, int64_t at, size
 	   void *ctx);
 static void fake_lookup_cancel(struct relay_lookup *lookup);
 static bool fake_unsure(const struct relay *relay, struct str job);
+static struct redis_request *fake_ask_epoch(struct relay *relay, struct str job, redis_fn *done,
+					    void *ctx);
+static bool fake_epoch_is(const struct relay *relay, enum redis_result result,
+			  const struct redis_value *value);
 
 #define state_read fake_read
 #define redis_command fake_command
@@ -29,6 +33,8 @@ static bool fake_unsure(const struct relay *relay, struct str job);
 #define relay_piece fake_piece
 #define relay_lookup_cancel fake_lookup_cancel
 #define relay_unsure fake_unsure
+#define relay_ask_epoch fake_ask_epoch
+#define relay_epoch_is fake_epoch_is
 #define follow_open test_follow_open
 #define follow_close test_follow_close
 #define follow_pause test_follow_pause
@@ -135,6 +141,26 @@ static bool fake_unsure(const struct relay *relay, struct str job)
 	(void)relay;
 	(void)job;
 	return unsure_says;
+}
+
+static redis_fn *epoch_done;
+
+static struct redis_request *fake_ask_epoch(struct relay *relay, struct str job, redis_fn *done,
+					    void *ctx)
+{
+	(void)relay;
+	(void)job;
+	epoch_done = done;
+	asked_ctx = ctx;
+	return (struct redis_request *)&token;
+}
+
+/* The test says so by the kind of reply. */
+static bool fake_epoch_is(const struct relay *relay, enum redis_result result,
+			  const struct redis_value *value)
+{
+	(void)relay;
+	return result == REDIS_OK && value->type == REDIS_STR;
 }
 
 /* What the follower heard, as one text. */
@@ -383,6 +409,23 @@ TEST(a_fresh_job_is_heard_from_its_first_byte_without_a_look)
 	publish("1 started " JOB " 1 -\n\"provider\":\"p\",\"model\":\"m\"");
 	publish("1 delta " JOB " 1 0\nabc");
 	ck_assert_str_eq(buf_text(&heard), "[queued]<started>0:abc ");
+}
+
+TEST(what_stands_nowhere_is_gone_where_redis_has_forgotten_nothing)
+{
+	static const struct redis_value same = {.type = REDIS_STR}, none = {.type = REDIS_NIL};
+	struct job_view view = {.found = false};
+
+	for (int forgot = 0; forgot < 2; forgot++) {
+		buf_reset(&heard);
+		begin_follow(0, 0);
+		sub_ops_seen->standing(sub_ctx);
+		read_done(asked_ctx, REDIS_OK, &view);
+		lookup_done(asked_ctx, true, NULL, 0);
+		ck_assert_str_eq(buf_text(&heard), "");
+		epoch_done(asked_ctx, REDIS_OK, forgot ? &none : &same);
+		ck_assert_str_eq(buf_text(&heard), forgot ? "[unsure]" : "[gone]");
+	}
 }
 
 TEST(another_organisations_job_is_gone)
