@@ -115,10 +115,6 @@ static void submit_end_unsure(struct submit *s, enum fault fault, const char *me
 
 /* ── after the broker ── */
 
-/* Until sluice-push, which knows how long it keeps an outbox, sees the session again. */
-#define OUTBOX_TTL_MS "86400000"
-#define OUTBOX_JOBS "256"
-
 static void on_waits(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct submit *s = ctx;
@@ -131,16 +127,8 @@ static void on_waits(void *ctx, enum redis_result result, const struct redis_val
 /* Awaited: the outbox in Redis says of itself that it has all. */
 static void wait_for_clients(struct submit *s)
 {
-	struct redis *redis = s->submitter->o.redis;
-	struct key key = key_outbox(s->job.outbox);
-	struct str name = key_str(&key), order = s->job.outbox;
-	char score[24];
-
-	snprintf(score, sizeof(score), "%lld", (long long)s->job.created_ms);
-	s->request = redis_script(redis, order, &script_outbox, &name, 1,
-				  (const struct str[]){str_of(score), s->job.id, STR(OUTBOX_JOBS),
-						       STR(OUTBOX_TTL_MS), STR("NX")},
-				  5, on_waits, s);
+	s->request = state_outbox(s->submitter->o.redis, s->job.outbox, s->job.id,
+				  s->job.created_ms, STATE_OUTBOX_JOBS, 0, on_waits, s);
 }
 
 static void on_queued(void *ctx, enum redis_result result, struct str state)
@@ -222,38 +210,22 @@ static void refuse(struct submit *s)
 			 state_ttl_ms(s->job.deadline_ms, loop_wall_ms(o->loop)), on_refused, s);
 }
 
-/* What the session knows of the job's turn goes with Redis's memory, and so shows a loss that nobody here has heard of yet. */
-static void on_turn_stands(void *ctx, enum redis_result result, const struct redis_value *value)
+static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct submit *s = ctx;
 
 	s->request = NULL;
-	if (result == REDIS_OK && value->type == REDIS_STR)
+	if (redis_epoch_stands(s->submitter->o.redis, result, value) && !forgotten(s))
 		refuse(s);
 	else
 		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
 }
 
-/* It may be in the log; or it is not, and its turn is to be ended. */
+/* It may be in the log; or it is not, and its turn is to be ended. Refused where no loss of Redis's memory can hide that it was accepted. */
 static void refuse_safely(struct submit *s)
 {
-	struct key key = key_session(s->job.session);
-	char field[2 + ID_SIZE];
-	int n = snprintf(field, sizeof(field), "p:%.*s", STR_FMT(s->job.id));
-
-	if (forgotten(s)) {
-		submit_end(s, FAULT_OUTCOME_UNKNOWN, NULL);
-		return;
-	}
 	sm_move(&s->sm, SUBMIT_REFUSE);
-	if (!s->job.turn) {
-		refuse(s);
-		return;
-	}
-	s->request =
-	    redis_command(s->submitter->o.redis, s->job.session,
-			  (const struct str[]){STR("HGET"), key_str(&key), {field, (size_t)n}}, 3,
-			  on_turn_stands, s);
+	s->request = redis_ask_epoch(s->submitter->o.redis, s->job.id, on_epoch, s);
 }
 
 /* Lists of open jobs are a help for readers: not awaited, rebuilt by pools. */

@@ -53,11 +53,6 @@ struct key key_takeover(struct str line)
 	return make("tk:%.*s%.*s", line, STR(""));
 }
 
-struct key key_epoch(void)
-{
-	return make("%.*s%.*s", STR("sluice:epoch"), STR(""));
-}
-
 struct key key_wished(void)
 {
 	return make("%.*s%.*s", STR("wished"), STR(""));

@@ -45,7 +45,6 @@ struct key key_conversation(struct str session);
 struct key key_open(struct str org_or_session);
 struct key key_outbox(struct str session);
 struct key key_takeover(struct str line);
-struct key key_epoch(void);
 struct key key_wished(void);
 struct key key_nudge(struct str job);
 struct key key_ticket(struct str hash_hex);

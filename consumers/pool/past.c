@@ -98,9 +98,6 @@ void past_estimate(struct work *w)
 
 /* ── lists ── */
 
-/* Until sluice-push, which knows how long it keeps an outbox, sees the session again. */
-#define OUTBOX_TTL_MS "86400000"
-
 static void put(struct work *w, struct str owner, struct key key)
 {
 	char score[24];
@@ -132,7 +129,6 @@ static void put_words(struct work *w, struct str outbox)
 void past_lists(struct work *w)
 {
 	struct str outbox;
-	struct key key;
 
 	if (id_wall_ms(w->head.job) > redis_epoch_wall_ms(w->redis))
 		return;
@@ -142,11 +138,7 @@ void past_lists(struct work *w)
 	put(w, w->head.org, key_open(w->head.org));
 	if (w->head.session.len)
 		put(w, w->head.session, key_open(w->head.session));
-	if (!outbox.len)
-		return;
-	key = key_outbox(outbox);
-	put(w, outbox, key);
-	redis_command(w->redis, outbox,
-		      (struct str[]){STR("PEXPIRE"), key_str(&key), STR(OUTBOX_TTL_MS), STR("NX")},
-		      4, NULL, NULL);
+	if (outbox.len)
+		state_outbox(w->redis, outbox, w->head.job, w->head.created_ms, STATE_OUTBOX_JOBS,
+			     0, NULL, NULL);
 }

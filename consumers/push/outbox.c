@@ -10,12 +10,12 @@
 #include "lib/base/mem.h"
 #include "lib/base/plant.h"
 #include "lib/net/loop.h"
+#include "lib/relay/state.h"
 #include "lib/store/pg.h"
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
-#include "schemas/scripts.h"
 
-#define JOBS_MAX 256
+#define JOBS_MAX STATE_OUTBOX_JOBS
 /* Of both stores. */
 #define IDS_MAX (2 * JOBS_MAX + 2)
 /* With two entries that are no jobs: a list of so many does not have all. */
@@ -33,8 +33,6 @@
 #define WAITING_MAX_BYTES (1u << 20)
 /* Of accepted jobs whose entry Redis did not confirm; above it the next ones are not tried again. */
 #define PUTS_MAX 4096
-/* How long a list stands that others than sluice-push made (producer/submit.c, consumers/pool/past.c). */
-#define PUT_TTL_MS 86400000
 
 struct outbox {
 	struct push *push;
@@ -248,18 +246,10 @@ static void on_put(void *ctx, enum redis_result result, const struct redis_value
 static void put_send(struct outbox_put *p)
 {
 	struct push *push = p->outbox->push;
-	struct str order = str_of(p->session);
-	struct key key = key_outbox(order);
-	struct str name = key_str(&key);
-	char score[24], most[24], ttl[24];
 
-	snprintf(score, sizeof(score), "%lld", (long long)p->created_ms);
-	snprintf(most, sizeof(most), "%lld", (long long)push->options->outbox_jobs);
-	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)push->options->resume_ttl_ms);
-	p->request = redis_script(
-	    push->redis, order, &script_outbox, &name, 1,
-	    (const struct str[]){str_of(score), str_of(p->job), str_of(most), str_of(ttl), STR("")},
-	    5, on_put, p);
+	p->request = state_outbox(push->redis, str_of(p->session), str_of(p->job), p->created_ms,
+				  push->options->outbox_jobs, (int64_t)push->options->resume_ttl_ms,
+				  on_put, p);
 }
 
 static void on_put_again(struct timer *t)
@@ -390,7 +380,7 @@ static bool is_lasting(const struct session *s)
 {
 	uint64_t age = loop_wall_ms(s->push->loop) - id_wall_ms(str_of(s->id));
 
-	return age < s->push->options->resume_ttl_ms && age < PUT_TTL_MS;
+	return age < s->push->options->resume_ttl_ms && age < STATE_OUTBOX_TTL_MS;
 }
 
 /* Redis has all again, unless there is more than was read, or a job that it once had may still end. */

@@ -461,7 +461,8 @@ static void on_epoch(void *ctx, enum redis_result result, const struct redis_val
 	struct follow *f = ctx;
 
 	f->request = NULL;
-	gone(f, !relay_epoch_is(f->relay, result, value) || relay_unsure(f->relay, f->job));
+	gone(f,
+	     !redis_epoch_stands(f->relay->redis, result, value) || relay_unsure(f->relay, f->job));
 }
 
 static void on_result(void *ctx, bool sure, const struct result *result, int64_t total)
@@ -480,7 +481,7 @@ static void on_result(void *ctx, bool sure, const struct result *result, int64_t
 		else if (!sure || relay_unsure(f->relay, f->job))
 			gone(f, true);
 		else
-			f->request = relay_ask_epoch(f->relay, f->job, on_epoch, f);
+			f->request = redis_ask_epoch(f->relay->redis, f->job, on_epoch, f);
 		return;
 	}
 	view = view_of_result(result);

@@ -8,7 +8,6 @@
 #include "lib/base/mem.h"
 #include "lib/store/blob.h"
 #include "lib/store/pg.h"
-#include "schemas/keys.h"
 
 #define ANSWER_MAX (64u << 20)
 /* No job is open for longer: a week in queue, an hour running, and what a job's state is kept behind its deadline. What is older
@@ -60,28 +59,6 @@ bool relay_unsure(const struct relay *relay, struct str job)
 	uint64_t epoch = redis_epoch_wall_ms(relay->redis), at = id_wall_ms(job);
 
 	return at <= epoch && at + OPEN_MS_MAX > epoch;
-}
-
-struct redis_request *relay_ask_epoch(struct relay *relay, struct str job, redis_fn *done,
-				      void *ctx)
-{
-	struct key key = key_epoch();
-
-	return redis_command(relay->redis, job, (const struct str[]){STR("GET"), key_str(&key)}, 2,
-			     done, ctx);
-}
-
-bool relay_epoch_is(const struct relay *relay, enum redis_result result,
-		    const struct redis_value *value)
-{
-	uint64_t began = 0;
-	struct str rest, part;
-
-	if (result != REDIS_OK || value->type != REDIS_STR)
-		return false;
-	rest = value->str; /* "1 MS …" */
-	return str_split(&rest, ' ', &part) && str_split(&rest, ' ', &part) &&
-	       str_u64(part, &began) && began == redis_epoch_wall_ms(relay->redis);
 }
 
 /* ── ended jobs, from PostgreSQL ── */

@@ -28,11 +28,4 @@ struct relay {
 /* Frees what was closed. */
 void follow_reap(struct relay *relay);
 
-/* Asks Redis for its epoch, in @job's order: what is known here may be half a second old. */
-struct redis_request *relay_ask_epoch(struct relay *relay, struct str job, redis_fn *done,
-				      void *ctx);
-/* Whether that reply names the epoch that is known here: Redis has forgotten nothing since. */
-bool relay_epoch_is(const struct relay *relay, enum redis_result result,
-		    const struct redis_value *value);
-
 #endif

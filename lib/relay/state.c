@@ -128,6 +128,22 @@ state_refuse(struct redis *redis, struct str job, struct str org, int64_t ttl_ms
 	return run(redis, job, &script_refuse, &key, 1, &a, text_done, ctx, (redis_then_fn *)done);
 }
 
+struct redis_request *state_outbox(struct redis *redis, struct str session, struct str job,
+				   int64_t created_ms, int64_t most, int64_t ttl_ms, redis_fn *done,
+				   void *ctx)
+{
+	struct args a = {0};
+	struct key key = key_outbox(session);
+	struct str name = key_str(&key);
+
+	arg_int(&a, created_ms);
+	arg(&a, job);
+	arg_int(&a, most);
+	arg_int(&a, ttl_ms ? ttl_ms : STATE_OUTBOX_TTL_MS);
+	arg(&a, ttl_ms ? STR("") : STR("NX"));
+	return redis_script(redis, session, &script_outbox, &name, 1, a.items, a.count, done, ctx);
+}
+
 /* ── claims ── */
 
 static const struct {

@@ -32,6 +32,15 @@ struct redis_request *
 state_refuse(struct redis *redis, struct str job, struct str org, int64_t ttl_ms,
 	     void (*done)(void *ctx, enum redis_result result, struct str state), void *ctx);
 
+/* Jobs that a session's outbox holds in Redis, and how long it stands, where sluice-push, whose options say so, has not seen the session. */
+#define STATE_OUTBOX_JOBS 256
+#define STATE_OUTBOX_TTL_MS 86400000
+/* The job waits in @session's outbox, of whose jobs the newest @most stay. It stands for @ttl_ms from now on; 0: for
+ * STATE_OUTBOX_TTL_MS, where it did not stand. */
+struct redis_request *state_outbox(struct redis *redis, struct str session, struct str job,
+				   int64_t created_ms, int64_t most, int64_t ttl_ms, redis_fn *done,
+				   void *ctx);
+
 enum claim_verdict {
 	CLAIM_RUN,	 /* granted */
 	CLAIM_FINISHING, /* granted: publish the result again, without a call */

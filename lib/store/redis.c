@@ -302,6 +302,20 @@ uint64_t redis_epoch_wall_ms(const struct redis *redis)
 	return redis->epoch_wall_ms;
 }
 
+struct redis_request *redis_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
+				      void *ctx)
+{
+	return redis_command(redis, order, (const struct str[]){STR("GET"), STR(EPOCH_KEY)}, 2,
+			     done, ctx);
+}
+
+bool redis_epoch_stands(const struct redis *redis, enum redis_result result,
+			const struct redis_value *value)
+{
+	return result == REDIS_OK && value->type == REDIS_STR &&
+	       str_eq(value->str, str_of(redis->epoch));
+}
+
 size_t redis_pending(const struct redis *redis)
 {
 	return redis->pending;

@@ -82,6 +82,13 @@ size_t redis_pending(const struct redis *redis);
 
 typedef void redis_fn(void *ctx, enum redis_result result, const struct redis_value *value);
 
+/* Asks the server for its epoch, in @order (as redis_command): what is known here may be half a second old. */
+struct redis_request *redis_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
+				      void *ctx);
+/* Whether the reply to that names the epoch that is known here: the server has forgotten nothing since. */
+bool redis_epoch_stands(const struct redis *redis, enum redis_result result,
+			const struct redis_value *value);
+
 /* Sends a command; arguments are copied. @order: requests with equal @order (a job id) are executed
  * in the order of the calls; empty: any connection. @done comes from the loop; NULL: nobody waits
  * (errors are logged). The returned request is valid until @done and may be given to redis_cancel.

@@ -61,6 +61,8 @@ struct redis_pipe {
 	struct timer tick; /* while up: looks at the oldest sent one, and at the epoch */
 };
 
+#define EPOCH_KEY "sluice:epoch"
+
 struct redis {
 	struct loop *loop;
 	struct redis_options options;
@@ -76,7 +78,7 @@ struct redis {
 	struct list scripts;
 	struct list refused; /* requests beyond max_pending */
 	struct task refuse;
-	char epoch[192]; /* the value of sluice:epoch; "" before the first connection */
+	char epoch[192]; /* the value of EPOCH_KEY; "" before the first connection */
 	uint64_t epoch_wall_ms;
 	struct redis_subs *subs;
 };

@@ -194,8 +194,8 @@ static void ask_epoch(struct redis_pipe *pipe)
 	snprintf(fresh, sizeof(fresh), "1 %" PRIu64 " %016" PRIx64 " %s", loop_wall_ms(redis->loop),
 		 rand_u64(loop_rand(redis->loop)), pipe->run_id);
 
-	struct str args[] = {STR("EVAL"),	  str_of(epoch_body),	STR("1"),
-			     STR("sluice:epoch"), str_of(pipe->run_id), str_of(fresh)};
+	struct str args[] = {STR("EVAL"),    str_of(epoch_body),   STR("1"),
+			     STR(EPOCH_KEY), str_of(pipe->run_id), str_of(fresh)};
 
 	pipe->checking = true;
 	send_internal(pipe, args, countof(args), on_epoch, pipe);

@@ -289,13 +289,12 @@ static void c_hdel(struct redis_value *r, struct arena *a, const struct str *v, 
 
 static void c_get(struct redis_value *r, struct arena *a, const struct str *v, size_t n)
 {
-	char began[32] = "";
+	char epoch[24] = "";
 
 	(void)n;
-	if (str_is(v[1], "sluice:epoch") && redis_server.epoch)
-		snprintf(began, sizeof(began), "1 %llu",
-			 (unsigned long long)redis_server.epoch_wall_ms);
-	reply_str(r, a, began[0] ? str_of(began) : string_of(v[1]));
+	if (str_is(v[1], EPOCH_KEY) && redis_server.epoch)
+		snprintf(epoch, sizeof(epoch), "%llu", (unsigned long long)redis_server.epoch);
+	reply_str(r, a, epoch[0] ? str_of(epoch) : string_of(v[1]));
 }
 
 static void c_getdel(struct redis_value *r, struct arena *a, const struct str *v, size_t n)

@@ -8,6 +8,9 @@
 #include "lib/store/redis.h"
 #include "tests/world/world.h"
 
+/* Where a client asks for the epoch: its number. */
+#define EPOCH_KEY "sluice:epoch"
+
 enum value_type { VALUE_STRING, VALUE_HASH, VALUE_LIST, VALUE_ZSET };
 
 /* A field and its value; a member and its score; list items and strings have no name. */

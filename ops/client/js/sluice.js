@@ -303,8 +303,7 @@ export class Sluice extends EventTarget {
 		this.#refs.set(job.ref, job)
 		if (job.sentIn && this.#link?.welcome) this.#again(job)
 		else this.#hand(job)
-		// As for those that waited when it was refused: it goes on after another open().
-		if (this.closedBecause?.error) job.reject(this.closedBecause.error)
+		if (this.closedBecause?.error) job.reject(this.closedBecause.error) // as those that waited then: another open() goes on with it
 		return job
 	}
 

@@ -25,6 +25,10 @@ static struct redis_request *fake_command(struct redis *redis, struct str order,
 					  const struct str *args, size_t count, redis_fn *done,
 					  void *ctx);
 static uint64_t fake_epoch(const struct redis *redis);
+static struct redis_request *fake_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
+					    void *ctx);
+static bool fake_epoch_stands(const struct redis *redis, enum redis_result result,
+			      const struct redis_value *value);
 static void fake_cancel(struct redis_request *request);
 static struct blob_request *
 fake_put(struct blob *blob, struct str bytes,
@@ -35,6 +39,8 @@ fake_put(struct blob *blob, struct str bytes,
 #define state_refuse fake_refuse
 #define redis_command fake_command
 #define redis_epoch_wall_ms fake_epoch
+#define redis_ask_epoch fake_ask_epoch
+#define redis_epoch_stands fake_epoch_stands
 #define redis_cancel fake_cancel
 #define blob_put fake_put
 #define submitter_new test_submitter_new
@@ -65,6 +71,7 @@ static void *asked_ctx;
 static enum fault outcome_fault;
 static int token;
 static uint64_t epoch_ms; /* of Redis */
+static redis_fn *epoch_done;
 
 static void fake_write(struct lane_writer *writer, const struct lane_write *what,
 		       void (*done)(void *ctx, enum lane_written result, int32_t partition,
@@ -81,6 +88,25 @@ static uint64_t fake_epoch(const struct redis *redis)
 {
 	(void)redis;
 	return epoch_ms;
+}
+
+static struct redis_request *fake_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
+					    void *ctx)
+{
+	(void)redis;
+	(void)order;
+	buf_add_text(&steps, "epoch ");
+	epoch_done = done;
+	asked_ctx = ctx;
+	return (struct redis_request *)&token;
+}
+
+static bool fake_epoch_stands(const struct redis *redis, enum redis_result result,
+			      const struct redis_value *value)
+{
+	(void)redis;
+	(void)value;
+	return result == REDIS_OK;
 }
 
 static int32_t fake_partitions(struct lane_writer *writer, const char *topic)
@@ -218,25 +244,31 @@ TEST(what_may_be_in_the_log_is_refused_first)
 {
 	begin_submit("[]");
 	written(asked_ctx, LANE_UNKNOWN, -1, -1);
-	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small refuse ");
+	epoch_done(asked_ctx, REDIS_OK, NULL);
+	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small epoch refuse ");
 	state_done(asked_ctx, REDIS_OK, STR("refused"));
 	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
 }
 
 TEST(what_redis_may_have_forgotten_is_not_refused)
 {
-	begin_submit("[]");
-	epoch_ms = UINT64_MAX;
-	written(asked_ctx, LANE_UNKNOWN, -1, -1);
-	epoch_ms = 0;
-	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small told");
-	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+	for (int unheard = 0; unheard < 2; unheard++) {
+		buf_reset(&steps);
+		begin_submit("[]");
+		epoch_ms = unheard ? 0 : UINT64_MAX;
+		written(asked_ctx, LANE_UNKNOWN, -1, -1);
+		epoch_done(asked_ctx, unheard ? REDIS_LOST : REDIS_OK, NULL);
+		epoch_ms = 0;
+		ck_assert_str_eq(buf_text(&steps), "write t.llm.high small epoch told");
+		ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+	}
 }
 
 TEST(where_the_refusal_does_not_stand_the_outcome_is_unknown)
 {
 	begin_submit("[]");
 	written(asked_ctx, LANE_UNKNOWN, -1, -1);
+	epoch_done(asked_ctx, REDIS_OK, NULL);
 	state_done(asked_ctx, REDIS_OK, STR("running"));
 	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
 }

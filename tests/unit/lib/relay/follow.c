@@ -20,10 +20,10 @@ fake_piece(struct relay *relay, struct str job, struct str org, int64_t at, size
 	   void *ctx);
 static void fake_lookup_cancel(struct relay_lookup *lookup);
 static bool fake_unsure(const struct relay *relay, struct str job);
-static struct redis_request *fake_ask_epoch(struct relay *relay, struct str job, redis_fn *done,
+static struct redis_request *fake_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
 					    void *ctx);
-static bool fake_epoch_is(const struct relay *relay, enum redis_result result,
-			  const struct redis_value *value);
+static bool fake_epoch_stands(const struct redis *redis, enum redis_result result,
+			      const struct redis_value *value);
 
 #define state_read fake_read
 #define redis_command fake_command
@@ -33,8 +33,8 @@ static bool fake_epoch_is(const struct relay *relay, enum redis_result result,
 #define relay_piece fake_piece
 #define relay_lookup_cancel fake_lookup_cancel
 #define relay_unsure fake_unsure
-#define relay_ask_epoch fake_ask_epoch
-#define relay_epoch_is fake_epoch_is
+#define redis_ask_epoch fake_ask_epoch
+#define redis_epoch_stands fake_epoch_stands
 #define follow_open test_follow_open
 #define follow_close test_follow_close
 #define follow_pause test_follow_pause
@@ -145,21 +145,21 @@ static bool fake_unsure(const struct relay *relay, struct str job)
 
 static redis_fn *epoch_done;
 
-static struct redis_request *fake_ask_epoch(struct relay *relay, struct str job, redis_fn *done,
+static struct redis_request *fake_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
 					    void *ctx)
 {
-	(void)relay;
-	(void)job;
+	(void)redis;
+	(void)order;
 	epoch_done = done;
 	asked_ctx = ctx;
 	return (struct redis_request *)&token;
 }
 
 /* The test says so by the kind of reply. */
-static bool fake_epoch_is(const struct relay *relay, enum redis_result result,
-			  const struct redis_value *value)
+static bool fake_epoch_stands(const struct redis *redis, enum redis_result result,
+			      const struct redis_value *value)
 {
-	(void)relay;
+	(void)redis;
 	return result == REDIS_OK && value->type == REDIS_STR;
 }
 
