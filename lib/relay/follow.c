@@ -12,7 +12,7 @@
 #include "lib/base/sm.h"
 #include "lib/relay/points.h"
 #include "lib/relay/relay_impl.h"
-#include "lib/relay/seams.h"
+#include "lib/relay/teller.h"
 #include "lib/relay/view.h"
 #include "schemas/keys.h"
 
@@ -35,8 +35,6 @@ struct follow {
 	struct list link;
 	struct relay *relay;
 	struct sm sm;
-	const struct follow_ops *ops;
-	void *ctx;
 	struct str job;
 	struct str org;
 	struct str session;
@@ -49,27 +47,20 @@ struct follow {
 	uint64_t fresh_until_us;
 	int64_t piece; /* bytes that are read at a time */
 
-	int64_t attempt;
-	int64_t at;
-	int64_t parts_seen;
-	int64_t known_end; /* the answer is known to reach at least here */
-	bool more;	   /* the last piece was a full one: there may be more behind it */
-	bool told;	   /* ops.state was called */
-	bool again;	   /* something was missed: look once more when caught up */
+	struct teller tell; /* what was told, and how far */
+	int64_t known_end;  /* the answer is known to reach at least here */
+	bool more;	    /* the last piece was a full one: there may be more behind it */
+	bool told;	    /* ops.state was called */
+	bool again;	    /* something was missed: look once more when caught up */
 	bool paused;
 	bool stored;  /* paused, and the rest of the text is in PostgreSQL */
 	bool handing; /* inside of what hands it over */
 	int64_t from; /* the byte that PostgreSQL is asked for */
-	bool closed;
-
-	char target[200]; /* attempt, provider and model that were told last; "" for none */
 
 	/* from the last look */
 	bool terminal;
 	char status[16];
 	char *result; /* JSON */
-	struct json_object *parts;
-	struct seams seams;
 
 	struct redis_sub *sub;
 	struct redis_request *request;
@@ -101,36 +92,16 @@ static void gone(struct follow *f, bool unsure)
 {
 	quiet(f);
 	sm_move(&f->sm, FOLLOW_ENDED);
-	f->ops->gone(f->ctx, unsure);
+	f->tell.ops->gone(f->tell.ctx, unsure);
 }
 
 static void end(struct follow *f, const struct result *result, struct str status)
 {
-	struct follow_end e = {.status = status, .attempt = f->attempt, .result = result};
+	struct follow_end e = {.status = status, .attempt = f->tell.attempt, .result = result};
 
 	quiet(f);
 	sm_move(&f->sm, FOLLOW_ENDED);
-	f->ops->end(f->ctx, &e);
-}
-
-static void tell_seam(struct follow *f, const struct seam *seam)
-{
-	struct buf payload = {0};
-	struct json_out o = {.buf = &payload};
-	struct event event = {.ev = STR("seam"), .job = f->job, .attempt = f->attempt, .at = -1};
-
-	seam_write(seam, &o);
-	event.payload = buf_str(&payload);
-	f->ops->event(f->ctx, &event);
-	buf_fini(&payload);
-}
-
-/* The known seams before byte @before that were not told. */
-static void tell_seams(struct follow *f, int64_t before)
-{
-	for (size_t i = 0; i < f->seams.count && !f->closed; i++)
-		if (f->seams.known[i].at < before && seams_tell(&f->seams, f->seams.known[i].at))
-			tell_seam(f, &f->seams.known[i]);
+	f->tell.ops->end(f->tell.ctx, &e);
 }
 
 static void end_from_state(struct follow *f)
@@ -142,140 +113,18 @@ static void end_from_state(struct follow *f)
 	if (codec_decode(&codec_result, &arena, str_of(f->result), false, &result, &error) !=
 	    CODEC_OK)
 		codec_init(&codec_result, &result);
-	seams_read(&f->seams, result.calls, f->attempt);
-	tell_seams(f, f->at);
-	if (!f->closed)
+	seams_read(&f->tell.seams, result.calls, f->tell.attempt);
+	teller_seams(&f->tell, f->tell.at);
+	if (!f->tell.closed)
 		end(f, &result, str_of(f->status));
 	arena_reset(&arena);
 }
 
-/* ── text and parts, in their order ── */
-
-static struct json_object *part_at(const struct follow *f, int64_t index)
-{
-	if (!f->parts || !json_object_is_type(f->parts, json_type_array) || index < 0 ||
-	    (size_t)index >= json_object_array_length(f->parts))
-		return NULL;
-	return json_object_array_get_idx(f->parts, (size_t)index);
-}
-
-static void tell_part(struct follow *f, struct json_object *part)
-{
-	struct buf payload = {0};
-	struct json_out o = {.buf = &payload};
-	struct event event = {.ev = STR("part"), .job = f->job, .attempt = f->attempt, .at = -1};
-	struct str id = json_str(part, "id"), name = json_str(part, "name");
-
-	json_put_int(&o, "at", f->at);
-	json_put_int(&o, "index", f->parts_seen - 1);
-	json_put_str(&o, "type", json_str(part, "type"));
-	if (id.len)
-		json_put_str(&o, "id", id);
-	if (name.len)
-		json_put_str(&o, "name", name);
-	event.payload = buf_str(&payload);
-	f->ops->event(f->ctx, &event);
-	buf_fini(&payload);
-}
-
-/* The known parts that begin where the text stands; earlier ones were told, and a text at the beginning is not. */
-static void tell_parts(struct follow *f)
-{
-	struct json_object *part;
-
-	while (!f->closed && (part = part_at(f, f->parts_seen)) &&
-	       json_int(part, "at", 0) <= f->at) {
-		bool tell = json_int(part, "at", 0) == f->at &&
-			    (f->parts_seen || f->at || !str_is(json_str(part, "type"), "text"));
-
-		f->parts_seen++;
-		if (tell)
-			tell_part(f, part);
-	}
-}
-
-/* Hands @text over, which begins at f->at, with the known parts and seams between. */
-static void tell_text(struct follow *f, struct str text)
-{
-	while (text.len && !f->closed) {
-		struct json_object *part;
-		int64_t at = f->at;
-		size_t take;
-
-		tell_seams(f, f->at + 1);
-		tell_parts(f);
-		part = part_at(f, f->parts_seen);
-		if (f->closed)
-			return;
-		take = (size_t)(seams_next(&f->seams, at, at + (int64_t)text.len) - at);
-		if (part && json_int(part, "at", 0) - at < (int64_t)take)
-			take = (size_t)(json_int(part, "at", 0) - at);
-		f->at += (int64_t)take;
-		f->ops->delta(f->ctx, f->attempt, at, (struct str){text.ptr, take});
-		text.ptr += take;
-		text.len -= take;
-	}
-}
-
-static void keep_parts(struct follow *f, struct str parts)
-{
-	struct json_error error;
-
-	json_object_put(f->parts);
-	f->parts = NULL;
-	if (parts.len && json_read(parts, &f->parts, &error) != JSON_OK)
-		f->parts = NULL;
-}
-
 static void new_attempt(struct follow *f, int64_t attempt)
 {
-	bool shown = f->at > 0 || f->parts_seen > 0;
-
-	f->attempt = attempt;
-	f->at = 0;
-	f->parts_seen = 0;
-	f->seams = (struct seams){0};
 	f->known_end = 0;
 	f->more = false;
-	keep_parts(f, STR(""));
-	if (shown)
-		f->ops->reset(f->ctx, attempt);
-}
-
-static void note_target(struct follow *f, int64_t attempt, struct str provider, struct str model)
-{
-	snprintf(f->target, sizeof(f->target), "%" PRId64 " %.*s %.*s", attempt, STR_FMT(provider),
-		 STR_FMT(model));
-}
-
-/* A `started` that was missed between two looks. */
-static void tell_started(struct follow *f, const struct job_view *view)
-{
-	struct buf payload = {0};
-	struct json_out o = {.buf = &payload};
-	struct event event = {.ev = STR("started"), .job = f->job, .attempt = f->attempt, .at = -1};
-	char before[sizeof(f->target)];
-
-	if (!view->provider.len || state_terminal(view->state))
-		return;
-	memcpy(before, f->target, sizeof(before));
-	note_target(f, view->attempt, view->provider, view->model);
-	if (strcmp(before, f->target) == 0)
-		return;
-	json_put_str(&o, "provider", view->provider);
-	json_put_str(&o, "model", view->model);
-	event.payload = buf_str(&payload);
-	f->ops->event(f->ctx, &event);
-	buf_fini(&payload);
-}
-
-static void on_started(struct follow *f, const struct event *event)
-{
-	cleanup_json struct json_object *tree = event_payload(event);
-
-	if (tree)
-		note_target(f, event->attempt, json_str(tree, "provider"), json_str(tree, "model"));
-	f->ops->event(f->ctx, event);
+	teller_reset(&f->tell, attempt);
 }
 
 /* Where the wanted position stands in an answer of @attempt and @bytes. */
@@ -283,18 +132,10 @@ static void tell_state(struct follow *f, const struct job_view *view)
 {
 	bool resumed =
 	    f->want_attempt > 0 && f->want_attempt == view->attempt && f->want_at <= view->bytes;
-	struct json_object *part;
 
 	f->told = true;
-	if (view->provider.len)
-		note_target(f, view->attempt, view->provider, view->model);
-	f->attempt = view->attempt;
-	f->at = resumed ? f->want_at : 0;
-	seams_begin(&f->seams, f->at);
-	seams_read(&f->seams, view->calls, f->attempt);
-	while ((part = part_at(f, f->parts_seen)) && json_int(part, "at", 0) < f->at)
-		f->parts_seen++;
-	f->ops->state(f->ctx, view, resumed);
+	teller_begin(&f->tell, view, resumed ? f->want_at : 0);
+	f->tell.ops->state(f->tell.ctx, view, resumed);
 }
 
 /* ── catching up ── */
@@ -315,14 +156,6 @@ static void caught_up(struct follow *f)
 	}
 }
 
-static void from_byte_0(struct follow *f)
-{
-	f->at = 0;
-	f->parts_seen = 0;
-	seams_begin(&f->seams, 0);
-	f->ops->reset(f->ctx, f->attempt);
-}
-
 static void on_range(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct follow *f = ctx;
@@ -341,39 +174,39 @@ static void on_range(void *ctx, enum redis_result result, const struct redis_val
 	whole = whole_points(bytes);
 	f->more = (int64_t)bytes.len == f->piece;
 	if (inside_point(bytes)) {
-		from_byte_0(f);
-		if (!f->closed)
+		teller_rewind(&f->tell);
+		if (!f->tell.closed)
 			pump(f);
 		return;
 	}
-	if (!whole && f->at < f->known_end && f->terminal) {
+	if (!whole && f->tell.at < f->known_end && f->terminal) {
 		ask_postgres(f); /* the text is not here any more */
 		return;
 	}
 	if (!whole)
-		f->known_end = f->at;
-	tell_text(f, (struct str){bytes.ptr, whole});
-	if (!f->closed)
+		f->known_end = f->tell.at;
+	teller_text(&f->tell, (struct str){bytes.ptr, whole});
+	if (!f->tell.closed)
 		pump(f);
 }
 
 /* Reads on until the text that is known to be there was handed over. */
 static void pump(struct follow *f)
 {
-	struct key key = key_out(f->job, f->attempt);
+	struct key key = key_out(f->job, f->tell.attempt);
 	char from[24], to[24];
 
 	if (f->paused || f->request || f->lookup)
 		return;
-	tell_parts(f);
-	if (f->closed)
+	teller_parts(&f->tell);
+	if (f->tell.closed)
 		return;
-	if (f->at >= f->known_end && !f->more) {
+	if (f->tell.at >= f->known_end && !f->more) {
 		caught_up(f);
 		return;
 	}
-	snprintf(from, sizeof(from), "%" PRId64, f->at);
-	snprintf(to, sizeof(to), "%" PRId64, f->at + f->piece - 1);
+	snprintf(from, sizeof(from), "%" PRId64, f->tell.at);
+	snprintf(to, sizeof(to), "%" PRId64, f->tell.at + f->piece - 1);
 	f->more = false;
 	f->request = redis_command(
 	    f->relay->redis, f->job,
@@ -391,27 +224,27 @@ static void keep_view(struct follow *f, const struct job_view *view)
 		mem_free(f->result);
 		f->result = mem_dup(view->result.ptr, view->result.len);
 	}
-	keep_parts(f, view->parts);
+	teller_keep_parts(&f->tell, view->parts);
 }
 
 static void take_view(struct follow *f, const struct job_view *view)
 {
-	if (f->told && view->attempt < f->attempt) {
+	if (f->told && view->attempt < f->tell.attempt) {
 		caught_up(f);
 		return;
 	}
-	if (f->told && view->attempt > f->attempt)
+	if (f->told && view->attempt > f->tell.attempt)
 		new_attempt(f, view->attempt);
-	if (f->closed)
+	if (f->tell.closed)
 		return;
 	keep_view(f, view);
 	if (!f->told)
 		tell_state(f, view);
 	else
-		tell_started(f, view);
-	if (f->closed)
+		teller_missed_started(&f->tell, view);
+	if (f->tell.closed)
 		return;
-	seams_read(&f->seams, view->calls, f->attempt);
+	seams_read(&f->tell.seams, view->calls, f->tell.attempt);
 	if (view->bytes > f->known_end)
 		f->known_end = view->bytes;
 	if (sm_state(&f->sm) != FOLLOW_CATCHING_UP)
@@ -433,26 +266,26 @@ static bool hand_over(struct follow *f, struct str text, int64_t total)
 {
 	bool last;
 
-	if (f->at >= total)
+	if (f->tell.at >= total)
 		return true;
 	if (f->paused) {
 		f->stored = true;
 		return false;
 	}
-	if (f->at == f->from && f->at > 0 && inside_point(text))
-		from_byte_0(f);
-	if (f->closed)
+	if (f->tell.at == f->from && f->tell.at > 0 && inside_point(text))
+		teller_rewind(&f->tell);
+	if (f->tell.closed)
 		return false;
-	if (f->at != f->from) {
+	if (f->tell.at != f->from) {
 		ask_postgres(f);
 		return false;
 	}
-	last = !text.len || f->at + (int64_t)text.len >= total;
+	last = !text.len || f->tell.at + (int64_t)text.len >= total;
 	if (!last && whole_points(text))
 		text.len = whole_points(text);
-	tell_text(f, text);
-	if (f->closed || last)
-		return !f->closed;
+	teller_text(&f->tell, text);
+	if (f->tell.closed || last)
+		return !f->tell.closed;
 	return hand_over(f, STR(""), total);
 }
 
@@ -486,17 +319,17 @@ static void on_result(void *ctx, bool sure, const struct result *result, int64_t
 	}
 	view = view_of_result(result);
 	f->handing = true;
-	if (f->told && f->attempt != result->attempt)
+	if (f->told && f->tell.attempt != result->attempt)
 		new_attempt(f, result->attempt);
-	keep_parts(f, result->parts);
-	if (!f->closed && !f->told)
+	teller_keep_parts(&f->tell, result->parts);
+	if (!f->tell.closed && !f->told)
 		tell_state(f, &view);
-	seams_read(&f->seams, result->calls, f->attempt);
-	if (!f->closed && hand_over(f, result->text, total)) {
-		tell_parts(f);
-		if (!f->closed)
-			tell_seams(f, f->at);
-		if (!f->closed)
+	seams_read(&f->tell.seams, result->calls, f->tell.attempt);
+	if (!f->tell.closed && hand_over(f, result->text, total)) {
+		teller_parts(&f->tell);
+		if (!f->tell.closed)
+			teller_seams(&f->tell, f->tell.at);
+		if (!f->tell.closed)
 			end(f, result, result->status);
 	}
 	f->handing = false;
@@ -508,7 +341,7 @@ static struct relay_lookup *look_stored(struct follow *f,
 {
 	bool named = !f->told && f->want_attempt > 0;
 
-	f->from = named ? f->want_at : f->at;
+	f->from = named ? f->want_at : f->tell.at;
 	return relay_piece(f->relay, f->job, f->org, f->from, (size_t)f->piece, done, f);
 }
 
@@ -598,7 +431,7 @@ static void on_standing(void *ctx)
 		sm_move(&f->sm, FOLLOW_LIVE);
 		timer_set(&f->silence, SILENCE_US);
 		tell_state(f, &view);
-		if (!f->closed && f->look_at_once)
+		if (!f->tell.closed && f->look_at_once)
 			look(f);
 	} else if (!f->paused) {
 		look(f);
@@ -610,23 +443,23 @@ static void on_standing(void *ctx)
 static void on_delta(struct follow *f, const struct event *event)
 {
 	int64_t last = event->at + (int64_t)event->payload.len;
-	int64_t known = f->at - event->at;
+	int64_t known = f->tell.at - event->at;
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
 		if (last > f->known_end)
 			f->known_end = last;
 		f->again = f->again || f->paused;
-	} else if (last <= f->at) {
+	} else if (last <= f->tell.at) {
 		return; /* known already */
 	} else if (known < 0 && PLANTED(GAP_NOT_HEALED)) {
-		f->at = event->at;
-		tell_text(f, event->payload);
+		f->tell.at = event->at;
+		teller_text(&f->tell, event->payload);
 	} else if (known < 0) {
 		f->known_end = last; /* what was lost may be a part or a seam as well */
 		look(f);
 	} else {
-		tell_text(f, (struct str){event->payload.ptr + known,
-					  event->payload.len - (size_t)known});
+		teller_text(&f->tell, (struct str){event->payload.ptr + known,
+						   event->payload.len - (size_t)known});
 	}
 }
 
@@ -637,11 +470,11 @@ static void on_part(struct follow *f, const struct event *event)
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
 		f->again = true;
-	} else if (part && at > f->at) {
+	} else if (part && at > f->tell.at) {
 		look(f);
-	} else if (part && index >= f->parts_seen) {
-		f->parts_seen = index + 1;
-		f->ops->event(f->ctx, event);
+	} else if (part && index >= f->tell.parts_seen) {
+		f->tell.parts_seen = index + 1;
+		f->tell.ops->event(f->tell.ctx, event);
 	}
 }
 
@@ -652,10 +485,10 @@ static void on_seam(struct follow *f, const struct event *event)
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused)
 		f->again = true;
-	else if (seam && at > f->at)
+	else if (seam && at > f->tell.at)
 		look(f);
-	else if (seam && seams_tell(&f->seams, at))
-		f->ops->event(f->ctx, event);
+	else if (seam && seams_tell(&f->tell.seams, at))
+		f->tell.ops->event(f->tell.ctx, event);
 }
 
 static void on_message(void *ctx, struct str payload)
@@ -666,15 +499,15 @@ static void on_message(void *ctx, struct str payload)
 	if (event_parse(payload, &event) != EVENT_OK || !str_eq(event.job, f->job))
 		return;
 	if (!f->told ||
-	    (event.attempt > f->attempt && (sm_state(&f->sm) != FOLLOW_LIVE || f->paused))) {
+	    (event.attempt > f->tell.attempt && (sm_state(&f->sm) != FOLLOW_LIVE || f->paused))) {
 		f->again = true;
 		return;
 	}
-	if (event.attempt < f->attempt)
+	if (event.attempt < f->tell.attempt)
 		return;
-	if (event.attempt > f->attempt)
+	if (event.attempt > f->tell.attempt)
 		new_attempt(f, event.attempt);
-	if (f->closed)
+	if (f->tell.closed)
 		return;
 	if (sm_state(&f->sm) == FOLLOW_LIVE)
 		timer_set(&f->silence, SILENCE_US);
@@ -690,9 +523,9 @@ static void on_message(void *ctx, struct str payload)
 		else
 			look(f);
 	} else if (str_is(event.ev, "started")) {
-		on_started(f, &event);
+		teller_started(&f->tell, &event);
 	} else if (!str_is(event.ev, "reset")) {
-		f->ops->event(f->ctx, &event);
+		f->tell.ops->event(f->tell.ctx, &event);
 	}
 }
 
@@ -718,8 +551,8 @@ struct follow *follow_open(struct relay *relay, const struct follow_request *req
 	struct follow *f = mem_new(struct follow);
 
 	f->relay = relay;
-	f->ops = ops;
-	f->ctx = ctx;
+	f->tell.ops = ops;
+	f->tell.ctx = ctx;
 	f->job = (struct str){arena_dup(&f->arena, request->job.ptr, request->job.len),
 			      request->job.len};
 	f->org = (struct str){arena_dup(&f->arena, request->org.ptr, request->org.len),
@@ -728,6 +561,7 @@ struct follow *follow_open(struct relay *relay, const struct follow_request *req
 				  request->session.len};
 	f->channel = (struct str){arena_dup(&f->arena, request->channel.ptr, request->channel.len),
 				  request->channel.len};
+	f->tell.job = f->job;
 	f->want_attempt = request->attempt;
 	f->want_at = request->at;
 	f->fresh = request->fresh && request->channel.len;
@@ -752,12 +586,12 @@ struct follow *follow_open(struct relay *relay, const struct follow_request *req
 
 int64_t follow_attempt(const struct follow *follow)
 {
-	return follow->attempt;
+	return follow->tell.attempt;
 }
 
 int64_t follow_at(const struct follow *follow)
 {
-	return follow->at;
+	return follow->tell.at;
 }
 
 void follow_pause(struct follow *follow, bool pause)
@@ -765,7 +599,7 @@ void follow_pause(struct follow *follow, bool pause)
 	if (follow->paused == pause)
 		return;
 	follow->paused = pause;
-	if (pause || !follow->told || follow->closed || follow->handing ||
+	if (pause || !follow->told || follow->tell.closed || follow->handing ||
 	    sm_state(&follow->sm) == FOLLOW_ENDED)
 		return;
 	if (follow->stored) {
@@ -779,9 +613,9 @@ void follow_pause(struct follow *follow, bool pause)
 
 void follow_close(struct follow *follow)
 {
-	if (!follow || follow->closed)
+	if (!follow || follow->tell.closed)
 		return;
-	follow->closed = true;
+	follow->tell.closed = true;
 	quiet(follow);
 	list_remove(&follow->link);
 	list_push_back(&follow->relay->closed, &follow->link);
@@ -793,7 +627,7 @@ void follow_reap(struct relay *relay)
 	struct follow *f;
 
 	while ((f = list_pop_front(&relay->closed, struct follow, link))) {
-		json_object_put(f->parts);
+		teller_fini(&f->tell);
 		mem_free(f->result);
 		arena_reset(&f->arena);
 		mem_free(f);
