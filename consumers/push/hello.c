@@ -343,8 +343,10 @@ static void put_row(const struct gather_ask *ask, struct buf *out)
 	json_close(&o, '}');
 }
 
-static uint64_t session_ttl(const struct push *push)
+static uint64_t session_ttl(void *ctx)
 {
+	const struct push *push = ctx;
+
 	return push->options->session_ttl_ms;
 }
 

@@ -152,8 +152,10 @@ static void on_swept(void *ctx, enum pg_result result, const struct pg_rows *row
 	timer_set(&o->sweep, SWEEP_US + rand_below(loop_rand(o->push->loop), SWEEP_US));
 }
 
-static uint64_t oldest_ms(const struct push *push)
+static uint64_t oldest_ms(void *ctx)
 {
+	const struct push *push = ctx;
+
 	return loop_wall_ms(push->loop) - push->options->outbox_ttl_ms;
 }
 
@@ -547,7 +549,7 @@ struct outbox *outbox_new(struct push *push)
 	timer_init(&o->sweep, push->loop, on_sweep);
 	timer_init(&o->put_again, push->loop, on_put_again);
 	list_init(&o->puts);
-	gather_init(&o->looks, push, &looks);
+	gather_init(&o->looks, push->loop, push->pg, &looks, push);
 	timer_set(&o->sweep, rand_below(loop_rand(push->loop), FIRST_SWEEP_US));
 	return o;
 }

@@ -155,7 +155,7 @@ static void make_parts(struct push *push)
 	push->keys = keys_new(push->loop, push->pg, NULL, &push->log);
 	push->relay = relay_new(push->loop, push->redis, push->pg, &push->log);
 	relay_use_blob(push->relay, push->blob);
-	gather_init(&push->rows, push, &hello_rows);
+	gather_init(&push->rows, push->loop, push->pg, &hello_rows, push);
 	push->outbox = outbox_new(push);
 	push->expiry = expiry_new(push);
 }

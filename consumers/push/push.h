@@ -10,13 +10,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "consumers/push/gather.h"
-#include "lib/relay/pace.h"
 #include "lib/base/buf.h"
 #include "lib/base/id.h"
 #include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/identity/token.h"
+#include "lib/relay/pace.h"
+#include "lib/store/gather.h"
 #include "lib/svc/option.h"
 #include "lib/svc/svc.h"
 

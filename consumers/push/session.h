@@ -13,7 +13,6 @@
 #include <stdint.h>
 
 #include "consumers/push/frame.h"
-#include "consumers/push/gather.h"
 #include "consumers/push/op.h"
 #include "consumers/push/push.h"
 #include "consumers/push/told.h"
@@ -24,6 +23,7 @@
 #include "lib/base/sm.h"
 #include "lib/identity/keys.h"
 #include "lib/net/loop.h"
+#include "lib/store/gather.h"
 
 struct http_req;
 struct outbox_look;

@@ -6,24 +6,29 @@
 #include "lib/base/log.h"
 #include "lib/net/loop.h"
 #include "lib/relay/follow.h"
+#include "lib/store/gather.h"
+
+/* What is looked up in PostgreSQL (lookup.c). */
+struct lookups {
+	struct gather gather;
+	struct blob *blob;   /* NULL: answers that are blobs stay without text */
+	struct list blobs;   /* lookups whose blob waits to be read */
+	unsigned blob_count; /* that are being read */
+};
 
 struct relay {
 	struct loop *loop;
 	struct redis *redis;
-	struct pg *pg;
-	struct blob *blob;
 	const struct log *log;
 	struct list follows;
 	struct list closed; /* freed by @reap, outside of their callbacks */
 	struct task reap;
-	/* What is looked up in PostgreSQL (relay.c). */
-	struct list asking;
-	struct list batches;
-	unsigned batch_count;
-	struct task ask;
-	struct list blobs; /* to be read */
-	unsigned blob_count;
+	struct lookups lookups;
 };
+
+void lookups_init(struct lookups *lookups, struct loop *loop, struct pg *pg);
+/* Nobody looks anything up any more. */
+void lookups_fini(struct lookups *lookups);
 
 /* Frees what was closed. */
 void follow_reap(struct relay *relay);

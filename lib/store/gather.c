@@ -1,6 +1,6 @@
-#include "consumers/push/gather.h"
+#include "lib/store/gather.h"
 
-#include "consumers/push/push.h"
+#include "lib/base/buf.h"
 #include "lib/base/mem.h"
 
 /* A statement on its way, and who asked for it and still does. */
@@ -43,31 +43,43 @@ static void on_answer(void *ctx, enum pg_result result, const struct pg_rows *ro
 		task_post(&g->send);
 }
 
+/* The first that wait, as many as one statement takes. */
+static void fill(struct batch *b, struct buf *list)
+{
+	const struct gather_kind *kind = b->gather->kind;
+	struct gather_ask *ask;
+	uint64_t weight = 0;
+	size_t count = 0;
+
+	buf_add_char(list, kind->open);
+	while (count < kind->most && (!kind->weight || weight < kind->most_weight) &&
+	       (ask = list_pop_front(&b->gather->waiting, struct gather_ask, link))) {
+		list_push_back(&b->asks, &ask->link);
+		ask->number = ++count;
+		if (kind->weight)
+			weight += kind->weight(ask);
+		if (count > 1)
+			buf_add_char(list, ',');
+		kind->put(ask, list);
+	}
+	buf_add_char(list, kind->close);
+}
+
 static void send_batch(struct gather *g)
 {
 	struct batch *b = mem_new(struct batch);
 	struct buf list = {0}, second = {0};
-	struct gather_ask *ask;
-	size_t count = 0;
 
 	b->gather = g;
 	list_init(&b->asks);
 	list_push_back(&g->batches, &b->link);
 	g->batch_count++;
-	buf_add_char(&list, g->kind->open);
-	while (count < g->kind->most && (ask = list_first(&g->waiting, struct gather_ask, link))) {
-		list_remove(&ask->link);
-		list_push_back(&b->asks, &ask->link);
-		ask->number = ++count;
-		if (count > 1)
-			buf_add_char(&list, ',');
-		g->kind->put(ask, &list);
-	}
-	buf_add_char(&list, g->kind->close);
-	buf_add_u64(&second, g->kind->second(g->push));
+	fill(b, &list);
+	if (g->kind->second)
+		buf_add_u64(&second, g->kind->second(g->ctx));
 	b->request =
-	    pg_query(g->push->pg, g->kind->sql,
-		     (const struct str[]){buf_str(&list), buf_str(&second)}, 2, on_answer, b);
+	    pg_query(g->pg, g->kind->sql, (const struct str[]){buf_str(&list), buf_str(&second)},
+		     g->kind->second ? 2 : 1, on_answer, b);
 	buf_fini(&list);
 	buf_fini(&second);
 }
@@ -80,13 +92,15 @@ static void on_send(struct task *t)
 		send_batch(g);
 }
 
-void gather_init(struct gather *g, struct push *push, const struct gather_kind *kind)
+void gather_init(struct gather *g, struct loop *loop, struct pg *pg, const struct gather_kind *kind,
+		 void *ctx)
 {
-	g->push = push;
+	g->pg = pg;
+	g->ctx = ctx;
 	g->kind = kind;
 	list_init(&g->waiting);
 	list_init(&g->batches);
-	task_init(&g->send, push->loop, on_send);
+	task_init(&g->send, loop, on_send);
 }
 
 void gather_fini(struct gather *g)

@@ -1,12 +1,12 @@
-/* What many sessions ask of PostgreSQL at once, as one statement: what comes in a turn of the loop goes together, and so does what comes
+/* What many ask of PostgreSQL at once, as one statement: what comes in a turn of the loop goes together, and so does what comes
  * while GATHER_SENT statements are on their way. A storm of hellos is a few commits so, and a single one waits for nobody. Refuses
  * to know what is asked.
  *
  *   (in no list) ─ gather_add ─▶ waiting ─ end of the turn ─▶ sent ─ answer ─▶ (in no list), done
  *         ▲───────── gather_cancel ─┴──────────────────────────┘
  */
-#ifndef SLUICE_PUSH_GATHER_H
-#define SLUICE_PUSH_GATHER_H
+#ifndef SLUICE_STORE_GATHER_H
+#define SLUICE_STORE_GATHER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,22 +17,25 @@
 #include "lib/store/pg.h"
 
 struct buf;
-struct push;
 
 #define GATHER_SENT 2
 
 /* One that asks; its memory is the asker's, zeroed before its first use. */
 struct gather_ask {
 	struct list link;
-	size_t number;
+	size_t number; /* its place in its statement, from 1 */
 };
 
 struct gather_kind {
-	const char *sql;  /* $1: a list of all that ask; $2: a number */
+	const char *sql;  /* $1: a list of all that ask; $2: a number, where there is @second */
 	char open, close; /* around the list; commas are between */
 	size_t most;	  /* that ask in one statement */
+	/* Optional: what an ask weighs. A statement that weighs @most_weight or more takes no further one. */
+	uint64_t (*weight)(const struct gather_ask *ask);
+	uint64_t most_weight;
+	/* Adds the ask to the list. */
 	void (*put)(const struct gather_ask *ask, struct buf *out);
-	uint64_t (*second)(const struct push *push);
+	uint64_t (*second)(void *ctx); /* optional */
 	/* Comes once for each, from the loop. @rows: of all; those of @ask, whose first column is its place in the list (from 1, rising
 	 * from row to row), are @count from @first on. The ask may be added again, its asker may be freed. */
 	void (*done)(struct gather_ask *ask, enum pg_result result, const struct pg_rows *rows,
@@ -40,7 +43,8 @@ struct gather_kind {
 };
 
 struct gather {
-	struct push *push;
+	struct pg *pg;
+	void *ctx;
 	const struct gather_kind *kind; /* lives as long */
 	struct list waiting;
 	struct list batches; /* on their way */
@@ -48,8 +52,10 @@ struct gather {
 	struct task send;
 };
 
-void gather_init(struct gather *gather, struct push *push, const struct gather_kind *kind);
-/* Nobody asks any more. */
+/* @pg and @ctx (of second) stay the caller's. */
+void gather_init(struct gather *gather, struct loop *loop, struct pg *pg,
+		 const struct gather_kind *kind, void *ctx);
+/* Nobody asks any more. Accepts a zeroed one. */
 void gather_fini(struct gather *gather);
 
 void gather_add(struct gather *gather, struct gather_ask *ask);
