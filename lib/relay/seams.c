@@ -4,12 +4,20 @@
 #include <string.h>
 
 #include "lib/base/json.h"
+#include "lib/base/mem.h"
 
 void seam_write(const struct seam *seam, struct json_out *out)
 {
 	json_put_int(out, "at", seam->at);
 	json_put_text(out, "provider", seam->provider);
 	json_put_text(out, "model", seam->model);
+}
+
+void seams_fini(struct seams *s)
+{
+	mem_free(s->known);
+	mem_free(s->told);
+	*s = (struct seams){0};
 }
 
 void seams_begin(struct seams *s, int64_t from)
@@ -34,10 +42,13 @@ void seams_read(struct seams *s, struct str calls, int64_t attempt)
 	for (size_t i = 0; i < count && s->count < SEAMS_MAX; i++) {
 		struct json_object *call = json_object_array_get_idx(list, i);
 		int64_t at = json_int(call, "at", 0);
-		struct seam *seam = &s->known[s->count];
+		struct seam *seam;
 
 		if (!at || json_int(call, "attempt", 0) != attempt)
 			continue;
+		if (!s->known)
+			s->known = mem_alloc(SEAMS_MAX * sizeof(*s->known));
+		seam = &s->known[s->count];
 		if (s->count && seam[-1].at == at)
 			seam--; /* the call before said nothing */
 		else
@@ -57,6 +68,8 @@ bool seams_tell(struct seams *s, int64_t at)
 	for (size_t i = 0; i < s->told_count; i++)
 		if (s->told[i] == at)
 			return false;
+	if (!s->told)
+		s->told = mem_alloc(SEAMS_MAX * sizeof(*s->told));
 	s->told[s->told_count++] = at;
 	return true;
 }

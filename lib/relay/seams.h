@@ -24,12 +24,15 @@ void seam_write(const struct seam *seam, struct json_out *out);
 
 /* Zeroed: none known, none told, from byte 0. */
 struct seams {
-	int64_t from; /* those before this byte are known to who listens */
-	struct seam known[SEAMS_MAX];
+	int64_t from;	    /* those before this byte are known to who listens */
+	struct seam *known; /* SEAMS_MAX; NULL until there is one, as with nearly all answers */
 	size_t count;
-	int64_t told[SEAMS_MAX];
+	int64_t *told; /* SEAMS_MAX; NULL until one was */
 	size_t told_count;
 };
+
+/* Zeroed again. */
+void seams_fini(struct seams *s);
 
 /* Nothing is told yet to who has the text up to @from. */
 void seams_begin(struct seams *s, int64_t from);

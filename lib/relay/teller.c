@@ -14,6 +14,7 @@ void teller_fini(struct teller *t)
 {
 	json_object_put(t->parts);
 	t->parts = NULL;
+	seams_fini(&t->seams);
 }
 
 static void tell(struct teller *t, struct str ev, struct buf *payload)
@@ -125,7 +126,7 @@ void teller_reset(struct teller *t, int64_t attempt)
 	t->attempt = attempt;
 	t->at = 0;
 	t->parts_seen = 0;
-	t->seams = (struct seams){0};
+	seams_fini(&t->seams);
 	teller_keep_parts(t, STR(""));
 	if (shown)
 		t->ops->reset(t->ctx, attempt);
