@@ -132,7 +132,7 @@ MAINS := $(filter %/main.c,$(SOURCES))
 LIB_SOURCES := $(filter-out $(MAINS),$(SOURCES))
 SCRIPTS := $(sort $(wildcard schemas/redis/*.lua))
 MIGRATIONS := $(sort $(wildcard schemas/sql/*.sql))
-PAGES := ops/client/js/sluice.js $(sort $(wildcard ops/client/chat/*.*))
+PAGES := $(sort $(wildcard ops/client/js/*.js ops/client/chat/*.*))
 GEN := $(B)/gen/page_files.c $(if $(SCRIPTS),$(B)/gen/redis_scripts.c) $(if $(MIGRATIONS),$(B)/gen/sql_files.c)
 ARCHIVE := $(B)/libsluice.a
 ARCHIVE_OBJECTS := $(LIB_SOURCES:%.c=$(B)/o/%.o) $(GEN:$(B)/%.c=$(B)/o/%.o) \

@@ -1,7 +1,7 @@
 // What a browser may do: tickets in place of keys, and pages of other origins that call the front.
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
 import { Stack } from '../support/stack.mjs'
@@ -272,12 +272,14 @@ async function raw(at, method, path, headers, body = '') {
 }
 
 test('the example page is given out as it lies in its folder, once, under a strict policy', async () => {
+	const modules = readdirSync(new URL('../../ops/client/js/', import.meta.url)).filter((name) => name.endsWith('.js'))
+	assert.ok(modules.includes('sluice.js'))
 	for (const [path, file, type] of [
 		['/chat', 'chat/index.html', 'text/html'],
 		['/chat/chat.css', 'chat/chat.css', 'text/css'],
 		['/chat/chat.js', 'chat/chat.js', 'text/javascript'],
 		['/chat/words.js', 'chat/words.js', 'text/javascript'],
-		['/chat/sluice.js', 'js/sluice.js', 'text/javascript'],
+		...modules.map((name) => [`/chat/${name}`, `js/${name}`, 'text/javascript']),
 	]) {
 		const r = await raw(stack.front, 'GET', path)
 		assert.equal(r.status, 200, path)

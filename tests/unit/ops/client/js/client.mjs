@@ -1,7 +1,7 @@
 // The connection and its jobs, one claim each, with a server by hand.
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { run, test } from '../../../../support/test.mjs'
 import { begin, Hand, settle } from './fake.mjs'
 
@@ -568,6 +568,17 @@ test('the package has its licence, and names the Node that has WebSocket', () =>
 	const at = (path) => readFileSync(new URL(`../../../../../${path}`, import.meta.url), 'utf8')
 	assert.equal(at('ops/client/js/LICENSE'), at('LICENSE'))
 	assert.equal(JSON.parse(at('ops/client/js/package.json')).engines.node, '>=22')
+})
+
+test('the package holds every module that another one of it imports', () => {
+	const folder = new URL('../../../../../ops/client/js/', import.meta.url)
+	const { files, main } = JSON.parse(readFileSync(new URL('package.json', folder), 'utf8'))
+	const seen = new Set([main.slice(2)])
+	for (const name of seen) {
+		assert.ok(files.includes(name), `${name} is left out`)
+		for (const [, other] of readFileSync(new URL(name, folder), 'utf8').matchAll(/from '\.\/([^']+)'/g)) seen.add(other)
+	}
+	assert.deepEqual([...seen].sort(), readdirSync(folder).filter((name) => name.endsWith('.js')).sort())
 })
 
 // ── voice, sizes ──
