@@ -88,6 +88,7 @@ export class Connection {
 		const round = ++this.#round
 		this.#env.clearTimeout(this.#retry)
 		this.#say('connecting')
+		if (round !== this.#round) return
 		this.#retry = this.#env.setTimeout(() => {
 			this.#round++
 			this.#wait('no credential in time')
@@ -147,6 +148,7 @@ export class Connection {
 		link.welcomedAt = this.#env.now()
 		this.#beat(link.pingMs)
 		this.#owner.welcome(e)
+		if (this.#link !== link) return
 		this.#say('open')
 		if (this.#link === link) this.#owner.standing()
 	}

@@ -562,6 +562,21 @@ test('text that was asked for and refused is asked for later, more and more rare
 	assert.equal(job.text, 'some text')
 })
 
+test('a client that is closed from what it tells stays closed, at any of its steps', async () => {
+	for (const [type, state] of [['state', 'connecting'], ['welcome', undefined], ['state', 'open'], ['state', 'waiting']]) {
+		let tickets = 0
+		const all = begin(new Hand(), { credential: async () => `tk-${++tickets}` })
+		all.client.addEventListener(type, (e) => e.detail.state === state && all.client.close())
+		all.client.open()
+		await all.time.advance(10)
+		if (state === 'waiting') all.server.last.drop()
+		await all.time.advance(60000)
+		assert.equal(all.client.state, 'closed', `${type} ${state}`)
+		assert.equal(all.time.timers.size, 0, `${type} ${state}`)
+		assert.equal(tickets, state === 'connecting' ? 0 : 1, `${type} ${state}`)
+	}
+})
+
 // ── the package ──
 
 test('the package has its licence, and names the Node that has WebSocket', () => {
