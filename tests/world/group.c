@@ -243,8 +243,10 @@ static void on_commit(void *ctx)
 {
 	struct commit *c = ctx;
 
-	if (c->round == c->seat->round && c->seat->owner && c->seat->owner->reader == c->reader &&
-	    !broker_is_away())
+	if (broker_is_away()) /* went away while it was on its way there */
+		world_in(US_PER_S, c->reader->loop, on_unanswered, c->part);
+	else if (c->round == c->seat->round && c->seat->owner &&
+		 c->seat->owner->reader == c->reader)
 		commit_holds(c);
 	buf_fini(&c->text);
 	mem_free(c);

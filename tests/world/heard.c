@@ -286,7 +286,7 @@ static void on_fault(struct talk *t, struct json_object *tree)
 		if (str_is(name, "state_unknown")) {
 			if (!a)
 				a = phone_answer_make(t->phone, id);
-			/* Of the answer; or it is the answer to a cancel, and that goes on. */
+			/* Of the answer; or it is the answer to a cancel, and that goes on. Where that cannot be known it asks again. */
 			if (!a->cancelled)
 				a->going = a->named = a->fresh = false;
 			a->cancelled = false;

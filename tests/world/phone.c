@@ -300,7 +300,7 @@ static bool ask_untold(struct talk *t)
 		struct answer *a = container_of(at, struct answer, link);
 		bool late = world->now_us > t->since_us + UNTOLD_US;
 
-		if (a->ended || a->named || (a->going && !a->again_us))
+		if (a->ended || ((a->named || a->going) && !a->again_us))
 			continue;
 		if (a->again_us ? world->now_us >= a->again_us : late && !t->phone->forgetful)
 			attach(t, a);
