@@ -121,7 +121,8 @@ void teller_text(struct teller *t, struct str text)
 
 void teller_reset(struct teller *t, int64_t attempt)
 {
-	bool shown = t->at > 0 || t->parts_seen > 0;
+	/* After a loss of Redis's memory the record may be of an older attempt, which a listener that is not told so drops. */
+	bool shown = t->at > 0 || t->parts_seen > 0 || attempt < t->attempt;
 
 	t->attempt = attempt;
 	t->at = 0;

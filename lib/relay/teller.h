@@ -36,7 +36,7 @@ void teller_fini(struct teller *t);
 
 /* Goes on at byte @at of @view's attempt, to who has all before it. */
 void teller_begin(struct teller *t, const struct job_view *view, int64_t at);
-/* All of an attempt before this one is void: `reset`, where something of it was shown. */
+/* All of another attempt is void: `reset`, where something of it was shown, or where it was a newer one. */
 void teller_reset(struct teller *t, int64_t attempt);
 /* The same attempt from byte 0 on again, after a `reset`. */
 void teller_rewind(struct teller *t);

@@ -454,6 +454,24 @@ TEST(an_ended_job_that_redis_forgot_comes_from_postgresql)
 	ck_assert_str_eq(buf_text(&heard), "[succeeded]0:abc [succeeded 3]");
 }
 
+TEST(a_recorded_end_of_an_older_attempt_comes_behind_a_reset)
+{
+	struct job_view nothing = {0};
+	struct result result = {.org = STR("org_1"),
+				.status = STR("succeeded"),
+				.attempt = 1,
+				.bytes = 3,
+				.text = STR("abc")};
+
+	begin_follow(0, 0);
+	sub_ops_seen->standing(sub_ctx);
+	say_view("running", 7, 0, NULL);
+	publish("1 result " JOB " 7 -\n");
+	read_done(asked_ctx, REDIS_OK, &nothing);
+	lookup_done(asked_ctx, true, &result, 3);
+	ck_assert_str_eq(buf_text(&heard), "[running][reset 1]0:abc [succeeded 3]");
+}
+
 TEST(a_stored_answer_is_read_in_pieces_between_code_points_and_not_while_paused)
 {
 	struct job_view nothing = {0};
