@@ -97,13 +97,25 @@ void scribe_begin(struct scribe *s, int64_t attempt)
 	s->parts_dirty = false;
 	s->rewrite = false;
 	s->flushing = false;
+	s->held = false;
 	s->part_count = 0;
 	s->last_us = 0;
+}
+
+void scribe_hold(struct scribe *s)
+{
+	forget_writes(s);
+	timer_stop(&s->timer);
+	task_cancel(&s->soon);
+	task_cancel(&s->told);
+	s->flushing = false;
+	s->held = true;
 }
 
 void scribe_adopt(struct scribe *s, int64_t attempt)
 {
 	forget_writes(s);
+	s->held = false;
 	s->attempt = attempt;
 	s->first_said = false;
 	s->parts_dirty = s->part_count > 0;
@@ -214,6 +226,8 @@ static void pump(struct scribe *s)
 {
 	uint64_t now = loop_now_us(s->loop), due = s->last_us + roll_us(s, now);
 
+	if (s->held)
+		return;
 	if (s->rewrite) {
 		if (s->write_count || timer_is_set(&s->timer))
 			return; /* what is under way fails first */
@@ -249,7 +263,7 @@ void scribe_text(struct scribe *s, struct str text)
 	if (!s->first_wall_ms)
 		s->first_wall_ms = loop_wall_ms(s->loop);
 	buf_add_str(&s->text, text);
-	if (timer_is_set(&s->timer))
+	if (s->held || timer_is_set(&s->timer))
 		return;
 	if (s->patient && !s->last_us)
 		timer_set(&s->timer, s->roll_us);
@@ -309,6 +323,8 @@ static void say_part(struct scribe *s, const struct scribe_part *part, size_t in
 	struct buf event = {0};
 	struct json_out o = {.buf = &event};
 
+	if (s->held)
+		return;
 	event_head(&event, "part", s->job, s->attempt, -1);
 	json_put_int(&o, "at", part->at);
 	json_put_int(&o, "index", (int64_t)index);
@@ -325,7 +341,7 @@ static void say_part(struct scribe *s, const struct scribe_part *part, size_t in
 /* What is not sent yet goes first, so that followers see both in order. */
 static void send_before(struct scribe *s)
 {
-	if (s->rewrite || all_sent(s))
+	if (s->held || s->rewrite || all_sent(s))
 		return;
 	timer_stop(&s->timer);
 	send(s, s->sent);
@@ -336,6 +352,8 @@ void scribe_seam(struct scribe *s, const char *provider, const char *model)
 	struct buf event = {0};
 	struct json_out o = {.buf = &event};
 
+	if (s->held)
+		return;
 	send_before(s);
 	event_head(&event, "seam", s->job, s->attempt, -1);
 	json_put_int(&o, "at", (int64_t)s->text.len);

@@ -62,6 +62,7 @@ struct scribe {
 	bool parts_dirty;
 	bool rewrite; /* Redis holds something else: the next write replaces all */
 	bool flushing;
+	bool held;		   /* its claim is in doubt: nothing is written */
 	struct scribe_part *parts; /* SCRIBE_PARTS_MAX at most; NULL where all is text */
 	size_t part_count;
 	size_t part_room;
@@ -79,6 +80,8 @@ void scribe_init(struct scribe *s, struct loop *loop, struct redis *redis,
 void scribe_fini(struct scribe *s);
 /* Forgets the text: a new attempt begins. Writes under way get no answer. */
 void scribe_begin(struct scribe *s, int64_t attempt);
+/* The claim is in doubt, and made again under another fence: nothing is written or told until scribe_adopt or scribe_begin. */
+void scribe_hold(struct scribe *s);
 /* The same text under another attempt and fence: after a claim was lost and won again. */
 void scribe_adopt(struct scribe *s, int64_t attempt);
 void scribe_part(struct scribe *s, const char *type, struct str id, struct str name);

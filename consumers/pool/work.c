@@ -337,6 +337,7 @@ void work_claim(struct work *w)
 	};
 
 	sm_move(&w->sm, WORK_CLAIMING);
+	scribe_hold(&w->scribe);
 	memcpy(held, w->fence, sizeof(held));
 	request.held_fence = str_of(held);
 	snprintf(w->fence, sizeof(w->fence), "%016llx",
