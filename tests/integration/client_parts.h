@@ -1,32 +1,8 @@
-/* What the tests of the provider client share: the time, a loop that is turned, and a certificate for 127.0.0.1. */
+/* What the tests of the provider client share: a certificate for 127.0.0.1. */
 #ifndef SLUICE_TESTS_CLIENT_PARTS_H
 #define SLUICE_TESTS_CLIENT_PARTS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "lib/base/clock.h"
-#include "lib/net/loop.h"
-
-static inline uint64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static inline void turn_loop_for(struct loop *loop, uint64_t ms)
-{
-	uint64_t until = clock_ms() + ms;
-
-	while (clock_ms() < until)
-		loop_turn(loop, 5 * US_PER_MS);
-}
+#include "tests/integration/parts.h"
 
 /* Paths: a folder of its own, and in it the certificate and its key, both PEM. */
 struct certificate {

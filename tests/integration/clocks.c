@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "consumers/pool/call.h"
@@ -61,18 +60,12 @@ struct test {
 	bool ended;
 	size_t text;
 	int gone; /* requests whose client did not wait for their end */
-	int passed;
-	int failed;
+	struct claims claims;
 };
 
 static void claim(struct test *t, enum client_http http, bool holds, const char *sentence)
 {
-	printf("%s HTTP/%s: %s\n", holds ? "ok  " : "FAIL", http == CLIENT_HTTP_2 ? "2" : "1.1",
-	       sentence);
-	if (holds)
-		t->passed++;
-	else
-		t->failed++;
+	claims_note(&t->claims, holds, http == CLIENT_HTTP_2 ? "HTTP/2" : "HTTP/1.1", sentence);
 }
 
 /* ---- the server ---- */
@@ -369,6 +362,5 @@ int main(void)
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
 	certificate_remove(&t.own);
-	printf("%d passed, %d failed\n", t.passed, t.failed);
-	return t.failed ? 1 : 0;
+	return claims_end(&t.claims);
 }

@@ -711,7 +711,6 @@ static const char *stack_start(void)
 int main(int argc, char **argv)
 {
 	struct test t = {.self = argv[0], .sink = {.fd = 2, .level = LOG_ERROR}};
-	int status;
 
 	t.brokers = argc > 1 ? argv[1] : getenv("SLUICE_TEST_KAFKA");
 	if (!t.brokers)
@@ -735,8 +734,6 @@ int main(int argc, char **argv)
 		rebalanced(&t);
 	else
 		run_all(&t);
-	status = t.failed ? 1 : 0;
 	loop_free(t.loop);
-	printf("%d passed, %d failed\n", t.passed, t.failed);
-	return status;
+	return claims_end(&t.claims);
 }

@@ -1,14 +1,10 @@
-/* What the tests of lib/lane share: claims that count, names of this run's own, a loop that is turned until something holds, a writer
- * that counts. */
+/* What the tests of lib/lane share: names of this run's own, a writer that counts. */
 #ifndef SLUICE_TESTS_LANE_PARTS_H
 #define SLUICE_TESTS_LANE_PARTS_H
 
-#include <stdio.h>
-
-#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/lane/lane.h"
-#include "lib/net/loop.h"
+#include "tests/integration/parts.h"
 
 #define WAIT_US (15 * US_PER_S)
 
@@ -19,18 +15,12 @@ struct test {
 	const char *brokers;
 	const char *self;
 	char run[24]; /* in every name, so that one broker serves many runs */
-	int passed;
-	int failed;
+	struct claims claims;
 };
 
 static inline void claim(struct test *t, bool holds, const char *sentence)
 {
-	printf("%s lane: %s\n", holds ? "ok     " : "not ok ", sentence);
-	fflush(stdout);
-	if (holds)
-		t->passed++;
-	else
-		t->failed++;
+	claims_note(&t->claims, holds, "lane", sentence);
 }
 
 static inline struct lane_options kafka(const struct test *t)
@@ -57,13 +47,7 @@ static inline bool topic_make(struct test *t, const char *topic, int32_t partiti
 }
 
 /* Turns the loop until @holds; false after @limit_us. */
-#define turn_until(t, holds, limit_us)                                 \
-	({                                                             \
-		uint64_t end_ = loop_fresh_us((t)->loop) + (limit_us); \
-		while (!(holds) && loop_fresh_us((t)->loop) < end_)    \
-			loop_turn((t)->loop, 10 * US_PER_MS);          \
-		(holds);                                               \
-	})
+#define turn_until(t, holds, limit_us) turn_loop_until((t)->loop, holds, limit_us)
 
 /* ── a writer that counts ── */
 

@@ -11,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/integration/client_parts.h"
@@ -51,26 +50,17 @@ struct test {
 	const char *name;
 	bool tls;
 	pid_t server;
-	int passed;
-	int failed;
+	struct claims claims;
 };
 
 static void claim(struct test *t, bool holds, const char *sentence)
 {
-	printf("%s %s: %s\n", holds ? "ok  " : "FAIL", t->name, sentence);
-	if (holds)
-		t->passed++;
-	else
-		t->failed++;
+	claims_note(&t->claims, holds, t->name, sentence);
 }
 
 static bool turn_until_over(struct test *t)
 {
-	uint64_t until = clock_ms() + LIMIT_MS;
-
-	while (t->open && clock_ms() < until)
-		loop_turn(t->loop, 20 * US_PER_MS);
-	return t->open == 0;
+	return turn_loop_until(t->loop, !t->open, LIMIT_MS * US_PER_MS);
 }
 
 /* ---- calls ---- */
@@ -146,14 +136,7 @@ static bool whole(const struct call *c)
 /* A port that was free a moment ago. */
 static void take_port(struct test *t)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	must(bind(fd, (struct sockaddr *)&a, len) == 0);
-	must(getsockname(fd, (struct sockaddr *)&a, &len) == 0);
-	snprintf(t->port, sizeof(t->port), "%u", ntohs(a.sin_port));
-	close(fd);
+	snprintf(t->port, sizeof(t->port), "%u", free_port());
 }
 
 static bool server_listens(struct test *t)
@@ -490,6 +473,5 @@ int main(void)
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
 	certificate_remove(&t.own);
-	printf("%d passed, %d failed\n", t.passed, t.failed);
-	return t.failed ? 1 : 0;
+	return claims_end(&t.claims);
 }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/integration/client_parts.h"
@@ -29,8 +28,7 @@ struct test {
 	struct log log;
 	char url[64];
 	enum client_http http;
-	int passed;
-	int failed;
+	struct claims claims;
 	int open;
 };
 
@@ -46,21 +44,13 @@ struct asked {
 
 static void claim(struct test *t, bool holds, const char *sentence)
 {
-	printf("%s %s%s\n", holds ? "ok  " : "FAIL", t->http == CLIENT_HTTP_1 ? "HTTP/1.1: " : "",
-	       sentence);
-	if (holds)
-		t->passed++;
-	else
-		t->failed++;
+	claims_note(&t->claims, holds, t->http == CLIENT_HTTP_1 ? "HTTP/1.1" : NULL, sentence);
 }
 
 /* Turns the loop until *@value is @target; false where that took too long. */
 static bool turn_until(struct test *t, const int *value, int target)
 {
-	uint64_t until = clock_ms() + LIMIT_MS;
-	while (*value != target && clock_ms() < until)
-		loop_turn(t->loop, 50 * US_PER_MS);
-	return *value == target;
+	return turn_loop_until(t->loop, *value == target, LIMIT_MS * US_PER_MS);
 }
 
 static void on_head(void *ctx, int status, const struct http_field *fields, size_t count)
@@ -464,6 +454,5 @@ int main(void)
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
 	certificate_remove(&t.own);
-	printf("%d passed, %d failed\n", t.passed, t.failed);
-	return t.failed ? 1 : 0;
+	return claims_end(&t.claims);
 }

@@ -3,7 +3,6 @@
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "tests/integration/client_parts.h"
 #include "lib/base/clock.h"
@@ -48,26 +47,17 @@ struct test {
 	int resets;
 	uint32_t reset_error;
 	bool at_once; /* every request is answered as it comes */
-	int passed;
-	int failed;
+	struct claims claims;
 };
 
 static void claim(struct test *t, bool holds, const char *sentence)
 {
-	printf("%s %s\n", holds ? "ok  " : "FAIL", sentence);
-	if (holds)
-		t->passed++;
-	else
-		t->failed++;
+	claims_note(&t->claims, holds, NULL, sentence);
 }
 
 static bool turn_until(struct test *t, const int *value, int target)
 {
-	uint64_t until = clock_ms() + LIMIT_MS;
-
-	while (*value < target && clock_ms() < until)
-		loop_turn(t->loop, 20 * US_PER_MS);
-	return *value >= target;
+	return turn_loop_until(t->loop, *value >= target, LIMIT_MS * US_PER_MS);
 }
 
 static void on_sent(void *ctx)
@@ -161,11 +151,7 @@ static void finish(struct test *t)
 
 static bool turn_until_warm(struct test *t)
 {
-	uint64_t until = clock_ms() + LIMIT_MS;
-
-	while (!client_warm(t->client) && clock_ms() < until)
-		loop_turn(t->loop, 20 * US_PER_MS);
-	return client_warm(t->client);
+	return turn_loop_until(t->loop, client_warm(t->client), LIMIT_MS * US_PER_MS);
 }
 
 /* ---- who has processed what ---- */
@@ -461,6 +447,5 @@ int main(void)
 	refuses_all(&t);
 	loop_turn(t.loop, 0);
 	loop_free(t.loop);
-	printf("%d passed, %d failed\n", t.passed, t.failed);
-	return t.failed ? 1 : 0;
+	return claims_end(&t.claims);
 }

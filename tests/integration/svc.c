@@ -11,11 +11,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/mem.h"
 #include "lib/svc/svc.h"
+#include "tests/integration/parts.h"
 
 #define LIMIT_MS 10000
 
@@ -74,22 +74,11 @@ static char log_path[64];
 static char config_path[64];
 static char gate_path[64];
 static char answer[65536];
-static int passed;
-static int failed;
+static struct claims claims;
 
 static void claim(bool holds, const char *sentence)
 {
-	printf("%s %s\n", holds ? "ok    " : "FAILED", sentence);
-	fflush(stdout);
-	holds ? passed++ : failed++;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	claims_note(&claims, holds, NULL, sentence);
 }
 
 static void write_file(const char *path, const char *text)
@@ -153,20 +142,20 @@ static int ask(uint16_t port, const char *method, const char *path)
 
 static bool answers(uint16_t port, const char *path, int status, const char *part)
 {
-	uint64_t end = now_ms() + LIMIT_MS;
+	uint64_t end = clock_ms() + LIMIT_MS;
 
 	do {
 		if (ask(port, "GET", path) == status && strstr(answer, part))
 			return true;
 		poll(NULL, 0, 10);
-	} while (now_ms() < end);
+	} while (clock_ms() < end);
 	return false;
 }
 
 static bool logged(const char *part)
 {
 	static char text[65536];
-	uint64_t end = now_ms() + LIMIT_MS;
+	uint64_t end = clock_ms() + LIMIT_MS;
 
 	do {
 		int fd = open(log_path, O_RDONLY);
@@ -177,17 +166,17 @@ static bool logged(const char *part)
 		if (strstr(text, part))
 			return true;
 		poll(NULL, 0, 10);
-	} while (now_ms() < end);
+	} while (clock_ms() < end);
 	return false;
 }
 
 /* The exit code; -1 where it did not end in time (then it is killed) or by a signal. */
 static int ended(pid_t pid)
 {
-	uint64_t end = now_ms() + LIMIT_MS;
+	uint64_t end = clock_ms() + LIMIT_MS;
 	int status;
 
-	while (now_ms() < end) {
+	while (clock_ms() < end) {
 		if (waitpid(pid, &status, WNOHANG) == pid)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 		poll(NULL, 0, 5);
@@ -198,7 +187,7 @@ static int ended(pid_t pid)
 }
 
 /* A port that is free, and the one behind it too. */
-static uint16_t free_port(void)
+static uint16_t free_pair(void)
 {
 	for (;;) {
 		struct sockaddr_in a = {.sin_family = AF_INET,
@@ -337,7 +326,7 @@ int main(int argc, char **argv)
 	snprintf(log_path, sizeof(log_path), "%s/log", dir);
 	snprintf(config_path, sizeof(config_path), "%s/c.yaml", dir);
 	snprintf(gate_path, sizeof(gate_path), "%s/gate", dir);
-	port = free_port();
+	port = free_pair();
 	snprintf(admin, sizeof(admin), "127.0.0.1:%u", port);
 	one_process(port, admin);
 	ends(port, admin);
@@ -345,6 +334,5 @@ int main(int argc, char **argv)
 	unlink(log_path);
 	unlink(config_path);
 	rmdir(dir);
-	printf("%d passed, %d failed\n", passed, failed);
-	return failed ? 1 : 0;
+	return claims_end(&claims);
 }

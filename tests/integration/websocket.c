@@ -15,6 +15,7 @@
 #include "lib/net/http.h"
 #include "lib/net/loop.h"
 #include "lib/net/ws.h"
+#include "tests/integration/parts.h"
 
 #define LIMIT_US (10 * US_PER_S)
 #define QUEUE_BYTES (8 << 20)
@@ -30,14 +31,11 @@ struct bench {
 	int client;
 };
 
-static int passed;
-static int failed;
+static struct claims claims;
 
 static void claim(bool holds, const char *sentence)
 {
-	printf("%s %s\n", holds ? "ok    " : "FAILED", sentence);
-	fflush(stdout);
-	holds ? passed++ : failed++;
+	claims_note(&claims, holds, NULL, sentence);
 }
 
 static void on_message(void *ctx, struct ws *ws, bool text, struct str payload)
@@ -235,6 +233,5 @@ int main(void)
 	a_peer_that_does_not_read(&log);
 	a_peer_that_sends_too_fast(&log);
 	a_peer_that_sends_much_at_once(&log);
-	printf("%d passed, %d failed\n", passed, failed);
-	return failed ? 1 : 0;
+	return claims_end(&claims);
 }
