@@ -128,7 +128,7 @@ test('Redis is emptied under load: nothing accepted is lost', async () => {
 test('after Redis is emptied a new turn waits for the open ones of its session, and the conversation has them all', async () => {
 	await ready()
 	const api = new Api(stack)
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const turn = (text, script) => chat(text, script, { session })
 	const { id: one } = await api.accepted(turn('one', 'ttft=0 rate=0 tokens=5'))
 	await api.ended(one)

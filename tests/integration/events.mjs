@@ -2,8 +2,7 @@
 // meanwhile, positions of jobs that are none of its own, and a Redis that lost its memory.
 
 import assert from 'node:assert/strict'
-import { answer } from '../support/answer.mjs'
-import { Api, chat } from '../support/api.mjs'
+import { Api, chat, said } from '../support/api.mjs'
 import { Answer } from '../support/follow.mjs'
 import { events } from '../support/sse.mjs'
 import { Stack } from '../support/stack.mjs'
@@ -11,11 +10,6 @@ import { run, test, until } from '../support/test.mjs'
 
 const stack = await Stack.open()
 const api = new Api(stack)
-const said = (job, tokens) => answer(job.model, job.messages.at(-1).content, tokens)
-
-async function session() {
-	return (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json.id
-}
 
 /** A connection to the stream: `seen` grows, `id` is the last one. */
 async function listen(id, after) {
@@ -46,7 +40,7 @@ async function listen(id, after) {
 }
 
 test('a job that began and ended between two connections is told of, once, and none before it again', async () => {
-	const id = await session()
+	const id = await api.session()
 	const long = chat('long', 'ttft=0 rate=30 tokens=90', { session: id })
 	const brief = chat('brief', 'ttft=0 rate=0 tokens=9', { session: id })
 	const apart = chat('no turn', 'ttft=0 rate=0 tokens=9', { session: id, lane: 'background' })
@@ -83,7 +77,7 @@ test('a job that began and ended between two connections is told of, once, and n
 })
 
 test('a named job that is unknown, or of another session, is gone: no silence, and none of its text', async () => {
-	const [mine, others] = [await session(), await session()]
+	const [mine, others] = [await api.session(), await api.session()]
 	const theirs = (await api.accepted(chat('theirs', 'ttft=0 rate=0 tokens=9', { session: others }))).id
 	await api.ended(theirs)
 	const unknown = `job_${'0'.repeat(26)}`
@@ -95,7 +89,7 @@ test('a named job that is unknown, or of another session, is gone: no silence, a
 })
 
 test('positions: an empty one is none; a comma too many, a number too few are a 400', async () => {
-	const id = await session()
+	const id = await api.session()
 	const job = `job_${'0'.repeat(26)}`
 	for (const after of [`${job}:1:0,`, `,${job}:1:0`, ',', `${job}:1`, `${job}:`, `${job}:1:0,x`, 'x']) {
 		const r = await api.call('GET', `/v1/sessions/${id}/events`, { headers: { 'last-event-id': after } })
@@ -112,7 +106,7 @@ test('positions: an empty one is none; a comma too many, a number too few are a 
 })
 
 test('Redis is emptied while one turn runs and one waits: both streams hear the end of the waiting one, unbroken', async () => {
-	const id = await session()
+	const id = await api.session()
 	const ear = await listen(id)
 	const running = chat('runs', 'ttft=100 rate=40 tokens=200', { session: id })
 	const waiting = chat('waits', 'ttft=100 rate=40 tokens=40', { session: id })

@@ -2,8 +2,7 @@
 // is compared byte for byte with what the simulator must have said.
 
 import assert from 'node:assert/strict'
-import { answer } from '../support/answer.mjs'
-import { Api, chat } from '../support/api.mjs'
+import { Api, chat, said } from '../support/api.mjs'
 import { Answer } from '../support/follow.mjs'
 import { Stack } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
@@ -14,8 +13,6 @@ const other = new Api(stack, stack.other_key)
 const SONNET = 'claude-sonnet-4-5'
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 const JOB = /^job_[0-9a-hjkmnp-tv-z]{26}$/i
-
-const said = (job, tokens = 20, model = job.model) => answer(model, job.messages.at(-1).content, tokens)
 
 async function collect(id, options) {
 	const seen = []
@@ -255,7 +252,7 @@ test('Last-Event-ID wins over ?after: a browser comes back to the URL that it be
 	const seen = []
 	for await (const e of api.events(id, { query: `?after=${attempt}:0`, after: `${attempt}:${whole.length}` })) seen.push(e.event)
 	assert.deepEqual(seen.filter((e) => e !== 'comment'), [end.event])
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const r = await api.call('GET', `/v1/sessions/${session}/events?after=`, { headers: { 'last-event-id': 'nothing' } })
 	assert.equal(r.status, 400)
 	assert.equal(r.json.error.code, 'resume_invalid')
@@ -326,7 +323,7 @@ test('cancel before the first token, and a job that waits for its turn', async (
 	assert.equal((await api.cancel(first.id)).status, 202)
 	const j = await api.ended(first.id)
 	assert.equal(j.status, 'cancelled')
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const turn = await api.accepted(chat('turn one', 'ttft=1500 rate=0 tokens=5', { session }))
 	const waiting = await api.accepted(chat('turn two', undefined, { session }))
 	const last = await api.accepted(chat('turn three', undefined, { session }))
@@ -453,7 +450,7 @@ test('a session whose time is over is gone: read, followed, deleted, continued; 
 
 test('a session’s next turn knows what was said, its task and its system prompt', async () => {
 	const system = 'You are a patient teacher of many words.'
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat', system } })).json
+	const session = await api.session({ task: 'chat', system })
 	const texts = []
 	let bytes = Buffer.byteLength(system)
 	for (let turn = 1; turn <= 3; turn++) {
@@ -470,7 +467,7 @@ test('a session’s next turn knows what was said, its task and its system promp
 })
 
 test('turns sent at once run in their order; more than eight open ones are refused', async () => {
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const ids = []
 	// the first one's answer takes longer than asking for all of them does
 	for (let i = 0; i < 8; i++) ids.push((await api.accepted(chat(`t${i}`, `ttft=${i ? 20 : 3000} rate=0 tokens=8`, { session }))).id)
@@ -488,7 +485,7 @@ test('turns sent at once run in their order; more than eight open ones are refus
 })
 
 test('a session’s events: every open job, positions by job, resume', async () => {
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const a = chat('first', 'ttft=100 rate=60 tokens=30', { session })
 	const b = chat('second', 'ttft=100 rate=60 tokens=30', { session })
 	const one = (await api.accepted(a)).id
@@ -544,7 +541,7 @@ test('an answer above 256 KiB is stored, read and followed whole', async () => {
 })
 
 test('the list: newest first, by session, status and lane, in pages', async () => {
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const ids = []
 	for (let i = 0; i < 5; i++) {
 		const { id } = await api.accepted(chat(`l${i}`, undefined, { session, lane: i === 4 ? 'high' : 'interactive' }))
@@ -727,7 +724,7 @@ test('a whole answer whose provider says no usage is billed by what was sent and
 
 test('a cut turn of a session is billed with all that was sent: the system prompt and the turns before', async () => {
 	const system = 'A teacher of many words. '.repeat(80)
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat', system } })).json
+	const session = await api.session({ task: 'chat', system })
 	const first = chat('y'.repeat(4000), 'ttft=0 rate=0 tokens=200', { session, model: 'gpt-4o-mini' })
 	const one = await api.ended((await api.accepted(first)).id)
 	assert.equal(one.status, 'succeeded', JSON.stringify(one.fault))

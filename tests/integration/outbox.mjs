@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { Api, chat } from '../support/api.mjs'
-import { freePort, Stack } from '../support/stack.mjs'
+import { Stack } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
 import { Client } from '../support/ws.mjs'
 
@@ -51,34 +51,31 @@ test('the end of a job waits for its client, also when Redis was emptied', async
 	await client.close()
 })
 
-test('acknowledged is acknowledged, also when Redis was emptied', async () => {
-	const first = await left_alone({}, 'first')
-	let client = await comes_again({ resume: first.welcome.resume }, first.job, first.stored)
-	client.send({ op: 'ack', id: first.job })
-	const second = await client.submit('2', chat('second', 'ttft=0 rate=0 tokens=10'))
+/** The ends of two jobs, of which the first was acknowledged, of a client that went before Redis was emptied. */
+async function two_and_a_loss() {
+	const { job, welcome, stored } = await left_alone({}, 'acknowledged')
+	const client = await comes_again({ resume: welcome.resume }, job, stored)
+	client.send({ op: 'ack', id: job })
+	const second = await client.submit('2', chat('not acknowledged', 'ttft=0 rate=0 tokens=10'))
 	await client.end(second)
-	await acked(first.job)
+	await acked(job)
 	client.cut()
 	await stack.redis_cli('FLUSHALL')
-	const [stored] = (await api.recorded([second])).get(second)
-	client = await only({ resume: first.welcome.resume }, second, stored, first.job)
+	return { job, second, welcome, stored: (await api.recorded([second])).get(second)[0] }
+}
+
+test('acknowledged is acknowledged, also when Redis was emptied', async () => {
+	const { job, second, welcome, stored } = await two_and_a_loss()
+	const client = await only({ resume: welcome.resume }, second, stored, job)
 	await client.close()
 })
 
 test('an acknowledged job that ran again after a loss, and so is listed again, is not told again', async () => {
-	const first = await left_alone({}, 'acknowledged')
-	let client = await comes_again({ resume: first.welcome.resume }, first.job, first.stored)
-	client.send({ op: 'ack', id: first.job })
-	const second = await client.submit('2', chat('not acknowledged', 'ttft=0 rate=0 tokens=10'))
-	await client.end(second)
-	await acked(first.job)
-	client.cut()
-	await stack.redis_cli('FLUSHALL')
-	const list = `ob:{${first.welcome.session}}`
-	await stack.redis_cli('ZADD', list, '1', first.job) // as a pool does that claims it anew
-	const [stored] = (await api.recorded([second])).get(second)
-	client = await only({ resume: first.welcome.resume }, second, stored, first.job)
-	await until('the list lacks it', async () => !(await stack.redis_cli('ZRANGE', list, '0', '-1')).includes(first.job))
+	const { job, second, welcome, stored } = await two_and_a_loss()
+	const list = `ob:{${welcome.session}}`
+	await stack.redis_cli('ZADD', list, '1', job) // as a pool does that claims it anew
+	const client = await only({ resume: welcome.resume }, second, stored, job)
+	await until('the list lacks it', async () => !(await stack.redis_cli('ZRANGE', list, '0', '-1')).includes(job))
 	await client.close()
 })
 
@@ -132,7 +129,7 @@ test('an acknowledgement that comes before the record is kept', async () => {
 })
 
 test('a client that names its session has what waits there, and no other organisation’s', async () => {
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const { job, stored } = await left_alone({ session })
 	// As when it was away for longer than Redis keeps it.
 	await stack.redis_cli('DEL', `ob:{${session}}`)
@@ -172,7 +169,7 @@ async function over_http(session, text, more = {}) {
 }
 
 test('what came over HTTP into a session waits for its clients that are away, also in a session that Redis forgot', async () => {
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+	const session = await api.session()
 	const before = await over_http(session, 'nobody has joined')
 	assert.equal(await row(before.job), undefined)
 	const first = await Client.hello(stack, { session })
@@ -222,9 +219,8 @@ test('an acknowledgement of a job that was never heard of leaves no row', async 
 
 test('more ends wait than are told at once: the next ones come when some were acknowledged, and also to another connection', async () => {
 	const most = 4
-	const port = await freePort()
-	const node = await stack.more('sluice-push', 'sluice-push-few', 'push', '--set', `push.listen=127.0.0.1:${port}`, '--set', `push.outbox_jobs=${most}`)
-	const url = `ws://127.0.0.1:${port}/v1/ws`
+	const node = await stack.morePush('sluice-push-few', `push.outbox_jobs=${most}`)
+	const { url } = node
 	try {
 		const { client, welcome } = await Client.hello(stack, {}, { url })
 		const jobs = []
@@ -258,7 +254,7 @@ test('more ends wait than are told at once: the next ones come when some were ac
 test('what waited too long is deleted', async () => {
 	const { job } = await left_alone()
 	await stack.sql(`UPDATE outbox SET at_ms = at_ms - 700000000 WHERE job = '${job}'`)
-	const node = await stack.more('sluice-push', 'sluice-push-sweeps', 'push', '--set', 'push.listen=127.0.0.1:0')
+	const node = await stack.morePush('sluice-push-sweeps')
 	try {
 		await until('it is gone', async () => !(await row(job)), 20000)
 	} finally {

@@ -237,7 +237,7 @@ test('two redrives of a dead job at once, and later ones, make one job; a large 
 })
 
 test("a dead job that was a session's turn is submitted again only where the session is given up", async () => {
-	const { id: session } = (await api.call('POST', '/v1/sessions', { body: {} })).json
+	const session = await api.session({})
 	const { id } = await api.accepted(chat('a turn', 'fin=0b', { model: 'gpt-4.1-mini', session }))
 	assert.equal((await api.ended(id)).status, 'failed')
 	const no = await ctl('dead', 'redrive', id)

@@ -1,7 +1,6 @@
 // Slow readers at a push node of their own: what they cost is bounded, the others have their text, and so have they when they read on.
 
 import assert from 'node:assert/strict'
-import net from 'node:net'
 import { SlowReaders, rss_kib } from '../support/slow.mjs'
 import { Stack } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
@@ -11,25 +10,10 @@ const COUNT = 100
 const EACH_KIB = 2 * 256
 const stack = await Stack.open()
 
-function free_port() {
-	return new Promise((resolve) => {
-		const s = net.createServer().listen(0, '127.0.0.1', () => {
-			const { port } = s.address()
-			s.close(() => resolve(port))
-		})
-	})
-}
-
-async function node(id, ...options) {
-	const port = await free_port()
-	const made = await stack.more('sluice-push', id, 'push', '--set', `push.listen=127.0.0.1:${port}`, ...options.flatMap((o) => ['--set', o]))
-	return { ...made, url: `ws://127.0.0.1:${port}/v1/ws` }
-}
-
 const words = (l) => `p50 ${l.p50.toFixed(2)} ms, p99 ${l.p99.toFixed(2)} ms of ${l.timed}`
 
 test(`${COUNT} readers of a byte a second: bounded memory, the text of ${COUNT} others whole, theirs whole when they read on`, async () => {
-	const own = await node('sluice-push-slow')
+	const own = await stack.morePush('sluice-push-slow')
 	const scene = new SlowReaders(stack, { url: own.url, pid: own.pid, readers: COUNT })
 	try {
 		const look = { rate: 20, tokens: 60 }
@@ -54,7 +38,7 @@ test(`${COUNT} readers of a byte a second: bounded memory, the text of ${COUNT} 
 }, { limit_ms: 180000 })
 
 test('a reader that never empties its queue is closed with 3001, and nobody else', async () => {
-	const own = await node('sluice-push-slow-closes', 'push.slow_ms=1000')
+	const own = await stack.morePush('sluice-push-slow-closes', 'push.slow_ms=1000')
 	const scene = new SlowReaders(stack, { url: own.url, pid: own.pid, readers: 50 })
 	try {
 		await scene.add(10)

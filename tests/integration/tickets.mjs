@@ -6,16 +6,12 @@ import { Api, chat } from '../support/api.mjs'
 import { Raw } from '../support/http.mjs'
 import { Stack } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
-import { Client } from '../support/ws.mjs'
+import { Client, Clients } from '../support/ws.mjs'
 
 const stack = await Stack.open()
 const api = new Api(stack)
 const other = new Api(stack, stack.other_key)
-const open = new Set()
-
-async function newSession(by = api) {
-	return (await by.call('POST', '/v1/sessions', { body: {} })).json.id
-}
+const clients = new Clients(stack)
 
 async function newTicket(session, by = api) {
 	const r = await by.call('POST', '/v1/tickets', { body: { session } })
@@ -23,11 +19,7 @@ async function newTicket(session, by = api) {
 	return r.json.ticket
 }
 
-async function hello(message, options = { key: null }) {
-	const { client, welcome } = await Client.hello(stack, message, options)
-	open.add(client)
-	return { client, welcome }
-}
+const hello = (message, options = { key: null }) => clients.hello(message, options)
 
 async function closedWith(code, message, options = { key: null }) {
 	const c = await Client.open(stack, options)
@@ -39,7 +31,7 @@ async function closedWith(code, message, options = { key: null }) {
 }
 
 test('a ticket names when it is over, is not to be kept by caches, and opens its session', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const r = await api.call('POST', '/v1/tickets', { body: { session } })
 	assert.equal(r.status, 201, r.text)
 	assert.deepEqual(Object.keys(r.json).sort(), ['expires_at', 'ticket'])
@@ -57,7 +49,7 @@ test('a ticket names when it is over, is not to be kept by caches, and opens its
 })
 
 test('a ticket may come as a subprotocol, in the header, or in hello', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const text = Buffer.from(await newTicket(session)).toString('base64url')
 	const one = await hello({}, { key: null, protocols: ['sluice.v1', `sluice.token.${text}`] })
 	assert.equal(one.welcome.session, session)
@@ -67,12 +59,11 @@ test('a ticket may come as a subprotocol, in the header, or in hello', async () 
 })
 
 test('a ticket is good once, whoever comes first', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const token = await newTicket(session)
 	const all = await Promise.all(
 		Array.from({ length: 8 }, async () => {
-			const c = await Client.open(stack, { key: null })
-			open.add(c)
+			const c = await clients.open({ key: null })
 			c.send({ op: 'hello', token })
 			return Promise.race([c.next((e) => e.ev === 'welcome').catch(() => c.closed), c.closed])
 		}),
@@ -85,7 +76,7 @@ test('a ticket is good once, whoever comes first', async () => {
 test('a ticket whose time is over, or that nobody made, closes with 3500', async () => {
 	await closedWith(3500, { token: `tk-sluice-${'a'.repeat(40)}` })
 	await closedWith(3500, { token: 'tk-sluice-short' })
-	const token = await newTicket(await newSession())
+	const token = await newTicket(await api.session({}))
 	const left = []
 	for (const key of (await stack.redis_cli('--scan', '--pattern', 't:*')).split('\n')) {
 		const ms = Number(await stack.redis_cli('PTTL', key))
@@ -98,8 +89,8 @@ test('a ticket whose time is over, or that nobody made, closes with 3500', async
 })
 
 test('a ticket is good for its session alone', async () => {
-	const mine = await newSession()
-	const another = await newSession()
+	const mine = await api.session({})
+	const another = await api.session({})
 	const running = await api.accepted(chat('another session', 'ttft=8000 rate=0 tokens=5', { session: another }))
 	await closedWith(3503, { token: await newTicket(mine), session: another })
 	const { client, welcome } = await hello({ token: await newTicket(mine), session: mine })
@@ -123,7 +114,7 @@ test('a ticket is good for its session alone', async () => {
 })
 
 test('with a fresh ticket a browser resumes; another session’s resume token does not hold', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const first = await hello({ token: await newTicket(session) })
 	const job = await first.client.submit('r', chat('resume by ticket', 'ttft=0 rate=60 tokens=60'))
 	await first.client.next((e) => e.ev === 'delta')
@@ -139,18 +130,18 @@ test('with a fresh ticket a browser resumes; another session’s resume token do
 	assert.equal((await second.client.next((e) => e.ev === 'resumed')).jobs[0].at, at)
 	await second.client.end(job)
 	assert.equal(answer.text, (await api.ended(job)).result.text)
-	const apart = await newSession()
+	const apart = await api.session({})
 	const third = await hello({ token: await newTicket(apart), resume: second.welcome.resume })
 	assert.equal(third.welcome.session, apart)
 	assert.equal((await third.client.next((e) => e.ev === 'gone')).job, undefined)
 })
 
 test('a ticket may be shown again in band, for the same session', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const { client } = await hello({ token: await newTicket(session) })
 	client.send({ op: 'token', token: await newTicket(session) })
 	assert.ok(await client.submit('after', chat('still here')))
-	client.send({ op: 'token', token: await newTicket(await newSession()) })
+	client.send({ op: 'token', token: await newTicket(await api.session({})) })
 	assert.equal((await client.closed).code, 3503)
 	const keyed = await hello({}, {})
 	keyed.client.send({ op: 'token', token: await newTicket(session) })
@@ -158,13 +149,13 @@ test('a ticket may be shown again in band, for the same session', async () => {
 })
 
 test('a ticket is no key: the front does not take it', async () => {
-	const token = await newTicket(await newSession())
+	const token = await newTicket(await api.session({}))
 	const r = await api.call('GET', '/v1/jobs', { key: token })
 	assert.equal(r.status, 401)
 })
 
 test('what is wrong with the question for a ticket is named', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const ask = async (body, status, code, headers) => {
 		const r = await api.call('POST', '/v1/tickets', { body, headers })
 		assert.equal(r.status, status, r.text)
@@ -185,7 +176,7 @@ test('what is wrong with the question for a ticket is named', async () => {
 })
 
 test('the same Idempotency-Key brings the same ticket', async () => {
-	const session = await newSession()
+	const session = await api.session({})
 	const headers = { 'idempotency-key': `tickets-${session}` }
 	const one = await api.call('POST', '/v1/tickets', { body: { session }, headers })
 	const two = await api.call('POST', '/v1/tickets', { body: { session }, headers })
@@ -357,8 +348,4 @@ async function listening(service) {
 	return `http://127.0.0.1:${port}`
 }
 
-await run(import.meta.url, {
-	after: async () => {
-		for (const c of open) c.cut()
-	},
-})
+await run(import.meta.url, { after: () => clients.cut() })

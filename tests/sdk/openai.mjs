@@ -240,7 +240,7 @@ for (const side of sides) {
 	})
 
 	test('front: a session by header keeps its turns in order; too many open ones are a RateLimitError', async () => {
-		const { id: session } = (await api.call('POST', '/v1/sessions', { body: { task: 'chat' } })).json
+		const session = await api.session()
 		const headers = { 'x-sluice-session': session, 'x-sluice-lane': 'high' }
 		const client = sdk(side, { defaultHeaders: headers })
 		const all = await Promise.all(

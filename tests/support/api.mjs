@@ -1,5 +1,6 @@
 // Jobs over HTTP as a client's own code would do it.
 
+import { answer } from './answer.mjs'
 import { Answer } from './follow.mjs'
 import { events } from './sse.mjs'
 import { pass, until } from './test.mjs'
@@ -10,6 +11,9 @@ export const ENDED = ['succeeded', 'failed', 'expired', 'cancelled']
 export function chat(text, how = 'ttft=0 rate=0 tokens=20', more = {}) {
 	return { kind: 'chat', model: 'claude-sonnet-4-5', messages: [{ role: 'user', content: `${text} [sim ${how}]` }], ...more }
 }
+
+/** What the simulator answers to such a job. */
+export const said = (job, tokens = 20, model = job.model) => answer(model, job.messages.at(-1).content, tokens)
 
 export class Api {
 	constructor(stack, key = stack.key) {
@@ -48,6 +52,11 @@ export class Api {
 		const r = await this.submit(job, headers)
 		if (r.status !== 202) throw new Error(`not accepted: ${r.status} ${r.text.slice(0, 300)}`)
 		return r.json
+	}
+
+	/** Makes a session; its id. */
+	async session(body = { task: 'chat' }) {
+		return (await this.call('POST', '/v1/sessions', { body })).json.id
 	}
 
 	get(id, query = '') {

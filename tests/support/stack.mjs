@@ -102,6 +102,14 @@ export class Stack {
 		return made
 	}
 
+	/** A push node more, on a port of its own; as more, with `url` of its WebSocket and `http` beside it. `sets`: KEY=VALUE. */
+	async morePush(id, ...sets) {
+		const http = `http://127.0.0.1:${await freePort()}`
+		const words = [`push.listen=${new URL(http).host}`, ...sets].flatMap((set) => ['--set', set])
+		const made = await this.more('sluice-push', id, 'push', ...words)
+		return Object.assign(made, { http, url: `${http.replace('http:', 'ws:')}/v1/ws` })
+	}
+
 	/** Of processes that are started from now on: descriptors that each may have; 0: as many as this one. */
 	nofile = 0
 

@@ -1,5 +1,6 @@
 // A client of the WebSocket sluice.v1: remembers every event in order, and keeps each job's answer by the client's rule.
 
+import assert from 'node:assert/strict'
 import WebSocket from 'ws'
 import { Answer } from './follow.mjs'
 import { until } from './test.mjs'
@@ -118,8 +119,50 @@ export class Client {
 		return this.closed
 	}
 
+	/** Sends what is refused by that name, and returns the fault. */
+	async faulted(message, name = 'invalid_request') {
+		const from = this.events.length
+		this.send(message)
+		const e = await this.next((e) => e.ev === 'fault', { from })
+		assert.equal(e.name, name, JSON.stringify(e))
+		assert.ok(e.message)
+		return e
+	}
+
+	/** The answer's text was given once, in order, whole. */
+	whole(job, text) {
+		const a = this.answer(job)
+		assert.equal(a.text, text)
+		assert.equal(a.repeats + a.gaps + a.split, 0, `repeats ${a.repeats}, gaps ${a.gaps}, split ${a.split}`)
+	}
+
 	/** As when the network goes: no closing handshake. */
 	cut() {
 		this.ws.terminate()
+	}
+}
+
+/** The connections of one file, cut at its end. */
+export class Clients {
+	#all = []
+
+	constructor(stack) {
+		this.stack = stack
+	}
+
+	async open(options) {
+		const client = await Client.open(this.stack, options)
+		this.#all.push(client)
+		return client
+	}
+
+	async hello(message, options) {
+		const { client, welcome } = await Client.hello(this.stack, message, options)
+		this.#all.push(client)
+		return { client, welcome }
+	}
+
+	cut() {
+		for (const client of this.#all) client.cut()
 	}
 }
