@@ -1,9 +1,10 @@
-/* What was before this claim: calls that owners before began (a provider that was asked is paid, whoever asked it), and lists of a
- * Redis that lost its memory. */
+/* What was before this claim: calls that owners before began (a provider that was asked is paid, whoever asked it), and what a Redis
+ * that lost its memory knew: that the job has ended, and its lists. */
 #include <stdio.h>
 
 #include "consumers/pool/work.h"
 #include "lib/base/json.h"
+#include "lib/base/plant.h"
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
 
@@ -94,6 +95,62 @@ void past_estimate(struct work *w)
 		last->usage.input_tokens = past_tokens(w->job.system.len + w->job.messages.len +
 						       w->job.request.len + (size_t)last->at);
 	price(w, last);
+}
+
+/* ── ends ── */
+
+/* By the index, whatever the planner thinks of the list. */
+static const char past_sql[] =
+    "SELECT asked.n, found.* FROM json_to_recordset($1::json) AS asked(n int, job text, org text), "
+    "LATERAL (SELECT status, attempt FROM results WHERE results.job = asked.job AND "
+    "results.org = asked.org LIMIT 1) AS found ORDER BY n";
+
+static void put_ask(const struct gather_ask *ask, struct buf *out)
+{
+	const struct work *w = container_of(ask, struct work, past);
+	struct json_out o = {.buf = out};
+
+	json_open(&o, '{');
+	json_put_int(&o, "n", (int64_t)ask->number);
+	json_put_str(&o, "job", w->head.job);
+	json_put_str(&o, "org", w->head.org);
+	json_close(&o, '}');
+}
+
+static void on_record(struct gather_ask *ask, enum pg_result result, const struct pg_rows *rows,
+		      size_t first, size_t count)
+{
+	struct work *w = container_of(ask, struct work, past);
+
+	if (result != PG_OK || !count) {
+		w->past_epoch_ms = redis_epoch_wall_ms(w->redis);
+		work_claim(w);
+		return;
+	}
+	log_info(&w->log, "ended before redis lost its memory",
+		 F_VIEW("status", pg_text(rows, first, 1)));
+	finish_tell(w, pg_text(rows, first, 1), pg_int(rows, first, 2, 1));
+	work_over(w, true);
+}
+
+const struct gather_kind past_kind = {
+    .sql = past_sql, .open = '[', .close = ']', .most = 256, .put = put_ask, .done = on_record};
+
+/* A job that ended comes again where its record waited in a tier, or its end was not committed; where Redis remembers it says so. With
+ * PostgreSQL away the job runs once more: its first result stands. */
+void past_ask(struct work *w)
+{
+	gather_add(&w->pool->past, &w->past);
+}
+
+bool past_is_sure(const struct work *w)
+{
+	const uint64_t nothing_yet =
+	    SM(WORK_OVER) | SM(WORK_LOADING) | SM(WORK_SLOT) | SM(WORK_BUDGET) | SM(WORK_BACKOFF);
+
+	return !(SM(w->resume) & nothing_yet) || PLANTED(PAST_UNASKED) ||
+	       w->past_epoch_ms == redis_epoch_wall_ms(w->redis) ||
+	       id_wall_ms(w->head.job) > redis_epoch_wall_ms(w->redis);
 }
 
 /* ── lists ── */

@@ -384,6 +384,7 @@ static int open_stores(struct pool *pool)
 	r = pg_open(pool->loop, &pg, pool->log, &pool->pg);
 	if (r < 0)
 		return err_trace(r);
+	gather_init(&pool->past, pool->loop, pool->pg, &past_kind, NULL);
 	return err_trace(blob_open(pool->loop, pool->config->blob.dir, pool->log, &pool->blob));
 }
 
@@ -708,6 +709,7 @@ void pool_close(struct pool *pool)
 	breakers_free(pool->breakers);
 	warm_fini(&pool->warm);
 	blob_close(pool->blob);
+	gather_fini(&pool->past);
 	pg_close(pool->pg);
 	redis_unsubscribe(pool->control);
 	redis_close(pool->redis);

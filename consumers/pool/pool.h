@@ -19,6 +19,7 @@
 #include "lib/base/metric.h"
 #include "lib/net/loop.h"
 #include "lib/relay/pace.h"
+#include "lib/store/gather.h"
 #include "lib/svc/option.h"
 #include "schemas/lanes.h"
 
@@ -72,6 +73,7 @@ struct pool {
 	struct redis *
 	    bulk_redis; /* the background lane's: paced, so that it never stands before the others */
 	struct pg *pg;
+	struct gather past; /* what Redis forgot of jobs (past.c) */
 	struct blob *blob;
 	struct lane_writer *writer;
 	struct lane_writer *bulk_writer; /* gathers for longer */

@@ -121,6 +121,7 @@ static void stop_waiting(struct work *w)
 	w->request = NULL;
 	w->pg_request = NULL;
 	w->blob_request = NULL;
+	gather_cancel(&w->past);
 }
 
 /* ── the lease ── */
@@ -252,7 +253,11 @@ static void on_claim(void *ctx, const struct claim *claim)
 
 	w->request = NULL;
 	if (claim->verdict == CLAIM_RUN && w->claim_epoch_ms != redis_epoch_wall_ms(w->redis)) {
-		work_claim(w); /* asked before it was known that Redis forgot */
+		/* asked before it was known that Redis forgot */
+		if (past_is_sure(w))
+			work_claim(w);
+		else
+			past_ask(w);
 		return;
 	}
 	if (claim->verdict != CLAIM_RUN && claim->verdict != CLAIM_UNSURE)
@@ -289,6 +294,9 @@ static void on_claim(void *ctx, const struct claim *claim)
 		log_info(&w->log, "record is void",
 			 F_STR("why", claim->verdict == CLAIM_REFUSED ? "refused" : "newer copy"));
 		work_over(w, true);
+		return;
+	case CLAIM_FORGOTTEN:
+		past_ask(w);
 		return;
 	case CLAIM_UNSURE:
 		work_again(w, work_pause_us(w, 50, 1000), on_claim_timer);
@@ -333,6 +341,7 @@ void work_claim(struct work *w)
 	    .offset = lane_record_offset(w->record),
 	    .epoch_ms = redis_epoch_wall_ms(w->redis),
 	    .held_attempt = told_attempt(w),
+	    .forgotten_too = past_is_sure(w),
 	    .now_wall_ms = loop_wall_ms(pool->loop),
 	};
 

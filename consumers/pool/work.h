@@ -29,6 +29,7 @@
 #include "lib/base/sm.h"
 #include "lib/relay/state.h"
 #include "lib/store/blob.h"
+#include "lib/store/gather.h"
 #include "schemas/codec.h"
 #include "schemas/keys.h"
 
@@ -118,6 +119,7 @@ struct work {
 	bool fetching;	/* the text of that result is being read: nothing is published before */
 	enum work_state resume;	 /* where to go on after a claim was lost; WORK_OVER: nowhere */
 	uint64_t claim_epoch_ms; /* of the Redis that was asked for it */
+	uint64_t past_epoch_ms;	 /* of the Redis that forgot it, when the record was asked */
 	int64_t attempt;
 	int64_t tries;
 	enum fault end_as; /* EXPIRED, CANCELLED: wished, not yet done */
@@ -127,6 +129,7 @@ struct work {
 	struct redis_request *lease_request;
 	struct redis_request *call_request;
 	struct pg_request *pg_request;
+	struct gather_ask past; /* has it ended already? (past.c) */
 	struct blob_request *blob_request;
 	bool publishing;    /* a lane write whose last word is to come */
 	struct timer timer; /* waits of the present state */
@@ -249,6 +252,11 @@ void work_waits(struct work *w, const char *why);
 void work_moved(struct work *w);
 /* load.c: body, blob, conversation; then pool_want_slot. */
 void load_begin(struct work *w);
+/* past.c: what ended before Redis lost its memory. Asks for the record of a job of which nothing stands: claims it again, or it is over. */
+void past_ask(struct work *w);
+/* It goes on with a call or an answer of its own, or was asked for already: what this Redis forgot of it does not matter. */
+bool past_is_sure(const struct work *w);
+extern const struct gather_kind past_kind; /* of pool->past */
 /* past.c: calls that owners before began go on standing in the ledger. @bytes: how long the answer was. */
 void past_calls(struct work *w, struct str calls, int64_t bytes);
 /* The body is known: what the last of them was asked, where its end was not seen. */

@@ -150,8 +150,13 @@ static const struct {
 	const char *word;
 	enum claim_verdict verdict;
 } verdicts[] = {
-    {"run", CLAIM_RUN},		  {"finishing", CLAIM_FINISHING}, {"held", CLAIM_HELD},
-    {"terminal", CLAIM_TERMINAL}, {"refused", CLAIM_REFUSED},	  {"stale", CLAIM_STALE},
+    {"run", CLAIM_RUN},
+    {"finishing", CLAIM_FINISHING},
+    {"held", CLAIM_HELD},
+    {"terminal", CLAIM_TERMINAL},
+    {"refused", CLAIM_REFUSED},
+    {"stale", CLAIM_STALE},
+    {"forgotten", CLAIM_FORGOTTEN},
 };
 
 typedef void claim_fn(void *ctx, const struct claim *claim);
@@ -204,6 +209,7 @@ struct redis_request *state_claim(struct redis *redis, const struct claim_reques
 	arg_int(&a, (int64_t)request->epoch_ms);
 	arg(&a, request->held_fence);
 	arg_int(&a, request->held_attempt);
+	arg(&a, request->forgotten_too ? STR("1") : STR(""));
 	arg_field(&a, "org", head->org);
 	arg_field(&a, "kind", head->kind);
 	arg_field(&a, "lane", request->lane);

@@ -48,7 +48,8 @@ enum claim_verdict {
 	CLAIM_TERMINAL,
 	CLAIM_REFUSED,
 	CLAIM_STALE,
-	CLAIM_UNSURE, /* Redis did not say */
+	CLAIM_FORGOTTEN, /* older than what Redis remembers: it may have ended; see `forgotten_too` */
+	CLAIM_UNSURE,	 /* Redis did not say */
 };
 struct claim {
 	enum claim_verdict verdict;
@@ -77,6 +78,7 @@ struct claim_request {
 	uint64_t epoch_ms;
 	struct str held_fence; /* of the claim that is made again; empty for none */
 	int64_t held_attempt;  /* of that claim: never repeated; 0 */
+	bool forgotten_too; /* it is known not to have ended, or goes on here: no CLAIM_FORGOTTEN */
 	uint64_t now_wall_ms;
 };
 struct redis_request *state_claim(struct redis *redis, const struct claim_request *request,

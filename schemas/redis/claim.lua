@@ -3,6 +3,7 @@
 -- ARGV: 1 fence (random), 2 worker (instance id), 3 incarnation (random per start), 4 lease_ms, 5 ttl_ms, 6 copy, 7 tries (of
 --       the record), 8 when its id was made, ms, 9 epoch_ms (when this Redis's memory began), 10 the fence that this
 --       worker held before ('' for none: a claim that is made again after a doubt), 11 the attempt that it knows of (0: none),
+--       12 '1': claim what nothing stands of, although it is older than this Redis's memory,
 --       then field, value … to set where nothing stands
 -- Returns a list: verdict, attempt, tries, wish, and
 --   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'; the 6th are the
@@ -10,6 +11,7 @@
 --               called nobody for it
 --   'finishing' granted; the result is decided: 5th its JSON; publish it again, do not call
 --   'held'      another live worker has it; 5th: ms until its lease ends
+--   'forgotten' it is older than this Redis's memory, and nothing stands of it: it may have ended. Nothing is written.
 --   'terminal'  5th: the state. 'refused': complete the record. 'stale': the queue made a newer copy; complete this one.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -30,9 +32,12 @@ if tonumber(ARGV[6]) < tonumber(h[4] or '0') then
 end
 local set = {}
 if not state then
-	set = {'v', '1', unpack(ARGV, 12)}
-	-- An older attempt may have been seen by clients before Redis lost its memory: begin above all of them.
+	set = {'v', '1', unpack(ARGV, 13)}
 	if tonumber(ARGV[8]) < tonumber(ARGV[9]) then
+		if ARGV[12] ~= '1' then
+			return {'forgotten', '0', '0', '', ''}
+		end
+		-- An older attempt may have been seen by clients before Redis lost its memory: begin above all of them.
 		attempt = math.max(0, now - tonumber(ARGV[8]))
 	end
 end

@@ -305,11 +305,61 @@ enum fault_kind {
 	WRONG_KINDS
 };
 
+/* What was recorded when Redis lost its memory, where PostgreSQL can be asked: it must not run again. */
+static struct {
+	uint64_t emptied_us, known_us; /* until then it need not be known that it was emptied */
+	uint64_t pg_back_us;
+	bool recorded[JOBS_MAX];
+} past;
+
+/* A loss that is noticed within 2 s of its end. */
+#define EMPTIED_SEEN_US (2 * US_PER_S)
+
+static void remember_recorded(uint64_t for_us)
+{
+	bool asked = past.pg_back_us <= world->now_us && !world->faults.pg_lost;
+
+	past.emptied_us = world->now_us;
+	past.known_us = world->now_us + for_us + EMPTIED_SEEN_US;
+	for (int i = 0; i < fleet.job_count; i++) {
+		const struct client_job *j = &fleet.jobs[i];
+
+		past.recorded[i] =
+		    asked && j->try_count == 1 && pg_server_result(str_of(j->tries[0].id));
+	}
+}
+
+static void pg_away(uint64_t for_us)
+{
+	past.pg_back_us = world->now_us + for_us;
+	memset(past.recorded, 0, sizeof(past.recorded));
+	pg_server_away(for_us);
+}
+
+/* A pool that had a call of it under way may go on with that one; who submits it again after the loss may have it again. */
+static void call_begins(const struct peer_call *call)
+{
+	if (call->job < 0 || call->job >= fleet.job_count || !past.recorded[call->job] ||
+	    world->now_us < past.known_us || fleet.jobs[call->job].phone ||
+	    fleet.jobs[call->job].rounds > 1)
+		return;
+	list_each (&peer_calls, at) {
+		const struct peer_call *other = container_of(at, struct peer_call, link);
+
+		if (other->job == call->job && other->begun_us < past.known_us &&
+		    strcmp(other->node, call->node) == 0)
+			return;
+	}
+	world_violation("job %d is called, whose end was recorded before Redis was emptied",
+			call->job);
+}
+
 /* With its connections, or without. */
 static void on_emptied(void *ctx)
 {
 	uint64_t for_us = (uint64_t)(uintptr_t)ctx;
 
+	remember_recorded(for_us);
 	if (for_us)
 		redis_server_away(for_us, REDIS_EMPTIED);
 	else
@@ -392,7 +442,7 @@ static void go_wrong(enum fault_kind kind)
 		broker_away(for_us);
 		return;
 	case WRONG_PG_AWAY:
-		pg_server_away(for_us);
+		pg_away(for_us);
 		return;
 	case WRONG_KINDS:
 		return;
@@ -497,9 +547,11 @@ static void arrived(bool anthropic)
 void fleet_begin(void)
 {
 	memset(&fleet, 0, sizeof(fleet));
+	memset(&past, 0, sizeof(past));
 	fleet.heal_us = world_between(35, 70) * US_PER_S;
 	peer_poison = poison;
 	peer_arrived = arrived;
+	peer_begins = call_begins;
 	memset(arrivals, 0, sizeof(arrivals));
 	config = world_between(0, 3) ? plain : limited;
 	pool_options.slots = (int64_t)world_between(2, 20);

@@ -182,6 +182,8 @@ void world_kill(struct loop *loop)
 
 void world_stall(struct loop *loop, uint64_t until_us)
 {
+	if (world_stalled(loop))
+		return; /* what was put off until the end of the first would be overtaken */
 	loop->stalled_until_us = until_us;
 	loop->stall_count = 0;
 }

@@ -70,6 +70,7 @@ static const uint64_t paces_us[] = {30000, 30000, 30000, 400000, 400000, 2000000
 
 struct list peer_calls;
 bool (*peer_poison)(int job);
+void (*peer_begins)(const struct peer_call *call);
 void (*peer_arrived)(bool anthropic);
 static int numbers;
 
@@ -446,6 +447,8 @@ struct client_call *client_call(struct client *client, const char *method, const
 	client->calls++;
 	world_tell(client->loop->name, "call %d of job %d begins: %s", c->number, c->kept->job,
 		   plan_names[c->plan]);
+	if (peer_begins)
+		peer_begins(c->kept);
 	world_in(0, client->loop, on_stream, c);
 	world_in(world_delay_us(), NULL, on_arrive, c);
 	return c;

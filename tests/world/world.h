@@ -200,6 +200,8 @@ extern struct list peer_calls;
 void peer_begin(void);
 /* Set by the fleet: a poisonous job's call kills who makes it. */
 extern bool (*peer_poison)(int job);
+/* Set by the fleet: a call begins. */
+extern void (*peer_begins)(const struct peer_call *call);
 /* Set by the fleet: a call is there that counts against the provider's limits. */
 extern void (*peer_arrived)(bool anthropic);
 
