@@ -97,6 +97,8 @@ void fleet_prepare(void)
 		fprintf(stderr, "%s", buf_text(&errors));
 		must(!"the world's configuration is good");
 	}
+	buf_fini(&text);
+	buf_fini(&errors);
 	config = plain;
 	option_defaults(pool_table, countof(pool_table), &pool_options);
 	option_defaults(archive_table, countof(archive_table), &archive_options);

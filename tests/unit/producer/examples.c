@@ -14,6 +14,11 @@ SUITE("producer/examples");
 
 #define JOB EXAMPLE_JOB
 
+/* Each test has a process of its own. */
+static struct buf out, errors, openai, anthropic;
+static struct config *config;
+static struct arena arena;
+
 static struct result good_result(void)
 {
 	struct result r = example_result("interactive");
@@ -30,7 +35,6 @@ TEST(an_ended_job_is_written_as_its_example)
 {
 	struct result r = good_result();
 	struct shown s;
-	struct buf out = {0};
 
 	shown_from_result(&s, &r);
 	shown_write(&s, false, &out);
@@ -41,7 +45,6 @@ TEST(a_job_that_never_ran_is_written_as_its_example)
 {
 	struct result r;
 	struct shown s;
-	struct buf out = {0};
 
 	codec_init(&codec_result, &r);
 	r.id = STR(JOB);
@@ -57,9 +60,9 @@ TEST(a_job_that_never_ran_is_written_as_its_example)
 }
 
 /* The object behind `data: `. */
-static const char *data_of(struct buf *out)
+static const char *data_of(struct buf *written)
 {
-	const char *data = strstr(buf_text(out), "data: ");
+	const char *data = strstr(buf_text(written), "data: ");
 	char *end;
 
 	ck_assert_ptr_nonnull(data);
@@ -72,8 +75,6 @@ static const char *data_of(struct buf *out)
 
 TEST(a_delta_is_written_as_its_example)
 {
-	struct buf out = {0};
-
 	sse_delta(&out, STR(JOB), 1, 4, STR("“well”\n"));
 	ck_assert_str_eq(data_of(&out), example("event_delta"));
 }
@@ -81,7 +82,6 @@ TEST(a_delta_is_written_as_its_example)
 TEST(a_result_is_written_as_its_example)
 {
 	struct result r = good_result();
-	struct buf out = {0};
 
 	event_end_write(&out, STR(JOB), STR("succeeded"), 1, &r);
 	ck_assert_str_eq(buf_text(&out), example("event_result"));
@@ -90,7 +90,6 @@ TEST(a_result_is_written_as_its_example)
 TEST(a_fault_is_written_as_its_example)
 {
 	struct result r = good_result();
-	struct buf out = {0};
 
 	r.fault = STR("provider_cut");
 	event_end_write(&out, STR(JOB), STR("failed"), 1, &r);
@@ -103,7 +102,6 @@ TEST(an_error_is_written_as_its_example)
 				  .message = "messages[0].role must be \"user\" or \"assistant\".",
 				  .param = "messages[0].role",
 				  .offset = -1};
-	struct buf out = {0};
 
 	error_body(&out, DIALECT_NATIVE, &refusal, STR("req_01M8287AQRDVTZ91JEGQMH9T8V"));
 	ck_assert_str_eq(buf_text(&out), example("error"));
@@ -112,9 +110,6 @@ TEST(an_error_is_written_as_its_example)
 TEST(the_example_of_a_request_is_admitted)
 {
 	struct config_request request = {.section = NULL};
-	struct config *config;
-	struct buf errors = {0};
-	struct arena arena = {0};
 	struct job job;
 	struct rand r;
 
@@ -139,7 +134,6 @@ TEST(a_dialects_error_has_the_dialects_shape)
 {
 	struct refusal refusal = {
 	    .fault = FAULT_UNKNOWN_ROUTE, .message = "m", .param = "model", .offset = -1};
-	struct buf openai = {0}, anthropic = {0};
 
 	error_body(&openai, DIALECT_OPENAI, &refusal, STR("req_1"));
 	error_body(&anthropic, DIALECT_ANTHROPIC, &refusal, STR("req_1"));

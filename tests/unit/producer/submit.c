@@ -182,11 +182,14 @@ static void on_outcome(void *ctx, const struct submit_outcome *outcome)
 	buf_add_text(&steps, "told");
 }
 
+static struct loop *loop;
+static struct submitter *submitter;
+
 static struct submit *begin_submit(const char *messages)
 {
 	static struct log_sink sink = {.fd = -1};
 	static struct log test_log = {.sink = &sink};
-	struct submitter_options o = {.loop = loop_new(1), .topic_prefix = "t.", .log = &test_log};
+	struct submitter_options o = {.topic_prefix = "t.", .log = &test_log};
 	struct job job;
 
 	codec_init(&codec_job, &job);
@@ -195,7 +198,15 @@ static struct submit *begin_submit(const char *messages)
 	job.lane = STR("high");
 	job.task = STR("chat");
 	job.messages = str_of(messages);
-	return submit_open(submitter_new(&o), &job, on_outcome, NULL);
+	o.loop = loop = loop_new(1);
+	submitter = submitter_new(&o);
+	return submit_open(submitter, &job, on_outcome, NULL);
+}
+
+static void end_submit(void)
+{
+	submitter_free(submitter);
+	loop_free(loop);
 }
 
 TEST(accepted_is_said_after_the_broker_and_the_state)
@@ -206,6 +217,7 @@ TEST(accepted_is_said_after_the_broker_and_the_state)
 	state_done(asked_ctx, REDIS_OK, STR("queued"));
 	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small queue told");
 	ck_assert_int_eq(outcome_fault, FAULT_NONE);
+	end_submit();
 }
 
 TEST(a_pool_that_was_quicker_makes_it_no_less_accepted)
@@ -214,6 +226,7 @@ TEST(a_pool_that_was_quicker_makes_it_no_less_accepted)
 	written(asked_ctx, LANE_WRITTEN, 3, 17);
 	state_done(asked_ctx, REDIS_OK, STR("running"));
 	ck_assert_int_eq(outcome_fault, FAULT_NONE);
+	end_submit();
 }
 
 TEST(a_job_that_somebody_refused_meanwhile_is_not_accepted)
@@ -222,6 +235,7 @@ TEST(a_job_that_somebody_refused_meanwhile_is_not_accepted)
 	written(asked_ctx, LANE_WRITTEN, 3, 17);
 	state_done(asked_ctx, REDIS_OK, STR("refused"));
 	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+	end_submit();
 }
 
 TEST(without_its_state_nobody_says_accepted)
@@ -230,6 +244,7 @@ TEST(without_its_state_nobody_says_accepted)
 	written(asked_ctx, LANE_WRITTEN, 3, 17);
 	state_done(asked_ctx, REDIS_AWAY, STR(""));
 	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+	end_submit();
 }
 
 TEST(what_is_provably_not_in_the_log_may_be_tried_again)
@@ -238,6 +253,7 @@ TEST(what_is_provably_not_in_the_log_may_be_tried_again)
 	written(asked_ctx, LANE_NOT_WRITTEN, -1, -1);
 	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small told");
 	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+	end_submit();
 }
 
 TEST(what_may_be_in_the_log_is_refused_first)
@@ -248,6 +264,7 @@ TEST(what_may_be_in_the_log_is_refused_first)
 	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small epoch refuse ");
 	state_done(asked_ctx, REDIS_OK, STR("refused"));
 	ck_assert_int_eq(outcome_fault, FAULT_UNAVAILABLE);
+	end_submit();
 }
 
 TEST(what_redis_may_have_forgotten_is_not_refused)
@@ -261,6 +278,7 @@ TEST(what_redis_may_have_forgotten_is_not_refused)
 		epoch_ms = 0;
 		ck_assert_str_eq(buf_text(&steps), "write t.llm.high small epoch told");
 		ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+		end_submit();
 	}
 }
 
@@ -271,6 +289,7 @@ TEST(where_the_refusal_does_not_stand_the_outcome_is_unknown)
 	epoch_done(asked_ctx, REDIS_OK, NULL);
 	state_done(asked_ctx, REDIS_OK, STR("running"));
 	ck_assert_int_eq(outcome_fault, FAULT_OUTCOME_UNKNOWN);
+	end_submit();
 }
 
 TEST(a_large_job_goes_to_the_blob_store_before_its_small_record)
@@ -285,6 +304,8 @@ TEST(a_large_job_goes_to_the_blob_store_before_its_small_record)
 	ck_assert_str_eq(buf_text(&steps), "blob ");
 	put_done(asked_ctx, BLOB_OK, "blob_1");
 	ck_assert_str_eq(buf_text(&steps), "blob write t.llm.high small ");
+	end_submit();
+	buf_fini(&large);
 }
 
 TEST(who_cancels_hears_nothing_but_the_state_is_still_written)
@@ -295,4 +316,5 @@ TEST(who_cancels_hears_nothing_but_the_state_is_still_written)
 	written(asked_ctx, LANE_WRITTEN, 3, 17);
 	state_done(asked_ctx, REDIS_OK, STR("queued"));
 	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small queue ");
+	end_submit();
 }

@@ -222,10 +222,12 @@ static struct follow *begin_follow(int64_t attempt, int64_t at)
 					 .attempt = attempt,
 					 .at = at};
 
-	the_relay.loop = loop_new(1);
-	the_relay.log = &test_log;
-	list_init(&the_relay.follows);
-	list_init(&the_relay.closed);
+	if (!the_relay.loop) {
+		the_relay.loop = loop_new(1);
+		the_relay.log = &test_log;
+		list_init(&the_relay.follows);
+		list_init(&the_relay.closed);
+	}
 	return follow_open(&the_relay, &request, &said, NULL);
 }
 
