@@ -20,6 +20,8 @@
 #define HOLD_US (20 * US_PER_S)
 /* What is said of the provider's limits is passed on so often. */
 #define LEARN_US (250 * US_PER_MS)
+/* Instead of a time: the members are to be listed. */
+#define SOMEBODY_CAME (-2)
 /* interactive, high, background */
 #define SHARES STR("950 900 800")
 
@@ -208,6 +210,9 @@ static void hears(struct reservation *r, struct str answer)
 	} else if (str_is(word, "s") || str_is(word, "n")) {
 		stand(r, RESERVATION_NONE);
 		r->heard(r->ctx, str_is(word, "s") ? BUDGET_SHORT : BUDGET_NEVER);
+	} else if (str_is(word, "j")) {
+		asks(r, OP_ASK); /* until all have heard of this process */
+		timer_set(&r->budget->again, AGAIN_US);
 	} else if (str_is(word, "l") && str_i64(answer, &r->estimate_ms)) {
 		stand(r, RESERVATION_NONE);
 		r->heard(r->ctx, BUDGET_LATER);
@@ -259,19 +264,22 @@ static void put_back(struct budget *b)
 static void answered(struct budget *b, const struct redis_value *value)
 {
 	struct charge units;
-	size_t at = 10;
+	bool blind = str_is(redis_item_str(value, 11), "1");
+	size_t at = 12;
 	struct budget_op *op;
 
 	b->posted = true;
 	b->next_ms = redis_item_int(value, 2, -1);
 	b->line = redis_item_int(value, 4, 0);
-	b->known = b->known || redis_item_int(value, 8, 1) == 0;
+	b->known = !blind && (b->known || b->sent_members);
 	if (budget_units_read(redis_item_str(value, 6), &b->in_force))
 		number(b, b->all->metrics.limit, &b->in_force, true);
 	if (budget_units_read(redis_item_str(value, 5), &units))
 		number(b, b->all->metrics.used, &units, true);
 	if (b->sent_members) {
 		b->members_us = loop_now_us(b->all->loop);
+		b->listed_us = b->sent_us;
+		b->heard = (uint64_t)redis_item_int(value, 10, 0);
 		b->want_members = false;
 		budget_peers_read(b, redis_item_str(value, 7));
 	}
@@ -297,7 +305,7 @@ static void on_answer(void *ctx, enum redis_result result, const struct redis_va
 	verdict = result == REDIS_OK ? redis_item_str(value, 0) : STR("");
 	if (str_is(verdict, "ok")) {
 		answered(b, value);
-		if (!list_empty(&b->ops))
+		if (!list_empty(&b->ops) || b->heard != b->sent_heard)
 			task_post(&b->flush);
 		return;
 	}
@@ -351,8 +359,8 @@ static void flush(struct budget *b)
 {
 	struct budgets *all = b->all;
 	struct buf text[BUDGET_BATCH], post = {0};
-	struct str keys[KEY_QUOTA_COUNT], args[BUDGET_BATCH + 9];
-	char epoch[24], limits[100], burst[24];
+	struct str keys[KEY_QUOTA_COUNT], args[BUDGET_BATCH + 10];
+	char epoch[24], limits[100], burst[24], heard[24];
 	size_t count;
 
 	if (b->request || timer_is_set(&b->again))
@@ -371,6 +379,8 @@ static void flush(struct budget *b)
 	snprintf(burst, sizeof(burst), "%llu",
 		 (unsigned long long)(b->config ? b->config->burst_ms : 0));
 	b->sent_members = b->want_members || !b->posted;
+	b->sent_heard = b->posted ? b->heard : 0;
+	snprintf(heard, sizeof(heard), "%llu", (unsigned long long)b->sent_heard);
 	args[0] = str_of(all->process);
 	args[1] = str_of(all->worker);
 	args[2] = str_of(epoch);
@@ -380,10 +390,11 @@ static void flush(struct budget *b)
 	args[6] = str_of(burst);
 	args[7] = buf_str(&post);
 	args[8] = b->sent_members ? STR("1") : STR("0");
-	count = put_ops(b, text, args + 9);
+	args[9] = str_of(heard);
+	count = put_ops(b, text, args + 10);
 	b->sent_us = loop_now_us(all->loop);
 	b->request = redis_script(all->redis, str_of(b->name), &script_budget, keys,
-				  KEY_QUOTA_COUNT, args, count + 9, on_answer, b);
+				  KEY_QUOTA_COUNT, args, count + 10, on_answer, b);
 	for (size_t i = 0; i < count; i++)
 		buf_fini(&text[i]);
 	buf_fini(&post);
@@ -437,7 +448,8 @@ static void on_beat(struct timer *t)
 	struct budget *b = container_of(t, struct budget, beat);
 	uint64_t now = loop_now_us(b->all->loop);
 
-	if (!b->waiting_count && list_empty(&b->open) && list_empty(&b->ops) && !spent_lately(b))
+	if (!b->config && !b->waiting_count && list_empty(&b->open) && list_empty(&b->ops) &&
+	    !spent_lately(b))
 		return;
 	timer_set(&b->beat, BEAT_US);
 	list_each (&b->open, at) {
@@ -638,7 +650,7 @@ void budgets_epoch(struct budgets *all, uint64_t epoch_wall_ms)
 			continue;
 		b->epoch = epoch_wall_ms > b->epoch ? epoch_wall_ms : b->epoch + 1;
 		b->posted = false;
-		if (!list_empty(&b->open) || b->waiting_count || spent_lately(b))
+		if (timer_is_set(&b->beat))
 			task_post(&b->flush);
 	}
 }
@@ -652,6 +664,10 @@ void budgets_heard(struct budgets *all, struct str message)
 	if (!str_split(&message, ' ', &name) || !(b = find(all, name)) ||
 	    !str_split(&message, ' ', &next) || !str_i64(next, &ms))
 		return;
+	if (ms == SOMEBODY_CAME && timer_is_set(&b->beat)) {
+		b->want_members = true;
+		task_post(&b->flush);
+	}
 	if (ms >= 0 && b->waiting_count && (!timer_is_set(&b->wake) || ms < b->next_ms)) {
 		b->next_ms = ms;
 		timer_set(&b->wake, (uint64_t)ms * US_PER_MS);

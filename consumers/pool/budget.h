@@ -7,7 +7,7 @@
  *
  * What is asked of Redis in a turn of the loop travels together, one request at a time for a quota. What is reserved and not settled
  * (its process died) counts as spent until it leaves the window. After a loss of Redis's memory each process says again what it has
- * reserved and spent, by itself. */
+ * reserved and spent, by itself, and who else was there: so a process gets nothing of a quota before the others know that it came. */
 #ifndef SLUICE_POOL_BUDGET_H
 #define SLUICE_POOL_BUDGET_H
 

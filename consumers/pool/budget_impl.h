@@ -60,16 +60,20 @@ struct budget {
 	struct timer again; /* after a failure */
 	struct timer wake;  /* the head of the line is this process's, and fits then */
 	struct timer look;  /* while some wait: where they stand */
-	struct timer beat;  /* while anything is reserved or was spent within the window */
+	struct timer
+	    beat; /* from the first reservation on, while it is configured: a member that lives */
 	struct list waiting;
 	size_t waiting_count;
 	struct list open;
 	struct map by_id; /* waiting, asking and open ones */
 	uint64_t epoch;
 	bool posted;
-	bool known; /* it stood open once: who spends of it is known here */
+	bool known; /* all who spend of it, as of listed_us */
 	bool want_members;
 	uint64_t members_us;
+	uint64_t listed_us;  /* when the members were asked for that were heard last */
+	uint64_t heard;	     /* how many had come by then */
+	uint64_t sent_heard; /* with the request under way, or the last */
 	int64_t next_ms;
 	int64_t line; /* how many wait, of all processes, as heard last */
 	struct charge in_force;

@@ -69,7 +69,10 @@ void budget_post(const struct budget *b, struct buf *out)
 	uint64_t now = loop_now_us(b->all->loop);
 	bool fresh = !b->known && b->all->fresh && b->all->fresh(b->all->ctx);
 
-	buf_add_char(out, b->known ? 'k' : fresh ? 'f' : '-');
+	if (b->known)
+		buf_printf(out, "k %llu", (unsigned long long)age_ms(b, b->listed_us));
+	else
+		buf_add_char(out, fresh ? 'f' : '-');
 	for (size_t i = 0; i < b->peer_count; i++)
 		buf_printf(out, ";m %s %llu", b->peers[i].process,
 			   (unsigned long long)age_ms(b, alive_us(b, &b->peers[i])));

@@ -479,11 +479,17 @@ static void register_metrics(struct pool *pool, struct metrics *metrics)
 #undef METRIC
 }
 
-/* No record of this pool's lanes was ever completed. */
+/* No record of this pool's lanes was ever completed, and no job is older than Redis's memory: nobody can have called for one that Redis
+ * does not know of. */
 static bool is_fresh(void *ctx)
 {
 	struct pool *pool = ctx;
+	const struct map_entry *e;
 
+	for (size_t at = 0; (e = map_next(&pool->works, &at));)
+		if (id_wall_ms(((struct work *)e->value)->head.job) <
+		    redis_epoch_wall_ms(pool->redis))
+			return false;
 	for (size_t i = 0; pool->reader && i < pool->lane_count; i++)
 		if (lane_reader_depth(pool->reader, i).base > 0)
 			return false;

@@ -5,7 +5,7 @@
 -- ARGV: 1 process (random per start), 2 worker (its channel is ctl:WORKER), 3 epoch (rises when Redis may have lost its memory),
 --       4 the quota's name, 5 limits "requests input output tokens" (0: none), 6 shares of the lanes in permille "950 900 800",
 --       7 burst_ms (0: not paced), 8 post ('' none: only where this process posted in this epoch already), 9 '1': list members,
---       10… operations:
+--       10 how many have come, as this process heard last (0: where it posts), 11… operations:
 --   "ask ID LANE TENANT try|line TAG R I O T"   reserve; try: do not wait; TAG '-' or the one of before. Again with the same ID: look
 --   "look ID"                                    where it stands; takes what was granted to it
 --   "settle ID R I O T"                          it used this much
@@ -13,19 +13,26 @@
 --   "hold ID"                                    it goes on: its output counts from now
 --   "learn L L L L R R R R"                      the provider's limits and what it says remains (-1: not said; a limit of 0: it has none)
 --   "deny MS"                                    the provider refused for its rate: nothing is granted for so long
--- post: pieces between ';': first "k" (it knows this quota from before), "f" (nothing was ever done here) or "-", "m PROCESS AGE_MS" a member that was alive then, "s AGE_MS R I O T" spent then, "r ID AGE_MS
---       OUTPUT_AGE_MS R I O T" an open reservation
+-- post: pieces between ';': first "k AGE_MS" (so long ago it knew all members), "f" (nothing was ever done here) or "-", "m PROCESS
+--       AGE_MS" a member that was alive then, "s AGE_MS R I O T" spent then, "r ID AGE_MS OUTPUT_AGE_MS R I O T" an open reservation
 -- Returns a list: verdict, epoch, and
 --   'ok'     next_ms (when the head of the line fits by time alone, -1: nobody waits), '1' where this process is to look then,
---            how many wait, "used ×4", "limits ×4 in force", members ("PROCESS AGE_MS;…"), closed_ms, then one answer per operation:
+--            how many wait, "used ×4", "limits ×4 in force", members ("PROCESS AGE_MS;…"), closed_ms, what was granted to this process
+--            by the very call ("ID ID…"), how many have come, '1' where it may be that somebody spent whom no member knows, then one
+--            answer per operation:
 --            'o TAG' it is reserved; 'w RANK TAG' it waits (0: the head); 's' short (try); 'n' above the lane's whole share;
 --            'l MS' above the share of a limit that was learned, which will have aged enough then;
---            'x' nothing stands of it; '1' done
+--            'j' not before all who live have heard that this process came; 'x' nothing stands of it; '1' done
 --   'post'   nothing was done: post first
 --   'stale'  nothing was done: another process knows a newer epoch (the second)
 -- Grants are told on the channel of who waits: "1 budget NAME NEXT_MS ID…"; who does not look within 1 s loses it. NEXT_MS
--- is told to the process at the head, -1 to others.
+-- is told to the process at the head, -1 to others; -2: somebody came, list the members.
+--
+-- Redis may lose all of this at any time. Then the processes that are left say who else may have spent: so nothing is granted to one that
+-- came before every other member that lives has said that it heard of it. A process whose lease ran out comes anew. Who listed the
+-- members within its lease therefore knows of all that spent, and vouches for them; where nobody does, a window passes.
 local WINDOW, SLOT, LEASE, TAKE_MS, SETTLE_MS, GRANTS = 62000, 250, 10000, 1000, 2000, 64
+local VOUCH_MS = LEASE - 2000 -- what was said may be under way for a while
 local B, LINE, RES, OPEN, GRANTED, MEMBERS, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local call = redis.call
 local time = call('TIME')
@@ -42,7 +49,7 @@ local function text4(x)
 end
 
 local h = call('HMGET', B, 'epoch', 'made', 'closed', 'denied', 'from', 'sum', 'pace', 'low', 'vt', 'headed', 'now',
-	'blind', 'low_at')
+	'blind', 'low_at', 'joins', 'kept')
 local stored = tonumber(h[1] or '-1')
 if epoch < stored then
 	return {'stale', tostring(stored)}
@@ -59,6 +66,9 @@ local from, sum, pace, low = tonumber(h[5] or first), four(h[6]), four(h[7]), fo
 local low_at = four(h[13]) -- when a provider said so last
 local vt, headed = four(h[9]), h[10] or ''
 local blind = h[12] == '1' -- nobody has said yet who lived before this record
+local joins = tonumber(h[14] or '0') -- how many have come to this record
+local kept = h[15] == '1' -- it was made from one of before, which Redis had not lost
+local vouched = tonumber(string.match(ARGV[8], '^k (%d+)') or '-1')
 
 -- ── members ──
 
@@ -80,6 +90,36 @@ local function dead(id)
 	return not m or m.last < now - LEASE or m.posted == 'gone'
 end
 
+-- When each came (0: all have heard of it), and of how many it has heard.
+local parts = {}
+local function part(id)
+	if parts[id] == nil then
+		local came, heard = string.match(call('HGET', B, 'p' .. id) or '', '^(%S+) (%S+)$')
+		parts[id] = came and {came = tonumber(came), heard = tonumber(heard)} or false
+	end
+	return parts[id]
+end
+local function part_set(id, came, heard)
+	parts[id] = {came = came, heard = heard}
+	call('HSET', B, 'p' .. id, string.format('%.0f %.0f', came, heard))
+end
+local unheard = {}
+local function all_heard_of(id)
+	local p = part(id)
+	if not p or p.came == 0 then return true end
+	if unheard[id] then return false end
+	local all = call('HGETALL', MEMBERS)
+	for i = 1, #all, 2 do
+		local other = part(all[i])
+		if all[i] ~= id and other and not dead(all[i]) and other.heard < p.came then
+			unheard[id] = true
+			return false
+		end
+	end
+	part_set(id, 0, p.heard)
+	return true
+end
+
 if anew then
 	if ARGV[8] == '' then
 		return {'post', tostring(stored)}
@@ -90,14 +130,16 @@ if anew then
 		local m = member(all[i])
 		member_set(all[i], math.min(m.last, now), '0', m.worker)
 	end
-	-- In an epoch older than a window a record that is not there means that nobody reserved. One that stood blind stays so for its window:
-	-- that Redis was started again told nobody who lived before it.
-	blind = stored < 0 and now - epoch < WINDOW or stored >= 0 and blind and made + WINDOW > now
-	made, closed, denied, from, headed = now, 0, 0, first, ''
+	-- In an epoch older than a window a record that is not there means that nobody reserved, but for who knew one. One that stood blind
+	-- stays so for its window: that Redis was started again told nobody who lived before it.
+	local still = blind and made + WINDOW > now
+	kept = stored >= 0 and not still and made + LEASE < epoch
+	blind = now - epoch < WINDOW or still or stored < 0 and vouched >= 0
+	made, closed, denied, from, headed, joins = now, 0, 0, first, '', 0
 	sum, pace, low, vt = {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}
 	low_at = {0, 0, 0, 0}
 end
-local me = member(process)
+local me, before = member(process), joins
 local posted = me and me.posted == '1'
 if not posted and ARGV[8] == '' then
 	return {'post', tostring(stored)}
@@ -228,9 +270,11 @@ if not posted then
 			member_set(all[i], m.last, 'gone', m.worker)
 		end
 	end
+	joins = joins + 1
+	part_set(process, joins, 0)
 	member_set(process, now, '1', ARGV[2])
 	-- As if the last window had been spent whole, until all who live have posted and a window has passed since any died.
-	if string.match(ARGV[8], '^[kf]') then blind = false end
+	if string.match(ARGV[8], '^f') or vouched >= 0 and (kept or vouched < VOUCH_MS) then blind = false end
 	if made + WINDOW > now then
 		closed = made + (blind and WINDOW or SETTLE_MS)
 		all = call('HGETALL', MEMBERS)
@@ -240,13 +284,29 @@ if not posted then
 		end
 	end
 else
+	local heard, mine = tonumber(ARGV[10]), part(process)
+	if not mine or me.last < now - LEASE then
+		joins = joins + 1
+		part_set(process, joins, heard)
+	elseif heard > mine.heard then
+		part_set(process, mine.came, heard)
+	end
 	member_set(process, now, '1', ARGV[2])
+end
+if joins > before then
+	local all = call('HGETALL', MEMBERS)
+	for i = 1, #all, 2 do
+		local m = member(all[i])
+		if all[i] ~= process and m.posted == '1' and not dead(all[i]) then
+			call('PUBLISH', 'ctl:' .. m.worker, '1 budget ' .. ARGV[4] .. ' -2')
+		end
+	end
 end
 
 -- ── the line ──
 
 local function fits(e)
-	if now < closed or now < denied then return false end
+	if now < closed or now < denied or not all_heard_of(e.process) then return false end
 	for d = 1, 4 do
 		if limit[d] > 0 and e.c[d] > 0 then
 			if sum[d] + e.c[d] > math.floor(in_force(d) * share[e.lane + 1]) then return false end
@@ -258,6 +318,7 @@ end
 
 -- When the head fits by time alone, ms from now.
 local function fits_in(e)
+	if not all_heard_of(e.process) then return SLOT end
 	local at, need, open = math.max(now, closed, denied), {}, false
 	for d = 1, 4 do
 		need[d] = 0
@@ -309,6 +370,7 @@ local function ask(id, lane, tenant, mode, given, c)
 	if e and e.process == process then return e end
 	e = {process = process, lane = lane, c = c, at = 0, oat = 0}
 	if never(lane, c) then return nil, 'n' end
+	if not all_heard_of(process) then return nil, 'j' end
 	local later = learned_ms(lane, c)
 	if later > 0 then return nil, mode == 'try' and 's' or string.format('l %.0f', later) end
 	local part = 1
@@ -420,7 +482,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', OPEN, '-inf', from - 1, 'LIMIT', 0, GR
 end
 
 local answers, looks = {}, {}
-for i = 10, #ARGV do
+for i = 11, #ARGV do
 	local op, rest = string.match(ARGV[i], '^(%S+) (.*)$')
 	local id, word = operations[op](rest)
 	looks[#looks + 1], answers[#answers + 1] = id, word or ''
@@ -481,7 +543,7 @@ end
 
 call('HSET', B, 'epoch', ARGV[3], 'v', '1', 'made', made, 'closed', closed, 'denied', denied, 'from', from, 'sum', text4(sum),
 	'pace', string.format('%.3f %.3f %.3f %.3f', pace[1], pace[2], pace[3], pace[4]), 'low', text4(low), 'low_at', text4(low_at),
-	'vt', text4(vt), 'headed', head or '', 'now', now, 'blind', blind and '1' or '0')
+	'vt', text4(vt), 'headed', head or '', 'now', now, 'blind', blind and '1' or '0', 'joins', joins, 'kept', kept and '1' or '0')
 local list = {}
 if ARGV[9] == '1' then
 	local all = call('HGETALL', MEMBERS)
@@ -489,6 +551,7 @@ if ARGV[9] == '1' then
 		local m = member(all[i])
 		if m.last < now - 2 * WINDOW then
 			call('HDEL', MEMBERS, all[i])
+			call('HDEL', B, 'p' .. all[i])
 		else
 			list[#list + 1] = all[i] .. ' ' .. string.format('%.0f', now - m.last)
 		end
@@ -497,4 +560,5 @@ if ARGV[9] == '1' then
 end
 local limits = {in_force(1), in_force(2), in_force(3), in_force(4)}
 return {'ok', ARGV[3], tostring(next_ms), mine and '1' or '0', tostring(call('ZCARD', LINE)), text4(sum), text4(limits),
-	table.concat(list, ';'), string.format('%.0f', math.max(0, closed - now)), table.concat(also, ' '), unpack(answers)}
+	table.concat(list, ';'), string.format('%.0f', math.max(0, closed - now)), table.concat(also, ' '), tostring(joins),
+	blind and made + WINDOW > now and '1' or '0', unpack(answers)}
