@@ -246,6 +246,11 @@ static void on_accepted(struct talk *t, struct json_object *tree)
 	}
 	o->sent = o->unsure = false;
 	a->accepted = true;
+	if (a->named && !a->named_byte && !a->going && !a->told) {
+		/* Attached by its id alone, and said again: told from the first byte on, and the attach answered by that, or too. */
+		a->named = false;
+		a->crossing = true;
+	}
 	if (a->going || a->told || a->named || (a->ack_ping && a->ack_ping <= t->pongs))
 		return; /* of what was acknowledged nothing more is said */
 	answer_begin(a, 0);
