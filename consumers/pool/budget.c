@@ -20,6 +20,7 @@
 #define HOLD_US (20 * US_PER_S)
 /* What is said of the provider's limits is passed on so often. */
 #define LEARN_US (250 * US_PER_MS)
+#define LEAVE_US (1 * US_PER_S)
 /* Instead of a time: the members are to be listed. */
 #define SOMEBODY_CAME (-2)
 /* interactive, high, background */
@@ -239,6 +240,14 @@ static void hears_also(struct budget *b, struct str ids)
 	}
 }
 
+static void is_left(struct budget *b)
+{
+	b->left = true;
+	timer_stop(&b->beat);
+	if (!--b->all->leaving)
+		task_post(&b->all->over);
+}
+
 static void put_back(struct budget *b)
 {
 	uint64_t now = loop_now_us(b->all->loop);
@@ -289,6 +298,8 @@ static void answered(struct budget *b, const struct redis_value *value)
 	while ((op = list_pop_front(&b->sent, struct budget_op, link))) {
 		if (op->r)
 			hears(op->r, redis_item_str(value, at));
+		if (op->kind == OP_BYE)
+			is_left(b);
 		at++;
 		mem_free(op);
 	}
@@ -363,7 +374,7 @@ static void flush(struct budget *b)
 	char epoch[24], limits[100], burst[24], heard[24];
 	size_t count;
 
-	if (b->request || timer_is_set(&b->again))
+	if (b->request || timer_is_set(&b->again) || b->left)
 		return;
 	if (!b->epoch)
 		b->epoch = redis_epoch_wall_ms(all->redis);
@@ -599,6 +610,42 @@ static void budget_free(struct budget *b)
 	mem_free(b);
 }
 
+static void on_over(struct task *t)
+{
+	struct budgets *all = container_of(t, struct budgets, over);
+
+	timer_stop(&all->late);
+	all->on_left(all->left_ctx);
+}
+
+static void on_late(struct timer *t)
+{
+	struct budgets *all = container_of(t, struct budgets, late);
+
+	list_each (&all->all, at)
+		container_of(at, struct budget, link)->left = true;
+	all->on_left(all->left_ctx);
+}
+
+void budgets_leave(struct budgets *all, void (*left)(void *ctx), void *ctx)
+{
+	must(!all->on_left);
+	all->on_left = left;
+	all->left_ctx = ctx;
+	list_each (&all->all, at) {
+		struct budget *b = container_of(at, struct budget, link);
+
+		if (!timer_is_set(&b->beat))
+			continue;
+		all->leaving++;
+		op_add(b, OP_BYE, "");
+	}
+	if (all->leaving)
+		timer_set(&all->late, LEAVE_US);
+	else
+		task_post(&all->over);
+}
+
 struct budgets *budgets_new(const struct budgets_request *request)
 {
 	struct budgets *all = mem_new(struct budgets);
@@ -609,6 +656,8 @@ struct budgets *budgets_new(const struct budgets_request *request)
 	all->metrics = request->metrics;
 	all->fresh = request->fresh;
 	all->ctx = request->ctx;
+	timer_init(&all->late, all->loop, on_late);
+	task_init(&all->over, all->loop, on_over);
 	all->worker = mem_printf("%.*s", STR_FMT(request->worker));
 	snprintf(all->process, sizeof(all->process), "%016llx",
 		 (unsigned long long)rand_u64(loop_rand(all->loop)));
@@ -623,6 +672,8 @@ void budgets_free(struct budgets *all)
 		return;
 	list_each (&all->all, at)
 		budget_free(container_of(at, struct budget, link));
+	timer_stop(&all->late);
+	task_cancel(&all->over);
 	mem_free(all->worker);
 	mem_free(all);
 }

@@ -51,6 +51,9 @@ struct budgets_request {
 };
 /* Never NULL. @config must outlive it, or the next budgets_reload. */
 struct budgets *budgets_new(const struct budgets_request *request);
+/* This process ends, and has nothing reserved any more: the others need not wait for it to hear of anybody. @left comes from the loop, after a
+ * second at the latest; asks, and a second time, are a mistake. */
+void budgets_leave(struct budgets *budgets, void (*left)(void *ctx), void *ctx);
 /* Reservations that are open are forgotten here: they count as spent until they leave the window. Accepts NULL. */
 void budgets_free(struct budgets *budgets);
 /* Limits are those of @config from now on. A quota that is not configured any more limits nobody. */

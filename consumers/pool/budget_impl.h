@@ -20,7 +20,7 @@
 /* Operations of one request: a burst of a thousand calls takes four. */
 #define BUDGET_BATCH 256
 
-enum budget_op_kind { OP_ASK, OP_LOOK, OP_SETTLE, OP_BACK, OP_HOLD, OP_LEARN, OP_DENY };
+enum budget_op_kind { OP_ASK, OP_LOOK, OP_SETTLE, OP_BACK, OP_HOLD, OP_LEARN, OP_DENY, OP_BYE };
 
 /* One operation for the script. What must be said although its reservation is gone holds copies. */
 struct budget_op {
@@ -69,6 +69,7 @@ struct budget {
 	uint64_t epoch;
 	bool posted;
 	bool known; /* all who spend of it, as of listed_us */
+	bool left;
 	bool want_members;
 	uint64_t members_us;
 	uint64_t listed_us;  /* when the members were asked for that were heard last */
@@ -94,6 +95,11 @@ struct budgets {
 	bool (*fresh)(void *ctx);
 	void *ctx;
 	struct list all;
+	size_t leaving;	   /* quotas that are not left yet */
+	struct timer late; /* Redis does not answer: it ends all the same */
+	struct task over;
+	void (*on_left)(void *ctx);
+	void *left_ctx;
 };
 
 /* What was spent when, for a Redis that forgot. */

@@ -153,5 +153,8 @@ void budget_op_write(const struct budget_op *op, struct buf *out)
 		buf_add_text(out, "deny ");
 		buf_add_i64(out, op->ms);
 		return;
+	case OP_BYE:
+		buf_add_text(out, "bye");
+		return;
 	}
 }

@@ -641,8 +641,9 @@ static void drain_on(struct pool *pool)
 	if (pool->reader && !pool->closing && (pool->leave || !pool->work_count)) {
 		pool->closing = true;
 		lane_reader_close(pool->reader, pool->leave, on_reader_closed, pool);
-	} else if (!pool->reader && !pool->work_count && pool->drained) {
-		pool->drained(pool->drained_ctx);
+	} else if (!pool->reader && !pool->work_count && !pool->left) {
+		pool->left = true;
+		budgets_leave(pool->budgets, pool->drained, pool->drained_ctx);
 	}
 }
 

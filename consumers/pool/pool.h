@@ -105,6 +105,7 @@ struct pool {
 	bool handing_back;
 	void (*drained)(void *ctx);
 	void *drained_ctx;
+	bool left; /* the quotas: it is over when they know */
 	void (*failed)(void *ctx);
 	void *failed_ctx;
 };

@@ -13,6 +13,7 @@
 --   "hold ID"                                    it goes on: its output counts from now
 --   "learn L L L L R R R R"                      the provider's limits and what it says remains (-1: not said; a limit of 0: it has none)
 --   "deny MS"                                    the provider refused for its rate: nothing is granted for so long
+--   "bye"                                        this process ends: nobody waits for it
 -- post: pieces between ';': first "k AGE_MS" (so long ago it knew all members), "f" (nothing was ever done here) or "-", "m PROCESS
 --       AGE_MS" a member that was alive then, "s AGE_MS R I O T" spent then, "r ID AGE_MS OUTPUT_AGE_MS R I O T" an open reservation
 -- Returns a list: verdict, epoch, and
@@ -72,6 +73,7 @@ local vouched = tonumber(string.match(ARGV[8], '^k (%d+)') or '-1')
 
 -- ── members ──
 
+-- posted: '1' in this epoch; '0' not yet; 'left' it did, and is over; 'gone' it is over, and never did.
 local known = {}
 local function member(id)
 	if known[id] == nil then
@@ -87,7 +89,7 @@ local function member_set(id, last, posted, worker)
 end
 local function dead(id)
 	local m = member(id)
-	return not m or m.last < now - LEASE or m.posted == 'gone'
+	return not m or m.last < now - LEASE or m.posted == 'gone' or m.posted == 'left'
 end
 
 -- When each came (0: all have heard of it), and of how many it has heard.
@@ -244,7 +246,7 @@ if not posted then
 			local last = now - tonumber(age)
 			if not m then
 				member_set(id, last, '0', '-')
-			elseif m.posted ~= '1' and m.last < last then
+			elseif m.posted ~= '1' and m.posted ~= 'left' and m.last < last then
 				member_set(id, last, '0', m.worker)
 			end
 		elseif kind == 's' then
@@ -266,8 +268,8 @@ if not posted then
 	local all = call('HGETALL', MEMBERS)
 	for i = 1, #all, 2 do
 		local m = member(all[i])
-		if all[i] ~= process and m.worker == ARGV[2] and m.posted ~= 'gone' then
-			member_set(all[i], m.last, 'gone', m.worker)
+		if all[i] ~= process and m.worker == ARGV[2] and (m.posted == '0' or m.posted == '1') then
+			member_set(all[i], m.last, m.posted == '1' and 'left' or 'gone', m.worker)
 		end
 	end
 	joins = joins + 1
@@ -280,7 +282,7 @@ if not posted then
 		all = call('HGETALL', MEMBERS)
 		for i = 1, #all, 2 do
 			local m = member(all[i])
-			if m.posted ~= '1' then closed = math.max(closed, m.last + WINDOW) end
+			if m.posted == '0' or m.posted == 'gone' then closed = math.max(closed, m.last + WINDOW) end
 		end
 	end
 else
@@ -470,6 +472,7 @@ local operations = {
 		denied = math.max(denied, now + math.min(tonumber(ms), WINDOW))
 		return '', '1'
 	end,
+	bye = function() member_set(process, now, 'left', ARGV[2]) return '', '1' end,
 }
 
 -- What nobody took, and what left the window with its process, goes first.
@@ -483,7 +486,7 @@ end
 
 local answers, looks = {}, {}
 for i = 11, #ARGV do
-	local op, rest = string.match(ARGV[i], '^(%S+) (.*)$')
+	local op, rest = string.match(ARGV[i], '^(%S+) ?(.*)$')
 	local id, word = operations[op](rest)
 	looks[#looks + 1], answers[#answers + 1] = id, word or ''
 end

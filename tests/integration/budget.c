@@ -365,6 +365,40 @@ static void line_of_2000(void)
 	      "and cost Redis less than 30 scripts a second");
 }
 
+static void on_left(void *ctx)
+{
+	*(int *)ctx = 1;
+}
+
+static void newcomers(void)
+{
+	struct pool_side *a = &test.pools[0], *b = &test.pools[1], *c = &test.pools[2];
+	struct call *call;
+	int left = 0;
+
+	begin_anew();
+	call = call_on(a, "late", LANE_INTERACTIVE, 1, true);
+	turn_until(&test.p, &call->ours, 1, 8000);
+	call = call_on(b, "late", LANE_INTERACTIVE, 1, true);
+	claim(
+	    &test.p, turn_until(&test.p, &call->ours, 1, 2000),
+	    "a pool that comes to a quota is granted what it asks for when the others heard of it");
+	begin_anew();
+	budgets_leave(b->budgets, on_left, &left);
+	turn_until(&test.p, &left, 1, 2000);
+	call = call_on(c, "late", LANE_INTERACTIVE, 1, true);
+	claim(&test.p, turn_until(&test.p, &call->ours, 1, 2000),
+	      "one that took leave is not waited for");
+	begin_anew();
+	turn_for(100);
+	side_close(c);
+	call = call_on(&test.pools[3], "late", LANE_INTERACTIVE, 1, true);
+	turn_for(2000);
+	claim(&test.p, !call->ours, "one that may live is waited for");
+	claim(&test.p, turn_until(&test.p, &call->ours, 1, 15000), "until its lease is over");
+	begin_anew();
+}
+
 static const char *no_env(const char *name)
 {
 	(void)name;
@@ -377,9 +411,11 @@ int main(void)
 	    "accounts:\n- {name: one, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "- {name: other, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "- {name: learned, kind: openai, base_url: \"http://a\", key_env: N}\n"
+	    "- {name: late, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "quotas:\n- {name: q1, accounts: one, tokens: 1000}\n"
 	    "- {name: q2, accounts: other, requests: 5000, input_tokens: 1000}\n"
-	    "- {name: q3, accounts: learned, tokens: 1000}\n";
+	    "- {name: q3, accounts: learned, tokens: 1000}\n"
+	    "- {name: q4, accounts: late, tokens: 1000}\n";
 	struct config_request request = {.env = no_env};
 	struct buf errors = {0};
 
@@ -398,6 +434,7 @@ int main(void)
 	learned();
 	forgotten();
 	line_of_2000();
+	newcomers();
 	for (size_t i = 0; i < POOLS; i++)
 		side_close(&test.pools[i]);
 	config_free(test.config);
