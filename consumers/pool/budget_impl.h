@@ -16,7 +16,7 @@
 #define BUDGET_TAKE_US (1 * US_PER_S)
 /* Seconds of spending that are remembered: a window, and the two that it may begin and end in. */
 #define BUDGET_SECONDS 64
-#define BUDGET_PEERS_MAX 64
+#define BUDGET_PEERS_MAX 256
 /* Operations of one request: a burst of a thousand calls takes four. */
 #define BUDGET_BATCH 256
 
