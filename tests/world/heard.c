@@ -340,6 +340,7 @@ static void on_pong(struct talk *t)
 			continue;
 		/* Where its ref was said again meanwhile: nothing more comes of that. */
 		a->acked = true;
+		t->phone->acked_us = world->now_us;
 		a->going = a->fresh = false;
 	}
 }

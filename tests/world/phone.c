@@ -460,7 +460,8 @@ static void finish(struct phone *p)
 		p->last = LAST_LISTENING;
 		break;
 	case LAST_LISTENING:
-		if (past < LISTEN_US)
+		/* Of more jobs than one look told the next come when some were acknowledged. */
+		if (past < LISTEN_US || world->now_us < p->acked_us + LISTEN_US)
 			return;
 		if (p->old) {
 			world_violation("phone %d: the older connection of its line still stands",

@@ -93,6 +93,7 @@ struct phone {
 	uint64_t connect_us;
 	enum phone_last last;
 	uint64_t last_us;
+	uint64_t acked_us; /* an acknowledgement was answered */
 	unsigned takes;
 	struct map listed; /* jobs that waited for it somewhere when it was welcomed last */
 };
