@@ -400,7 +400,9 @@ static void start(struct compat *c, bool submit, bool again)
 	snprintf(c->id, sizeof(c->id), "%.*s", STR_FMT(c->job.id));
 	c->follow = follow_open(front->relay, &request, &follow_ops, c);
 	if (submit)
-		c->submit = submit_open(front->submitter, &c->job, on_submitted, c);
+		c->submit = exchange_submit(c->x, &c->job, on_submitted, c);
+	else
+		exchange_release(c->x);
 	if (submit && again)
 		submit_again(c->submit);
 	if (c->job.stream && front->options->hold_ms)

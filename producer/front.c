@@ -138,6 +138,7 @@ static void exchange_free(struct exchange *x)
 
 	if (x->key)
 		keys_cancel(x->key);
+	submitter_release(front->submitter, x->held_bytes);
 	list_remove(&x->link);
 	front->open--;
 	series_set(metric_only(front->metric_open), (double)front->open);
@@ -146,10 +147,48 @@ static void exchange_free(struct exchange *x)
 		svc_drained(front->svc);
 }
 
+struct submit *exchange_submit(struct exchange *x, const struct job *job,
+			       void (*done)(void *ctx, const struct submit_outcome *outcome),
+			       void *ctx)
+{
+	struct submit *submit = submit_open(x->front->submitter, job, done, ctx);
+
+	submit_carry(submit, x->held_bytes);
+	x->held_bytes = 0;
+	return submit;
+}
+
+void exchange_release(struct exchange *x)
+{
+	submitter_release(x->front->submitter, x->held_bytes);
+	x->held_bytes = 0;
+}
+
+/* What came with the request is kept until the broker, or a store, has it. */
+static bool hold(struct exchange *x)
+{
+	size_t bytes = http_body(x->req).len;
+	size_t weight = bytes ? submitter_weight(bytes) : 0;
+
+	if (!weight)
+		return true;
+	if (!submitter_hold(x->front->submitter, weight))
+		return false;
+	x->held_bytes = weight;
+	return true;
+}
+
 static void serve(struct exchange *x)
 {
 	if (!x->known || !x->body_read || x->answered)
 		return;
+	if (!hold(x)) {
+		exchange_fault(
+		    x, FAULT_UNAVAILABLE,
+		    "As much is on its way to the broker as this node keeps. Nothing was "
+		    "accepted.");
+		return;
+	}
 	x->wall_ms = loop_wall_ms(x->front->loop);
 	x->route->serve(x);
 }
@@ -480,6 +519,7 @@ static void make_submitter(struct front *front)
 				      .config = front->svc->config,
 				      .topic_prefix = front->svc->config->kafka.topic_prefix,
 				      .max_open_turns = front->options->max_open_turns,
+				      .max_held_bytes = (size_t)front->options->max_held_bytes,
 				      .shards = front->options->shards,
 				      .log = &front->log};
 

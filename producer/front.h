@@ -22,11 +22,14 @@
 #include "schemas/fault.h"
 
 struct blob;
+struct job;
 struct lane_writer;
 struct pages;
 struct pg;
 struct redis;
 struct relay;
+struct submit;
+struct submit_outcome;
 struct submitter;
 
 struct front_options {
@@ -95,7 +98,8 @@ struct exchange {
 	bool known; /* the key is good */
 	bool answered;
 	bool streaming;
-	uint64_t wall_ms; /* when the request had been read */
+	uint64_t wall_ms;  /* when the request had been read */
+	size_t held_bytes; /* submitter_hold */
 	/* What a route works with: @drop ends it (the answer is complete, or the client left: @left). @writable: the answer's queue
 	 * has room again. @drain: the process goes away; may be NULL. */
 	void *work;
@@ -110,6 +114,12 @@ const struct config *exchange_config(const struct exchange *x);
 struct str exchange_traceparent(const struct exchange *x);
 /* Cancels a job as its client would, without waiting for the outcome. */
 void job_cancel(struct front *front, struct str job, struct str org);
+/* submit_open; what is held for the request goes with the submit. */
+struct submit *exchange_submit(struct exchange *x, const struct job *job,
+			       void (*done)(void *ctx, const struct submit_outcome *outcome),
+			       void *ctx);
+/* Nothing of the request is on its way to the broker: it only waits from now on. */
+void exchange_release(struct exchange *x);
 /* True where the query has no other keys than @known (NULL-ended); else the request was refused. */
 bool exchange_query(struct exchange *x, const char *const *known);
 /* Whole answers; @body is emptied. The exchange may be gone afterwards. */

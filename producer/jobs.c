@@ -153,7 +153,7 @@ static void on_idem(void *ctx, const struct idem_answer *answer)
 		c->job.id = admit_copy(http_arena(x->req), answer->id);
 		channel = key_channel(c->job.session.len ? c->job.session : c->job.id);
 		c->job.channel = admit_copy(http_arena(x->req), key_str(&channel));
-		c->submit = submit_open(x->front->submitter, &c->job, on_submitted, c);
+		c->submit = exchange_submit(x, &c->job, on_submitted, c);
 		if (answer->verdict == IDEM_PENDING)
 			submit_again(c->submit);
 		return;
@@ -199,7 +199,7 @@ void jobs_create(struct exchange *x)
 		c->request = idem_begin(front->redis, &c->idem, c->job.org, x->route->pattern, key,
 					http_body(x->req), c->job.id, on_idem, c);
 	else
-		c->submit = submit_open(front->submitter, &c->job, on_submitted, c);
+		c->submit = exchange_submit(x, &c->job, on_submitted, c);
 }
 
 /* ── DELETE /v1/jobs/{id} ── */

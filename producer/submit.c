@@ -48,11 +48,14 @@ struct submitter {
 	struct submitter_options o;
 	char *topics[LANE_COUNT];
 	struct list submits;
+	size_t held_bytes;
+	bool full; /* somebody was refused since half of it was free */
 };
 
 struct submit {
 	struct list link;
 	struct submitter *submitter;
+	size_t carried_bytes; /* of what it holds */
 	struct sm sm;
 	struct arena arena;
 	struct job job;
@@ -75,6 +78,45 @@ struct submit {
 	void *ctx;
 };
 
+/* ── what is held ── */
+
+/* What a job costs besides. */
+#define JOB_BYTES 4096
+
+size_t submitter_weight(size_t body_bytes)
+{
+	return SUBMITTER_COPIES * body_bytes + JOB_BYTES;
+}
+
+bool submitter_hold(struct submitter *s, size_t weight)
+{
+	size_t most = s->o.max_held_bytes;
+
+	if (most && s->held_bytes && s->held_bytes + weight > most) {
+		if (!s->full)
+			log_warn(s->o.log,
+				 "jobs are refused: too many bytes are on their way to Kafka",
+				 F_UINT("held_bytes", s->held_bytes));
+		s->full = true;
+		return false;
+	}
+	s->held_bytes += weight;
+	return true;
+}
+
+void submitter_release(struct submitter *s, size_t weight)
+{
+	must(weight <= s->held_bytes);
+	s->held_bytes -= weight;
+	if (s->held_bytes <= s->o.max_held_bytes / 2)
+		s->full = false;
+}
+
+size_t submitter_held_bytes(const struct submitter *s)
+{
+	return s->held_bytes;
+}
+
 /* ── the end ── */
 
 static void submit_free(struct submit *s)
@@ -84,6 +126,7 @@ static void submit_free(struct submit *s)
 	if (s->blob)
 		blob_cancel(s->blob);
 	restore_cancel(s->restore);
+	submitter_release(s->submitter, s->carried_bytes);
 	list_remove(&s->link);
 	buf_fini(&s->record);
 	arena_reset(&s->arena);
@@ -347,6 +390,7 @@ static void write_record(struct submit *s)
 	sm_move(&s->sm, SUBMIT_WRITE);
 	s->writing = true;
 	lane_write(writer_of(s), &what, on_written, s);
+	buf_fini(&s->record);
 }
 
 static void on_blob(void *ctx, enum blob_result result, const char *ref)
@@ -380,7 +424,7 @@ static void on_blob(void *ctx, enum blob_result result, const char *ref)
 	small.webhook = job->webhook;
 	small.outbox = job->outbox;
 	small.blob = str_of(ref);
-	buf_reset(&s->record);
+	buf_fini(&s->record);
 	codec_encode(&codec_job, &small, &s->record);
 	write_record(s);
 }
@@ -608,6 +652,11 @@ struct submit *submit_open(struct submitter *submitter, const struct job *job,
 void submit_again(struct submit *submit)
 {
 	submit->again = true;
+}
+
+void submit_carry(struct submit *submit, size_t weight)
+{
+	submit->carried_bytes += weight;
 }
 
 void submit_cancel(struct submit *submit)

@@ -37,11 +37,22 @@ struct submitter_options {
 	const char *topic_prefix;
 	int64_t shards;		/* partitions of a lane that one organisation's jobs use; 0: 2 */
 	int64_t max_open_turns; /* per session */
+	size_t max_held_bytes;	/* of submitter_hold; 0: any number */
 	const struct log *log;
 };
 struct submitter *submitter_new(const struct submitter_options *options);
 void submitter_reload(struct submitter *submitter, const struct config *config);
 void submitter_free(struct submitter *submitter); /* accepts NULL */
+
+/* Memory of jobs that the broker does not have yet: where it hangs, what clients send would else be kept without a bound. Who reads a
+ * body holds its weight before it keeps any of it, and gives it back with submitter_release, or to the submit (submit_carry). */
+/* A job is there as it was read, as it is submitted, and as a record (then as Kafka's client or the blob store has it). */
+#define SUBMITTER_COPIES 3
+size_t submitter_weight(size_t body_bytes);
+/* False, and nothing held, where that were more than max_held_bytes; whatever its weight, one is held where there is no other. */
+must_check bool submitter_hold(struct submitter *submitter, size_t weight);
+void submitter_release(struct submitter *submitter, size_t weight);
+size_t submitter_held_bytes(const struct submitter *submitter);
 
 /* What a client's request became, or why not. */
 struct admitted {
@@ -75,6 +86,8 @@ struct submit *submit_open(struct submitter *submitter, const struct job *job,
 /* Right after submit_open: the same id was submitted before, and nobody knows whether that was accepted. Then FAULT_UNAVAILABLE comes
  * only where the job is refused for good; else it stays FAULT_OUTCOME_UNKNOWN. */
 void submit_again(struct submit *submit);
+/* Right after submit_open: so much of what is held is released when the submit is over, also where that is after submit_cancel. */
+void submit_carry(struct submit *submit, size_t weight);
 void submit_cancel(struct submit *submit); /* accepts NULL */
 
 #endif

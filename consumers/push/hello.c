@@ -312,7 +312,7 @@ static void welcome(struct session *s)
 	stream_attach(s, hello.jobs, hello.job_count, true, named_attached);
 	op_fini(&hello);
 	ws_limit(s->ws, s->push->options->max_text_bytes, s->push->options->max_binary_bytes);
-	ws_read_pause(s->ws, s->full);
+	ws_read_pause(s->ws, s->full); /* nothing is pending yet */
 }
 
 /* ── the session ── */

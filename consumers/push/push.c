@@ -149,6 +149,7 @@ static void make_parts(struct push *push)
 				      .config = push->svc->config,
 				      .topic_prefix = push->svc->config->kafka.topic_prefix,
 				      .max_open_turns = push->options->max_open_turns,
+				      .max_held_bytes = (size_t)push->options->max_held_bytes,
 				      .log = &push->log};
 
 	push->submitter = submitter_new(&o);

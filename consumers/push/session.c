@@ -37,6 +37,28 @@ static const struct sm_state states[] = {
     [SESSION_CLOSING] = {"closing", 0},
 };
 
+/* ── what is read ── */
+
+static void flow(struct session *s)
+{
+	if (sm_state(&s->sm) == SESSION_OPEN)
+		ws_read_pause(s->ws, s->full || s->loaded);
+}
+
+void session_load(struct session *s, size_t more, size_t less)
+{
+	bool loaded;
+
+	s->pending_bytes += more;
+	must(less <= s->pending_bytes);
+	s->pending_bytes -= less;
+	loaded = s->pending_bytes >= (size_t)s->push->options->max_pending_bytes;
+	if (loaded == s->loaded)
+		return;
+	s->loaded = loaded;
+	flow(s);
+}
+
 /* ── sending ── */
 
 void session_send(struct session *s, struct frame *f)
@@ -44,10 +66,8 @@ void session_send(struct session *s, struct frame *f)
 	if (sm_state(&s->sm) != SESSION_CLOSING && !(PLANTED(SLOW_DROPS) && s->full)) {
 		series_add(metric_only(s->push->metric.frames), 1);
 		if (!ws_send_text(s->ws, buf_str(&f->text)) && !s->full) {
-			s->full = true;
-			if (sm_state(&s->sm) == SESSION_OPEN)
-				ws_read_pause(s->ws,
-					      true); /* it asks for no more before it has read */
+			s->full = true; /* it asks for no more before it has read */
+			flow(s);
 			series_add(metric_only(s->push->metric.paused), 1);
 			timer_set(&s->clock, s->push->options->slow_ms * US_PER_MS);
 			streams_flow(s);
@@ -74,7 +94,7 @@ static void on_writable(void *ctx, struct ws *ws)
 	if (sm_state(&s->sm) != SESSION_OPEN)
 		return;
 	timer_stop(&s->clock);
-	ws_read_pause(s->ws, false);
+	flow(s);
 	streams_flow(s);
 }
 
@@ -198,11 +218,12 @@ static void pong(struct session *s)
 	session_send(s, &f);
 }
 
-static void run(struct session *s, struct op *op)
+/* @bytes: of the message. */
+static void run(struct session *s, struct op *op, size_t bytes)
 {
 	switch (op->name) {
 	case OP_SUBMIT:
-		submission_begin(s, op);
+		submission_begin(s, op, bytes);
 		return;
 	case OP_ATTACH:
 		ws_count(s->ws, (unsigned)op->job_count);
@@ -287,7 +308,7 @@ static void on_message(void *ctx, struct ws *ws, bool text, struct str payload)
 	}
 	series_add(metric_one(s->push->metric.ops, op_text(op.name)), 1);
 	if (sm_state(&s->sm) == SESSION_OPEN) {
-		run(s, &op);
+		run(s, &op, payload.len);
 		op_fini(&op);
 	} else if (op.name == OP_HELLO) {
 		ws_read_pause(s->ws, true); /* until the welcome */

@@ -95,8 +95,10 @@ struct session {
 	struct told told; /* jobs that are followed no more */
 	struct list groups;
 	struct list submissions;
+	size_t pending_bytes; /* that they weigh (producer/submit.h) */
 	struct list cancels;
 	bool full;	     /* the socket's queue */
+	bool loaded;	     /* pending_bytes is as much as it may be */
 	struct timer clock;  /* hello's time, then a full queue's */
 	bool overdue;	     /* hello, by that clock */
 	struct timer leave;  /* while draining */
@@ -123,6 +125,8 @@ void session_close(struct session *s, unsigned code, const char *reason);
 /* Sends @f and takes its memory. Safe in any state. */
 void session_send(struct session *s, struct frame *f);
 void session_refuse(struct session *s, const struct frame_refusal *refusal);
+/* So much more, or less, is pending: no op is read while that is too much. */
+void session_load(struct session *s, size_t more, size_t less);
 
 /* Bytes of text that a stream reads at a time, where @also more are about to be followed. */
 int64_t session_piece_bytes(const struct session *s, size_t also);

@@ -31,6 +31,8 @@ struct submission {
 	struct outbox_put *put; /* accepted, and on its way into the outbox */
 	struct redis_request *request;
 	uint64_t begun_us;
+	size_t weight;	   /* of the connection's pending bytes */
+	size_t held_bytes; /* of it, by submitter_hold, and not carried by the submit */
 };
 
 static void submission_free(struct submission *u)
@@ -39,6 +41,8 @@ static void submission_free(struct submission *u)
 		redis_cancel(u->request);
 	submit_cancel(u->submit);
 	outbox_put_leave(u->put);
+	submitter_release(u->session->push->submitter, u->held_bytes);
+	session_load(u->session, 0, u->weight);
 	list_remove(&u->link);
 	arena_reset(&u->arena);
 	mem_free(u);
@@ -143,6 +147,9 @@ static void submit(struct submission *u, struct str id, bool again)
 		return;
 	}
 	u->submit = submit_open(s->push->submitter, &u->job, on_submitted, u);
+	/* What is here waits for the outbox too; the copies are the submit's. */
+	submit_carry(u->submit, u->held_bytes - u->held_bytes / SUBMITTER_COPIES);
+	u->held_bytes /= SUBMITTER_COPIES;
 	if (again)
 		submit_again(u->submit);
 }
@@ -184,6 +191,17 @@ static void on_ref(void *ctx, enum redis_result result, const struct redis_value
 
 /* ── begin ── */
 
+static bool hold(struct submission *u, size_t bytes)
+{
+	size_t weight = submitter_weight(bytes);
+
+	if (!submitter_hold(u->session->push->submitter, weight))
+		return false;
+	u->weight = u->held_bytes = weight;
+	session_load(u->session, weight, 0);
+	return true;
+}
+
 static bool under_way(const struct session *s, struct str ref)
 {
 	list_each (&s->submissions, link)
@@ -212,7 +230,7 @@ static void ask_ref(struct submission *u, struct json_object *body)
 	    (const struct str[]){str_of(body_hash), u->job.id, STR(REF_TTL_MS)}, 3, on_ref, u);
 }
 
-void submission_begin(struct session *s, const struct op *op)
+void submission_begin(struct session *s, const struct op *op, size_t bytes)
 {
 	struct submission *u = mem_new(struct submission);
 	struct admitted admitted;
@@ -228,6 +246,13 @@ void submission_begin(struct session *s, const struct op *op)
 	list_push_back(&s->submissions, &u->link);
 	if (s->push->draining) {
 		refuse(u, FAULT_DRAINING, NULL, NULL);
+		return;
+	}
+	if (!hold(u, bytes)) {
+		refuse(u, FAULT_UNAVAILABLE,
+		       "As much is on its way to the broker as this node keeps. Nothing was "
+		       "accepted.",
+		       NULL);
 		return;
 	}
 	/* A client that named its session means its conversation. */

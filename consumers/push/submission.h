@@ -3,10 +3,13 @@
 #ifndef SLUICE_PUSH_SUBMISSION_H
 #define SLUICE_PUSH_SUBMISSION_H
 
+#include <stddef.h>
+
 struct op;
 struct session;
 
-void submission_begin(struct session *s, const struct op *op);
+/* @bytes: of the message that @op was read from. */
+void submission_begin(struct session *s, const struct op *op, size_t bytes);
 void submissions_quiet(struct session *s);
 
 #endif

@@ -31,6 +31,8 @@ void push_begin(void)
 	options.max_queued_bytes = world_between(0, 1) ? 262144 : world_between(200, 3000);
 	options.outbox_jobs = world_between(0, 2) ? 256 : (int64_t)world_between(1, 4);
 	options.max_messages_per_s = world_between(0, 3) ? 1000 : (int64_t)world_between(5, 20);
+	options.max_pending_bytes = world_between(0, 3) ? 8 << 20 : world_between(1, 20000);
+	options.max_held_bytes = world_between(0, 7) ? 128 << 20 : world_between(1, 40000);
 }
 
 void push_node_open(struct node *n)

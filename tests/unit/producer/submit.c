@@ -48,6 +48,11 @@ fake_put(struct blob *blob, struct str bytes,
 #define submitter_free test_submitter_free
 #define submit_open test_submit_open
 #define submit_cancel test_submit_cancel
+#define submitter_weight test_submitter_weight
+#define submitter_hold test_submitter_hold
+#define submitter_release test_submitter_release
+#define submitter_held_bytes test_submitter_held_bytes
+#define submit_carry test_submit_carry
 struct submitter *test_submitter_new(const struct submitter_options *options);
 void test_submitter_reload(struct submitter *submitter, const struct config *config);
 void test_submitter_free(struct submitter *submitter);
@@ -55,6 +60,11 @@ struct submit *test_submit_open(struct submitter *submitter, const struct job *j
 				void (*done)(void *ctx, const struct submit_outcome *outcome),
 				void *ctx);
 void test_submit_cancel(struct submit *submit);
+size_t test_submitter_weight(size_t body_bytes);
+bool test_submitter_hold(struct submitter *submitter, size_t weight);
+void test_submitter_release(struct submitter *submitter, size_t weight);
+size_t test_submitter_held_bytes(const struct submitter *submitter);
+void test_submit_carry(struct submit *submit, size_t weight);
 /* The struct and the function share a name: a macro with arguments replaces the call alone. */
 #define lane_write(...) fake_write(__VA_ARGS__)
 #include "producer/submit.c"
@@ -316,5 +326,42 @@ TEST(who_cancels_hears_nothing_but_the_state_is_still_written)
 	written(asked_ctx, LANE_WRITTEN, 3, 17);
 	state_done(asked_ctx, REDIS_OK, STR("queued"));
 	ck_assert_str_eq(buf_text(&steps), "write t.llm.high small queue ");
+	end_submit();
+}
+
+TEST(more_than_may_be_held_is_refused_until_some_is_released)
+{
+	static const struct log log = {0};
+
+	begin_submit("[]");
+	submitter->o.max_held_bytes = 1000;
+	submitter->o.log = &log;
+	ck_assert(submitter_hold(submitter, 600));
+	ck_assert(!submitter_hold(submitter, 401));
+	ck_assert(submitter_hold(submitter, 400));
+	submitter_release(submitter, 600);
+	ck_assert(submitter_hold(submitter, 600));
+	end_submit();
+}
+
+TEST(one_job_is_held_whatever_its_weight)
+{
+	begin_submit("[]");
+	submitter->o.max_held_bytes = 1000;
+	ck_assert(submitter_hold(submitter, 5000));
+	end_submit();
+}
+
+TEST(what_a_cancelled_submit_carries_is_held_until_the_broker_answers)
+{
+	struct submit *s = begin_submit("[]");
+
+	ck_assert(submitter_hold(submitter, 600));
+	submit_carry(s, 600);
+	submit_cancel(s);
+	ck_assert_uint_eq(submitter_held_bytes(submitter), 600);
+	written(asked_ctx, LANE_WRITTEN, 3, 17);
+	state_done(asked_ctx, REDIS_OK, STR("queued"));
+	ck_assert_uint_eq(submitter_held_bytes(submitter), 0);
 	end_submit();
 }
