@@ -183,7 +183,7 @@ void frame_queued(struct frame *f, struct str job, const struct job_view *view)
 		json_put_int(o, "position", view->position);
 	else
 		json_put_null(o, "position");
-	if (view->position > 0 && view->estimate_ms >= 0)
+	if (view_estimates(view))
 		json_put_int(o, "estimate_ms", view->estimate_ms);
 	else
 		json_put_null(o, "estimate_ms");

@@ -278,3 +278,8 @@ struct json_object *event_payload(const struct event *event)
 	buf_fini(&text);
 	return tree;
 }
+
+bool view_estimates(const struct job_view *view)
+{
+	return view->estimate_ms > 0 || (view->estimate_ms == 0 && view->position > 0);
+}

@@ -27,6 +27,8 @@ void shown_write(const struct shown *s, bool brief, struct buf *out);
 
 /* As its state would say it in Redis. Views are @result's. */
 struct job_view view_of_result(const struct result *result);
+/* Whether it is known when the job is called: one whose budget comes back at a known time is in no line. */
+bool view_estimates(const struct job_view *view);
 /* What a live event says, for json_object_put; NULL where it cannot be read. */
 struct event;
 struct json_object;

@@ -47,6 +47,24 @@ TEST(a_live_event_is_handed_on_with_its_fields)
 	ck_assert_view(json_str(tree, "provider"), "openai");
 }
 
+TEST(a_wait_in_no_line_says_its_time_where_that_is_known)
+{
+	struct job_view view = {.lane = STR("high"), .why = STR("budget"), .estimate_ms = 90000};
+
+	frame_queued(&f, STR("job_a"), &view);
+	written();
+	ck_assert_int_eq(json_int(tree, "estimate_ms", -1), 90000);
+	ck_assert_int_eq(json_int(tree, "position", -1), -1);
+	view.estimate_ms = 0; /* a job of which nothing is known yet */
+	frame_queued(&f, STR("job_a"), &view);
+	written();
+	ck_assert_int_eq(json_int(tree, "estimate_ms", -1), -1);
+	view.position = 1;
+	frame_queued(&f, STR("job_a"), &view);
+	written();
+	ck_assert_int_eq(json_int(tree, "estimate_ms", -1), 0);
+}
+
 TEST(a_success_ends_with_result_and_carries_text_only_where_it_was_not_streamed)
 {
 	struct result result = {.bytes = 2, .text = STR("ab"), .finish_reason = STR("stop")};
