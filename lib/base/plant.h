@@ -40,7 +40,7 @@
 	PLANT(TAKEOVER_UNHEARD, "a taken-over client stays", 400) \
 	PLANT(TAKEN_BACK, "an older client takes the line", 400) \
 	PLANT(DRAIN_CUTS, "drain cuts without a word", 400) \
-	PLANT(PAST_UNASKED, "what ended runs again after a loss", 400)
+	PLANT(PAST_UNASKED, "what ended runs again after a loss", 2000)
 /* clang-format on */
 enum plant {
 #define PLANT_ENUM(name, what, most) PLANT_##name,
