@@ -27,6 +27,8 @@ struct submission {
 	struct job job;
 	char ref[OP_REF_MAX + 1];
 	char hash[DIGEST_SHA256_HEX_SIZE]; /* of session and ref */
+	char body_hash[DIGEST_SHA256_HEX_SIZE];
+	unsigned again; /* the same was said so often meanwhile: each gets the same answer */
 	struct submit *submit;
 	struct outbox_put *put; /* accepted, and on its way into the outbox */
 	struct redis_request *request;
@@ -55,8 +57,19 @@ static void refuse(struct submission *u, enum fault fault, const char *message, 
 
 	if (fault == FAULT_OUTCOME_UNKNOWN)
 		refusal.job = u->job.id;
-	session_refuse(u->session, &refusal);
+	for (unsigned i = 0; i <= u->again; i++)
+		session_refuse(u->session, &refusal);
 	submission_free(u);
+}
+
+static void answer(struct submission *u, struct str text)
+{
+	for (unsigned i = 0; i <= u->again; i++) {
+		struct frame f = {0};
+
+		buf_add_str(&f.text, text);
+		session_send(u->session, &f);
+	}
 }
 
 /* ── the ref ── */
@@ -107,7 +120,8 @@ static void on_kept(void *ctx)
 	series_observe_us(metric_only(push->metric.accept_seconds),
 			  loop_fresh_us(push->loop) - u->begun_us);
 	ref_end(u, STR("202"), buf_str(&f.text));
-	session_send(s, &f);
+	answer(u, buf_str(&f.text));
+	buf_fini(&f.text);
 	submission_free(u);
 	if (st)
 		stream_release(st);
@@ -159,10 +173,8 @@ static void repeat(struct submission *u, struct str id, struct str reply)
 {
 	struct session *s = u->session;
 	struct op_position job = {.id = (struct str){arena_dup(&u->arena, id.ptr, id.len), id.len}};
-	struct frame f = {0};
 
-	buf_add_str(&f.text, reply);
-	session_send(s, &f);
+	answer(u, reply);
 	if (!stream_find(s, job.id) && !told_has(&s->told, job.id) &&
 	    sm_state(&s->sm) == SESSION_OPEN)
 		stream_attach(s, &job, 1, true, NULL);
@@ -202,18 +214,44 @@ static bool hold(struct submission *u, size_t bytes)
 	return true;
 }
 
-static bool under_way(const struct session *s, struct str ref)
+static struct submission *under_way(const struct session *s, struct str ref)
 {
-	list_each (&s->submissions, link)
-		if (str_is(ref, container_of(link, struct submission, link)->ref))
-			return true;
-	return false;
+	list_each (&s->submissions, link) {
+		struct submission *u = container_of(link, struct submission, link);
+
+		if (str_is(ref, u->ref))
+			return u;
+	}
+	return NULL;
 }
 
-static void ask_ref(struct submission *u, struct json_object *body)
+static struct submission *submission_new(struct session *s, const struct op *op)
+{
+	struct submission *u = mem_new(struct submission);
+
+	list_init(&u->link);
+	u->session = s;
+	u->begun_us = loop_now_us(s->push->loop);
+	snprintf(u->ref, sizeof(u->ref), "%.*s", STR_FMT(op->ref));
+	digest_sha256_hex(str_of(json_object_to_json_string_ext(op->job, JSON_C_TO_STRING_PLAIN)),
+			  u->body_hash);
+	return u;
+}
+
+/* The first one's answer is the answer to the same again. */
+static void join(struct submission *u, struct submission *first)
+{
+	if (strcmp(u->body_hash, first->body_hash) == 0) {
+		first->again++;
+		submission_free(u);
+	} else {
+		refuse(u, FAULT_CONFLICT, "The ref was used for another job.", NULL);
+	}
+}
+
+static void ask_ref(struct submission *u)
 {
 	struct session *s = u->session;
-	char body_hash[DIGEST_SHA256_HEX_SIZE];
 	struct buf text = {0};
 	struct key key;
 	struct str name;
@@ -221,26 +259,24 @@ static void ask_ref(struct submission *u, struct json_object *body)
 	buf_printf(&text, "ws\n%s\n%s", s->id, u->ref);
 	digest_sha256_hex(buf_str(&text), u->hash);
 	buf_fini(&text);
-	digest_sha256_hex(str_of(json_object_to_json_string_ext(body, JSON_C_TO_STRING_PLAIN)),
-			  body_hash);
 	key = key_idem(str_of(s->who.org), str_of(u->hash));
 	name = key_str(&key);
 	u->request = redis_script(
 	    s->push->redis, name, &script_idem_begin, &name, 1,
-	    (const struct str[]){str_of(body_hash), u->job.id, STR(REF_TTL_MS)}, 3, on_ref, u);
+	    (const struct str[]){str_of(u->body_hash), u->job.id, STR(REF_TTL_MS)}, 3, on_ref, u);
 }
 
 void submission_begin(struct session *s, const struct op *op, size_t bytes)
 {
-	struct submission *u = mem_new(struct submission);
+	struct submission *u, *first = under_way(s, op->ref);
 	struct admitted admitted;
 
-	u->session = s;
-	u->begun_us = loop_now_us(s->push->loop);
-	snprintf(u->ref, sizeof(u->ref), "%.*s", STR_FMT(op->ref));
-	if (under_way(s, op->ref)) {
-		list_init(&u->link);
-		refuse(u, FAULT_CONFLICT, "A job of this ref is just being submitted.", NULL);
+	/* A client that named its session means its conversation. */
+	if (s->conversation && !json_member(op->job, "session"))
+		json_object_object_add(op->job, "session", json_object_new_string(s->id));
+	u = submission_new(s, op);
+	if (first) {
+		join(u, first);
 		return;
 	}
 	list_push_back(&s->submissions, &u->link);
@@ -255,9 +291,6 @@ void submission_begin(struct session *s, const struct op *op, size_t bytes)
 		       NULL);
 		return;
 	}
-	/* A client that named its session means its conversation. */
-	if (s->conversation && !json_member(op->job, "session"))
-		json_object_object_add(op->job, "session", json_object_new_string(s->id));
 	admitted =
 	    admit_native_tree(s->push->svc->config, &u->arena, op->job, loop_wall_ms(s->push->loop),
 			      loop_rand(s->push->loop), &u->job);
@@ -272,7 +305,7 @@ void submission_begin(struct session *s, const struct op *op, size_t bytes)
 	}
 	u->job.org = str_of(s->who.org);
 	u->job.outbox = str_of(s->id);
-	ask_ref(u, op->job);
+	ask_ref(u);
 }
 
 void submissions_quiet(struct session *s)

@@ -139,6 +139,22 @@ test('the same ref and body is the same job, also on another connection of the s
 	assert.equal((await api.get(id)).json.calls.length, 1)
 })
 
+test('the same ref and body in one packet gets the same `accepted` each time; another body a conflict', async () => {
+	for (const hello of [{}, { session: await api.session() }]) {
+		const { client } = await clients.hello(hello)
+		const job = chat('at once', 'ttft=0 rate=0 tokens=10')
+		for (let i = 0; i < 3; i++) client.send({ op: 'submit', ref: 'r1', job })
+		client.send({ op: 'submit', ref: 'r1', job: chat('another') })
+		await until('four answers', () => client.events.filter((e) => e.ref === 'r1').length === 4)
+		const accepted = client.events.filter((e) => e.ev === 'accepted')
+		assert.equal(accepted.length, 3)
+		for (const e of accepted) assert.deepEqual(e, accepted[0])
+		assert.equal(client.events.find((e) => e.ev === 'fault').name, 'conflict')
+		await client.end(accepted[0].job)
+		client.whole(accepted[0].job, said(job, 10))
+	}
+})
+
 test('a ref said again brings `accepted` alone where the job was told; on another connection the job is followed', async () => {
 	const session = await api.session()
 	const { client } = await clients.hello({ session })

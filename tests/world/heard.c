@@ -259,8 +259,6 @@ static void on_accepted(struct talk *t, struct json_object *tree)
 
 static void refused(struct talk *t, struct order *o, struct str name, bool retryable)
 {
-	if (str_is(name, "conflict") && o->twice)
-		return; /* the first one is answered by itself */
 	o->sent = false;
 	if (!retryable && !str_is(name, "outcome_unknown")) {
 		world_violation("phone %d: job %d is refused as %.*s", t->phone->number,

@@ -203,7 +203,7 @@ static void connect(struct phone *p)
 
 		p->strays += o->sent;
 		o->unsure = o->unsure || o->sent;
-		o->sent = o->twice = false;
+		o->sent = false;
 	}
 	world_tell("client", "phone %d calls %s", p->number, node->id);
 	p->now = talk_begin(p, node);
@@ -234,10 +234,8 @@ static void submit(struct talk *t, size_t n)
 		   STR_FMT(buf_str(&body)));
 	talk_say(t, buf_str(&text));
 	o->sent = true;
-	if (!healed() && world_between(0, 19) == 0) {
-		o->twice = true;
+	if (!healed() && world_between(0, 19) == 0)
 		talk_say(t, buf_str(&text));
-	}
 	buf_fini(&text);
 	buf_fini(&body);
 }
@@ -353,7 +351,6 @@ static void say_again(struct talk *t)
 	if (t->stranger || n >= p->order_count || !p->orders[n].answer)
 		return;
 	submit(t, n);
-	p->orders[n].twice = true;
 }
 
 static void go_wrong(struct talk *t)

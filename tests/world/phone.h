@@ -50,7 +50,6 @@ struct order {
 	uint64_t due_us;
 	bool sent;   /* on this connection, and not answered */
 	bool unsure; /* it may be accepted, and the client does not know */
-	bool twice;  /* said again while it was under way */
 };
 
 enum talk_state { TALK_UPGRADE, TALK_HELLO, TALK_OPEN, TALK_OVER };
