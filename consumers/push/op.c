@@ -17,6 +17,8 @@ struct field {
 
 #define FIELDS_MAX 5
 #define SECRET_MAX 4096
+/* Bytes of what came from outside, or of what is said of it, that an answer repeats. */
+#define SHOWN_MAX 40
 
 static const struct {
 	const char *name;
@@ -58,12 +60,6 @@ __attribute__((format(printf, 2, 3))) static enum op_read bad(struct op_error *e
 	return OP_BAD;
 }
 
-/* A name from outside, cut: it is repeated in an answer. */
-static int shown(size_t len)
-{
-	return len > 40 ? 40 : (int)len;
-}
-
 static bool type_fits(const struct field *field, struct json_object *value)
 {
 	switch (field->type) {
@@ -90,7 +86,8 @@ static enum op_read check_known(const struct op *op, struct op_error *error)
 			known = strcmp(key, fields[i].name) == 0;
 		if (!known)
 			return bad(error, "\"%.*s\" is not a known field of %s.",
-				   (int)str_utf8_cut(str_of(key), 40), key, ops[op->name].name);
+				   (int)str_utf8_cut(str_of(key), SHOWN_MAX), key,
+				   ops[op->name].name);
 	}
 	return OP_OK;
 }
@@ -139,7 +136,7 @@ static enum op_read read_position(struct json_object *entry, struct op_position 
 		(void)value;
 		if (strcmp(key, "id") != 0 && strcmp(key, "attempt") != 0 && strcmp(key, "at") != 0)
 			return bad(error, "\"%.*s\" is not a known field of jobs.",
-				   (int)str_utf8_cut(str_of(key), 40), key);
+				   (int)str_utf8_cut(str_of(key), SHOWN_MAX), key);
 	}
 	if (!attempt && !at)
 		return OP_OK;
@@ -182,7 +179,8 @@ static enum op_read find_name(struct op *op, struct op_error *error)
 		op->name = (enum op_name)i;
 		return OP_OK;
 	}
-	return bad(error, "\"%.*s\" is not a known op.", (int)str_utf8_cut(name, 40), name.ptr);
+	return bad(error, "\"%.*s\" is not a known op.", (int)str_utf8_cut(name, SHOWN_MAX),
+		   name.ptr);
 }
 
 static void keep_names(const struct op *op, struct op_error *error)
@@ -218,6 +216,72 @@ static enum op_read read_tree(struct op *op, struct op_error *error)
 	return read_jobs(op, error);
 }
 
+/* ── the ref of a message that cannot be read ── */
+
+/* Goes from a string's first quote to its last; false where @text ends before. */
+static bool skip_string(struct str text, size_t *at, struct str *ret_inside)
+{
+	size_t from = ++*at;
+
+	while (*at < text.len && text.ptr[*at] != '"')
+		*at += text.ptr[*at] == '\\' ? 2 : 1;
+	if (*at >= text.len)
+		return false;
+	*ret_inside = (struct str){text.ptr + from, *at - from};
+	return true;
+}
+
+/* What a string without its quotes says: up to @size - 1 bytes; empty where it is longer. */
+static void unescape(struct str inside, char *ret_text, size_t size)
+{
+	struct buf text = {0};
+
+	ret_text[0] = '\0';
+	if (inside.len < size * strlen("\\u0000") && json_unescape(&text, inside) == JSON_OK &&
+	    text.len < size)
+		memcpy(ret_text, buf_text(&text), text.len + 1);
+	buf_fini(&text);
+}
+
+/* @begun: what stands before the byte at which reading stopped, so well-formed as far as it goes. The ref is kept where there is no
+ * doubt: it stands there once, whole, and it is not among the message's own keys (nor behind its end) that reading stopped. */
+static void keep_ref(struct str begun, struct op_error *error)
+{
+	struct str inside, ref = STR("");
+	unsigned depth = 0, refs = 0;
+	bool key = false, of_ref = false;
+
+	for (size_t at = 0; at < begun.len; at++) {
+		char b = begun.ptr[at];
+		char name[sizeof("ref")];
+
+		if (b == '"' && !skip_string(begun, &at, &inside))
+			break;
+		if (b == '{' || b == '[') {
+			key = ++depth == 1 && b == '{';
+		} else if (b == '}' || b == ']') {
+			depth--;
+		} else if (depth == 1 && (b == ',' || b == ':')) {
+			key = b == ',';
+		} else if (depth == 1 && b == '"' && key) {
+			unescape(inside, name, sizeof(name));
+			of_ref = strcmp(name, "ref") == 0;
+			refs += of_ref;
+		} else if (depth == 1 && b == '"' && of_ref) {
+			ref = inside;
+		}
+	}
+	if (depth && !(depth == 1 && key) && refs == 1)
+		unescape(ref, error->ref, sizeof(error->ref));
+}
+
+static enum op_read bad_json(struct str text, const struct json_error *json, struct op_error *error)
+{
+	keep_ref((struct str){text.ptr, json->offset < text.len ? json->offset : text.len}, error);
+	return bad(error, "Not valid JSON at byte %zu: %.*s.", json->offset,
+		   (int)str_utf8_cut(str_of(json->message), SHOWN_MAX), json->message);
+}
+
 enum op_read op_read(struct str text, struct op *ret_op, struct op_error *ret_error)
 {
 	struct op op = {0};
@@ -225,8 +289,7 @@ enum op_read op_read(struct str text, struct op *ret_op, struct op_error *ret_er
 
 	*ret_error = (struct op_error){0};
 	if (json_read(text, &op.tree, &json) != JSON_OK)
-		return bad(ret_error, "Not valid JSON at byte %zu: %.*s.", json.offset,
-			   shown(strlen(json.message)), json.message);
+		return bad_json(text, &json, ret_error);
 	if (read_tree(&op, ret_error)) {
 		op_fini(&op);
 		return OP_BAD;

@@ -88,6 +88,60 @@ TEST(the_answer_to_a_mistake_carries_its_ref_or_job)
 	ck_assert_str_eq(error.job, "job_a");
 }
 
+/* The ref that is answered where @text is no JSON. */
+static const char *ref_of(const char *text)
+{
+	BAD(text, "Not valid JSON");
+	return error.ref;
+}
+
+TEST(the_answer_to_what_is_no_json_carries_its_ref)
+{
+	ck_assert_str_eq(ref_of("{\"op\":\"submit\",\"ref\":\"c1\",\"job\":{\"m\":\"\\ud83d\"}}"),
+			 "c1");
+	ck_assert_str_eq(ref_of("{\"ref\":\"c1\",\"job\":{\"a\":[\"]}\\\"\",\"\\u0000\"]}}"), "c1");
+	ck_assert_str_eq(ref_of(" { \"ref\" : \"c1\" , \"job\" : {\"n\" : 1e999 } }"), "c1");
+	ck_assert_str_eq(ref_of("{\"\\u0072ef\":\"\\u0063\\\"1\",\"job\":{"), "c\"1");
+	ck_assert_str_eq(ref_of("{\"job\":{\"ref\":\"x\"},\"ref\":\"c1\",\"op\":\"\\ud83d\"}"),
+			 "c1");
+}
+
+TEST(a_ref_of_what_is_no_json_is_not_guessed)
+{
+	ck_assert_str_eq(ref_of("{\"job\":{\"ref\":\"x\",\"m\":\"\\ud83d\"},\"ref\":\"c1\"}"), "");
+	ck_assert_str_eq(ref_of("{\"ref\":\"c1\",\"ref\":\"c2\"}"), "");
+	ck_assert_str_eq(ref_of("{\"ref\":\"c1\",\"ref\":\"c2\",\"job\":\"\\ud83d\"}"), "");
+	ck_assert_str_eq(ref_of("{\"ref\":\"c1\",\"\\ud83d\":1}"), "");
+	ck_assert_str_eq(ref_of("{\"ref\":\"c1\"}{\"ref\":\"c2\"}"), "");
+	ck_assert_str_eq(ref_of("{\"ref\":\"c1\\ud83d\"}"), "");
+	ck_assert_str_eq(ref_of("{\"ref\":{\"ref\":\"c1\"},\"job\":\"\\ud83d\"}"), "");
+	ck_assert_str_eq(ref_of("{\"op\":\"ref\",\"job\":\"\\ud83d\"}"), "");
+	ck_assert_str_eq(ref_of("[\"ref\",\"c1\",\"\\ud83d\"]"), "");
+	ck_assert_str_eq(ref_of("]"), "");
+}
+
+TEST(a_ref_of_65_bytes_is_not_repeated)
+{
+	struct buf text = {0};
+
+	buf_add_text(&text, "{\"ref\":\"");
+	for (int i = 0; i < 64; i++)
+		buf_add_text(&text, "\\u0072");
+	buf_add_text(&text, "\",\"job\":");
+	ck_assert_uint_eq(strlen(ref_of(buf_text(&text))), 64);
+	buf_reset(&text);
+	buf_printf(&text, "{\"ref\":\"%065d\",\"job\":", 0);
+	ck_assert_str_eq(ref_of(buf_text(&text)), "");
+	buf_fini(&text);
+}
+
+TEST(a_mistake_that_repeats_a_long_key_does_not_cut_a_character)
+{
+	BAD("{\"job\":{\"öööööööööööööööööööööööööö\":1,\"öööööööööööööööööööööööööö\":2}}",
+	    "duplicate key");
+	ck_assert(str_utf8(str_of(error.message)));
+}
+
 TEST(audio_is_refused_by_name)
 {
 	BAD("{\"op\":\"audio\",\"ref\":\"a1\",\"type\":\"audio/webm\"}", "audio");
