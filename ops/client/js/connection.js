@@ -9,8 +9,8 @@ import { SluiceError } from './note.js'
 const PROTOCOL = 'sluice.v1'
 const WELCOME_MS = 15000 // no welcome within this: the connection is given up
 const PONG_MS = 10000 // no word after a ping; short where there is a reason to doubt
-const DOUBT_MS = 4000
-const LATE_MS = 2000 // a timer that is so late ran in a tab that slept or is throttled
+export const DOUBT_MS = 4000
+export const LATE_MS = 2000 // a timer that is so late ran in a tab that slept or is throttled
 const STOOD_MS = 5000 // a connection that stood so long was a good one: the back-off begins anew
 const DRAIN_GRACE_MS = 1000 // the node said when it goes; it is left then, so much later at the latest
 const FINAL = new Set([1002, 1003, 1007, 1008, 1009, 1010]) // codes of RFC 6455 that say that what was sent will never do

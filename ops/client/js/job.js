@@ -38,6 +38,8 @@ export class Job extends EventTarget {
 		this.sentIn = null
 		// For the client alone.
 		this.message = null // what submits it, until it was accepted
+		this.awaiting = null // a timer: until when an answer to that is waited for
+		this.until = null // when it is not tried again any more, where it is refused for now; from its first sending over a connection
 		this.repeated = false // it was sent again, and it is open which job that is
 		this.asking = false // for text that is missing
 		this.refusals = 0 // how often that was refused since it was answered

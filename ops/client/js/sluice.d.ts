@@ -174,7 +174,10 @@ export interface SluiceOptions {
 	/** The back-off: any time up to the first, doubled with each failure up to the most. Defaults 500 and 30000. */
 	retryFirstMs?: number
 	retryMaxMs?: number
-	/** How long a submission that is refused for now is tried again. Default 60000. */
+	/**
+	 * How long, over a connection that stands, a submission that is refused for now is tried again, and one that nobody answers is
+	 * waited for: that one ends as `outcome_unknown`. Default 60000.
+	 */
 	submitMs?: number
 	/** For tests, and for runtimes without a browser's globals. */
 	env?: Partial<Environment>
@@ -228,7 +231,8 @@ export class Sluice extends EventTarget {
 	/**
 	 * `ref` makes it idempotent within the session; one is made where none is given. `sentIn`: the session in which it was handed in
 	 * before under that `ref` by a client that is no more, as behind a reload of the page; it is the same job there, and refused as
-	 * `outcome_unknown` elsewhere. Throws RangeError above 1 MiB.
+	 * `outcome_unknown` elsewhere. Throws a SluiceError where the server could not read it: `too_large` above 1 MiB, `invalid_request`
+	 * (with `param`) for a text with half of a surrogate pair or U+0000, nesting above 63 levels, and a `ref` that is not 1 to 64 bytes.
 	 */
 	submit(request: JobRequest, options?: { ref?: string; sentIn?: string | null }): Job
 	/** A whole voice message. Throws a SluiceError while there is no connection. */

@@ -2,22 +2,20 @@
 // kept as well (connection.js). It refuses to show anything, to store anything, and to hold a key where a ticket will do.
 
 import { Answer } from './answer.js'
-import { Connection } from './connection.js'
+import { Connection, DOUBT_MS, LATE_MS } from './connection.js'
 import { chance, surroundings } from './environment.js'
 import { Job } from './job.js'
 import { Note, SluiceError } from './note.js'
+import { submission } from './request.js'
 
 export { Answer, Job, SluiceError }
 
-const TEXT_BYTES_MAX = 1 << 20 // what one message may hold; the server closes with 1009 above it
 const JOBS_MAX = 256 // jobs that one hello or attach may name
 const ENDED_MAX = 4096 // jobs that ended, of which something may still be said
 const HEAL_MAX = 3 // how often a result's missing text is asked for
 const ASK_MS = 1000 // text that was asked for and refused is asked for again after this, then twice as long each time
 const ASK_DOUBLED_MAX = 5 // … so many times
 const UNSURE = new Set(['outcome_unknown', 'state_unknown', 'internal']) // faults of a submission that do not say that nothing was accepted
-
-const encoder = new TextEncoder()
 
 /**
  * A connection, kept. Events: state {state, code, reason, retryInMs}, welcome {session, resume}, job (one that was not submitted
@@ -77,10 +75,9 @@ export class Sluice extends EventTarget {
 	 * the session in which it was handed in before, under that ref, by a client that is no more (a reload of the page).
 	 */
 	submit(request, { ref = `${this.#name}-${++this.#count}`, sentIn = null } = {}) {
-		const text = JSON.stringify({ op: 'submit', ref, job: request })
-		if (text.length > TEXT_BYTES_MAX || encoder.encode(text).length > TEXT_BYTES_MAX) throw new RangeError('the job is larger than 1 MiB')
+		const message = submission(ref, request)
 		const job = new Job(this, { ref, request })
-		job.message = text
+		job.message = message
 		job.sentIn = sentIn
 		job.repeated = sentIn !== null
 		return this.#begin(job)
@@ -120,7 +117,6 @@ export class Sluice extends EventTarget {
 	// ── jobs ──
 
 	#begin(job) {
-		job.until = this.#env.now() + this.#options.submitMs
 		this.#refs.set(job.ref, job)
 		if (job.sentIn && this.#connection.stands) this.#again(job)
 		else this.#hand(job)
@@ -131,12 +127,32 @@ export class Sluice extends EventTarget {
 	/** Sends what is not accepted yet. */
 	#hand(job) {
 		if (!this.#connection.takes) return
+		const { submitMs } = this.#options
 		job.sentIn = this.session
+		job.until ??= this.#env.now() + submitMs
+		this.#await(job, submitMs)
 		this.#connection.send(job.message)
 	}
 
-	#drop(job) {
+	/** What nobody answers ends: neither its submitter nor, while it is unsure, the jobs of others wait for it for ever. */
+	#await(job, ms, doubted = false) {
+		const due = this.#env.now() + ms
+		this.#env.clearTimeout(job.awaiting)
+		job.awaiting = this.#env.setTimeout(() => {
+			if (!doubted && this.#env.now() - due > LATE_MS) return this.#await(job, DOUBT_MS, true) // the answer may wait behind this timer
+			const told = `the server did not answer for ${this.#options.submitMs / 1000} s: whether it has the job is not known`
+			this.#end(job, 'refused', new SluiceError('outcome_unknown', told, { retryable: true }))
+		}, ms)
+	}
+
+	/** It was accepted, or will not be. */
+	#answered(job) {
+		this.#env.clearTimeout(job.awaiting)
 		this.#refs.delete(job.ref)
+	}
+
+	#drop(job) {
+		this.#answered(job)
 		if (job.id) {
 			this.#jobs.delete(job.id)
 			this.#ended.add(job.id)
@@ -162,7 +178,7 @@ export class Sluice extends EventTarget {
 	#accepted(e) {
 		const job = this.#refs.get(e.ref)
 		if (!job) return
-		this.#refs.delete(e.ref)
+		this.#answered(job)
 		job.id = e.job
 		job.kind = e.kind
 		job.lane = e.lane
@@ -308,6 +324,7 @@ export class Sluice extends EventTarget {
 	/** A submission that was not accepted: the same ref again cannot make two jobs, so it is tried while that may help. */
 	#refused(job, error) {
 		const wait = (error.retryAfterMs ?? 1000) * (0.5 + this.#env.random())
+		this.#env.clearTimeout(job.awaiting)
 		if (typeof job.message === 'string' && error.retryable && !job.cancelling && this.#env.now() + wait < job.until) {
 			// For sure, unless it was so already or may have been accepted before: then no session need know it.
 			if (!job.repeated && !UNSURE.has(error.name)) job.sentIn = null
@@ -329,7 +346,7 @@ export class Sluice extends EventTarget {
 			welcome: (e) => this.#welcome(e),
 			standing: () => this.#standing(),
 			event: (e) => this.#take(e),
-			lost: () => this.#held.splice(0),
+			lost: () => this.#lost(),
 			closed: (because) => this.#closed(because),
 		}
 	}
@@ -396,6 +413,15 @@ export class Sluice extends EventTarget {
 		for (const job of [...this.#refs.values()]) this.#again(job)
 	}
 
+	/** What was on its way is open; over the next connection it is said again, for as long as at first. */
+	#lost() {
+		this.#held.splice(0)
+		for (const job of this.#refs.values()) {
+			this.#env.clearTimeout(job.awaiting)
+			job.until = null
+		}
+	}
+
 	/** What was sent and never answered: the same ref in the same session is the same job; in another nobody can tell. */
 	#again(job) {
 		const voice = typeof job.message !== 'string'
@@ -410,6 +436,7 @@ export class Sluice extends EventTarget {
 
 	#closed(because) {
 		const { code, reason, error } = because
+		this.#lost()
 		this.closedBecause = because
 		this.dispatchEvent(new Note('state', { state: 'closed', code, reason }))
 		// They go on at the server, and here after another open(); who waits is told that nothing comes before.

@@ -333,6 +333,7 @@ test('after a final code open() begins again, and the jobs go on', async () => {
 
 test('close() leaves for good', async () => {
 	const all = await opened()
+	all.client.submit(request)
 	all.client.close()
 	assert.equal(all.server.last.leftWith, 1000)
 	await all.time.advance(600000)
@@ -542,6 +543,54 @@ test('a submission that was refused for sure is handed in again, in another sess
 	}
 })
 
+test('a submission that nobody answers ends, and what others submitted meanwhile is told then', async () => {
+	const all = await opened({ submitMs: 20000, session: 'ses_1' })
+	const met = []
+	all.client.addEventListener('job', (e) => met.push(e.detail.id))
+	const job = all.client.submit(request)
+	all.server.last.drop()
+	await all.time.advance(600)
+	all.server.last.say({ ev: 'queued', job: JOB, lane: 'interactive', position: 1, estimate_ms: null, why: 'slots' })
+	await all.time.advance(19000)
+	assert.deepEqual([job.status, met], ['sending', []])
+	await all.time.advance(2000)
+	await assert.rejects(job.done, { name: 'outcome_unknown', message: /did not answer for 20 s/, retryable: true })
+	assert.deepEqual([job.status, met], ['refused', [JOB]])
+	assert.equal(all.server.all.length, 2, 'the connection is not to blame')
+	await assert.rejects((async () => {
+		const voice = all.client.voice(new ArrayBuffer(1))
+		await all.time.advance(21000)
+		await voice.done
+	})(), { name: 'outcome_unknown' })
+})
+
+test('a submission has its time where a connection stands, and again over the next one', async () => {
+	const all = begin(new Hand(), { submitMs: 20000 })
+	const job = all.client.submit(request)
+	await all.time.advance(60000)
+	all.client.open()
+	await all.time.advance(15000)
+	all.server.last.drop()
+	await all.time.advance(15000)
+	assert.equal(job.status, 'sending')
+	all.server.last.say({ ev: 'fault', ref: job.ref, status: null, name: 'unavailable', message: 'm', retryable: true, retry_after_ms: 1000 })
+	await all.time.advance(1600)
+	assert.equal(all.server.ops('submit').length, 2)
+	all.server.last.say({ ev: 'accepted', ref: job.ref, job: JOB, kind: 'chat', lane: 'interactive', created_at: 't' })
+	await all.time.advance(60000)
+	assert.equal(job.status, 'queued')
+})
+
+test('an answer that came while the tab slept counts, though its timer runs first', async () => {
+	const all = await opened({ submitMs: 20000 })
+	const job = all.client.submit(request)
+	all.time.freeze(3600000)
+	await all.time.advance(10)
+	all.server.last.say({ ev: 'accepted', ref: job.ref, job: JOB, kind: 'chat', lane: 'interactive', created_at: 't' })
+	await all.time.advance(60000)
+	assert.equal(job.status, 'queued')
+})
+
 test('text that was asked for and refused is asked for later, more and more rarely, not with every delta', async () => {
 	const all = await opened()
 	const job = await running(all)
@@ -613,7 +662,27 @@ test('a voice message is a binary frame whose ref counts on from the welcome', a
 
 test('a job above 1 MiB is refused here', async () => {
 	const { client } = await opened()
-	assert.throws(() => client.submit({ ...request, system: 'ö'.repeat(600000) }), RangeError)
+	assert.throws(() => client.submit({ ...request, system: 'ö'.repeat(600000) }), { name: 'too_large' })
+})
+
+test('a job that the server could not read is refused here, by the place of what is wrong; nothing of it is sent or waits', async () => {
+	const { client, server } = await opened()
+	const deep = (levels) => (levels ? { a: deep(levels - 1) } : 1)
+	for (const [param, more, message] of [
+		['messages[1].content', { messages: [...request.messages, { role: 'user', content: 'I like it 😀'.slice(0, -1) }] }, /half of a character.* at 10/],
+		['system', { system: '\udc00' }, /half of a character/],
+		['system', { system: '😀\udc00' }, /half of a character/],
+		['system', { system: 'a\0' }, /U\+0000 at 1/],
+		['metadata', { metadata: { 'a\ud800': 1 } }, /half of a character/],
+		['metadata.note', { metadata: { toJSON: () => ({ note: '\ud800' }) } }, /half of a character/],
+		[null, { metadata: deep(63) }, /63 levels/],
+		[null, { metadata: JSON.parse(`${'['.repeat(50000)}${']'.repeat(50000)}`) }, /./],
+	])
+		assert.throws(() => client.submit({ ...request, ...more }), { name: 'invalid_request', param, message, retryable: false })
+	for (const ref of ['', 'ö'.repeat(33), '\ud800', 7]) assert.throws(() => client.submit(request, { ref }), { name: 'invalid_request', param: 'ref' })
+	assert.deepEqual([client.jobs, server.ops('submit')], [[], []])
+	client.submit({ ...request, system: 'Whole: 😀 \ufffe \u0001', metadata: deep(62) }, { ref: 'ö'.repeat(32) })
+	assert.equal(server.ops('submit').length, 1)
 })
 
 test('more jobs than one hello may name are attached behind it', async () => {
