@@ -332,9 +332,13 @@ function restore(item) {
 function resubmit(item) {
 	const { request, ref, sentIn, cancelling } = item
 	if (request && (sentIn || !cancelling)) {
-		const job = page.client.submit(request, { ref, sentIn: sentIn ?? page.session })
-		if (cancelling) job.cancel()
-		follow(item, job)
+		try {
+			const job = page.client.submit(request, { ref, sentIn: sentIn ?? page.session })
+			if (cancelling) job.cancel()
+			follow(item, job)
+		} catch (e) {
+			restore(Object.assign(item, { status: 'refused', trouble: `It was not sent: ${e.message}` }))
+		}
 		return
 	}
 	item.status = request ? 'cancelled' : 'refused'
@@ -353,19 +357,33 @@ function buttons() {
 	$('stop').hidden = idle
 }
 
+/** False where it cannot be sent: the page says why. */
 function submit(text, steer) {
 	const said = steer ? `${text} [sim ${steer}]` : text
 	const request = { kind: 'chat', messages: [{ role: 'user', content: said }], on_cut: $('on-cut').value }
 	if ($('model').value) request.model = $('model').value
 	else request.task = page.config.task
+	let job
+	try {
+		job = page.client.submit(request)
+	} catch (e) {
+		notSent(e)
+		return false
+	}
 	const own = { role: 'user', text, steer }
 	showOwn(own)
 	page.items.push(own)
 	const item = { role: 'answer' }
 	page.items.push(item)
 	page.stick = true
-	follow(item, page.client.submit(request))
+	follow(item, job)
 	keep()
+	return true
+}
+
+function notSent(error) {
+	note(`It was not sent: ${error.message}`)
+	alarm(`It was not sent: ${error.message}`)
 }
 
 // ── voice ──
@@ -430,8 +448,7 @@ function sendVoice(audio) {
 		follow(item, page.client.voice(audio))
 		page.items.push(item)
 	} catch (e) {
-		note(`It was not sent: ${e.message}`)
-		alarm('The voice message was not sent.')
+		notSent(e)
 	}
 }
 
@@ -564,10 +581,9 @@ function askKey(error = '') {
 
 function send() {
 	const text = $('text').value.trim()
-	if (!text || !page.client) return
+	if (!text || !page.client || !submit(text)) return
 	$('text').value = ''
 	grow()
-	submit(text)
 }
 
 function grow() {
