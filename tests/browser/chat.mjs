@@ -143,14 +143,45 @@ test('the page is loaded again in the middle: the conversation stands, the answe
 	withChat(behind.url, async (chat) => {
 		const done = await chat.ask('First. [sim rate=0 tokens=20]')
 		await whole(chat, done)
-		const answer = await chat.ask(LONG)
+		const answer = await chat.ask('Tell me more. [sim rate=60 tokens=160 ttft=1200]')
 		await chat.has(answer, 60)
+		const by = await answer.locator('h2').textContent()
+		assert.match(by, /^Answer of \w+$/)
 		await chat.page.reload()
 		await chat.connected()
 		assert.equal(await chat.page.locator('article.other').count(), 2)
 		assert.equal(await chat.page.locator('article.own').count(), 2)
-		await whole(chat, chat.page.locator('article.other').nth(1))
+		const again = chat.page.locator('article.other').nth(1)
+		assert.equal(await again.locator('h2').textContent(), by)
+		await until('who answers is shown', async () => /^anthropic · /.test(await again.locator('.facts').textContent()))
+		await whole(chat, again)
+		await until('its facts are shown', async () => /160 tokens/.test(await again.locator('.facts').textContent()))
+		assert.match(await again.locator('.facts').textContent(), /^anthropic · .*first word after 1\.[2-9] s/, 'it was seen before the reload')
 		await whole(chat, chat.page.locator('article.other').nth(0))
+	}))
+
+test('the page is loaded again before the first word: no figure is shown that was not seen', () =>
+	withChat(behind.url, async (chat) => {
+		const answer = await chat.ask('Slowly. [sim rate=60 tokens=40 ttft=2500]')
+		await until('it is asked', async () => /^anthropic is asked/.test(await answer.locator('.place').textContent()))
+		await chat.page.reload()
+		await chat.connected()
+		await whole(chat, answer)
+		await until('its facts are shown', async () => /40 tokens/.test(await answer.locator('.facts').textContent()))
+		assert.match(await answer.locator('.facts').textContent(), /^anthropic · /)
+		assert.doesNotMatch(await answer.locator('.facts').textContent(), /first word/)
+	}))
+
+test('a text with half of an emoji is not sent, stays in the box, and the page says why', () =>
+	withChat(behind.url, async (chat) => {
+		const { page } = chat
+		await page.evaluate(() => (document.getElementById('text').value = 'I like it 😀'.slice(0, -1)))
+		await page.press('#text', 'Enter')
+		await until('it is told', async () => /was not sent: .*half of a character/.test(await page.textContent('#alarm')))
+		assert.match(await page.locator('.note').textContent(), /was not sent: .*half of a character/)
+		assert.equal(await page.inputValue('#text').then((text) => text.startsWith('I like it')), true)
+		assert.equal(await page.locator('article').count(), 0)
+		await whole(chat, await chat.ask('I like it 😀 [sim rate=0 tokens=20]'))
 	}))
 
 test('a message that waits for a connection survives a reload; one that was stopped meanwhile stays so', () =>

@@ -73,10 +73,10 @@ function keep() {
 	if (page.key || !page.client) return
 	const items = page.items.map(({ job, ...item }) => {
 		if (!job) return item
-		const { id, attempt, text, status } = job
+		const { id, attempt, text, status, calls, firstMs } = job
 		// What was not accepted yet is handed in again after a reload, under the same ref.
 		const open = id || job.ended ? {} : { ref: job.ref, request: job.request, sentIn: job.sentIn, cancelling: job.cancelling }
-		return { role: item.role, id, attempt, text, status, seams: job.answer.seams, facts: facts(job), trouble: trouble(job), ...open }
+		return { role: item.role, id, attempt, text, status, calls, firstMs, seams: job.answer.seams, facts: facts(job), trouble: trouble(job), ...open }
 	})
 	try {
 		sessionStorage.setItem(STORE, JSON.stringify({ session: page.session, resume: page.client?.resume, items }))
@@ -192,11 +192,17 @@ function event(view, text) {
 
 const seconds = (ms) => (ms < 10000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`)
 
+/** Who answers a job, or what was kept of one: unknown while what was heard last is of an older attempt. */
+function lastCall({ calls, attempt }) {
+	const call = calls?.at(-1)
+	return call && call.attempt >= attempt ? call : undefined
+}
+
 function placeOf(job) {
 	if (job.cancelling) return 'Stopping …'
 	if (job.status === 'sending' && page.client.state === 'closed') return 'Not handed in: connect again for that'
 	if (job.status === 'sending') return page.client.state === 'open' ? 'Handing it in …' : 'Handed in when the connection stands'
-	if (job.status === 'running') return job.text ? '' : `${job.calls.at(-1)?.provider ?? 'A provider'} is asked …`
+	if (job.status === 'running') return job.text ? '' : `${lastCall(job)?.provider ?? 'A provider'} is asked …`
 	const parts = []
 	if (job.position !== null) parts.push(job.position === 1 ? 'Next in line' : `In line, position ${job.position}`)
 	else parts.push(job.why ? `Waiting for ${WAITS[job.why] ?? job.why}` : 'In the queue')
@@ -206,7 +212,7 @@ function placeOf(job) {
 
 function facts(job) {
 	const list = []
-	const call = job.calls.at(-1)
+	const call = lastCall(job)
 	if (call) list.push(`${call.provider} · ${call.model}`)
 	if (job.result) {
 		const { output_tokens: tokens, cost_microusd: cost } = job.result.usage ?? {}
@@ -277,14 +283,20 @@ function trouble(job) {
 }
 
 function heading(job) {
-	return job.calls.length ? `Answer of ${job.calls.at(-1).provider}` : 'Answer'
+	const call = lastCall(job)
+	return call ? `Answer of ${call.provider}` : 'Answer'
 }
 
-function follow(item, job) {
+/** `begun`: when it was asked for, where its first word can be seen to come. */
+function follow(item, job, begun = null) {
 	const view = answerView()
+	// What was seen before a reload is not told again.
+	job.calls.push(...(item.calls ?? []))
+	job.answer.seams.push(...(item.seams ?? []))
+	job.firstMs = item.firstMs ?? null
+	view.heading.textContent = heading(job)
 	item.job = job
 	page.views.set(job, view)
-	const begun = performance.now()
 	job.addEventListener('started', () => {
 		const [before, now] = job.calls.slice(-2)
 		if (now && now.attempt === before.attempt) event(view, `${before.provider} did not answer, ${now.provider} is asked`)
@@ -292,7 +304,10 @@ function follow(item, job) {
 		view.asked = now?.provider
 		view.heading.textContent = heading(job)
 	})
-	job.addEventListener('delta', () => (job.firstMs ??= performance.now() - begun))
+	job.addEventListener('delta', (e) => {
+		if (begun !== null && e.detail.at === 0) job.firstMs ??= performance.now() - begun
+	})
+	job.addEventListener('snapshot', () => (begun = null)) // its first word was not seen to come
 	job.addEventListener('reset', () => event(view, `${job.calls.at(-1)?.provider ?? 'The provider'} broke off: the answer is begun anew`))
 	job.addEventListener('seam', (e) => {
 		job.calls.push({ ...e.detail })
@@ -323,6 +338,7 @@ function restore(item) {
 	view.article.setAttribute('aria-busy', 'false')
 	view.article.dataset.job = item.id ?? ''
 	view.article.dataset.status = item.status ?? ''
+	view.heading.textContent = heading(item)
 	view.trouble.textContent = item.trouble ?? ''
 	show(view.words, { text: item.text ?? '', seams: item.seams ?? [] })
 	showFacts(view, item.facts ?? [], item.text)
@@ -363,6 +379,7 @@ function submit(text, steer) {
 	const request = { kind: 'chat', messages: [{ role: 'user', content: said }], on_cut: $('on-cut').value }
 	if ($('model').value) request.model = $('model').value
 	else request.task = page.config.task
+	const begun = performance.now()
 	let job
 	try {
 		job = page.client.submit(request)
@@ -376,7 +393,7 @@ function submit(text, steer) {
 	const item = { role: 'answer' }
 	page.items.push(item)
 	page.stick = true
-	follow(item, job)
+	follow(item, job, begun)
 	keep()
 	return true
 }
@@ -445,7 +462,7 @@ function sendVoice(audio) {
 	page.items.push(own)
 	try {
 		const item = { role: 'answer' }
-		follow(item, page.client.voice(audio))
+		follow(item, page.client.voice(audio), performance.now())
 		page.items.push(item)
 	} catch (e) {
 		notSent(e)
