@@ -377,9 +377,13 @@ test('without a key of its own the page asks for one, and keeps it from every st
 			const { page } = chat
 			await page.waitForSelector('#key-form:not([hidden])')
 			assert.deepEqual(await serious(page), [])
-			await page.fill('#key', `sk-sluice-${'x'.repeat(40)}`)
-			await page.press('#key', 'Enter')
-			await until('it is told', async () => (await page.textContent('#key-error')).includes('not good'))
+			for (const text of ['x'.repeat(40), 'пароль', `${'x'.repeat(40)}…`, `x\u200b${'x'.repeat(40)}`, 'x'.repeat(40000)]) {
+				await page.evaluate(() => (document.getElementById('key-error').textContent = ''))
+				await page.fill('#key', `sk-sluice-${text}`)
+				await page.press('#key', 'Enter')
+				await until('it is told', async () => (await page.textContent('#key-error')) === 'That key is not good.')
+				assert.doesNotMatch(await page.textContent('#connection-text'), /No front/)
+			}
 			await page.fill('#key', stack.key)
 			await page.press('#key', 'Enter')
 			await chat.connected()

@@ -10,6 +10,9 @@ const STORE = 'sluice-chat'
 const ALOUD_MAX = 700
 /** What is said stands so long before the next word takes its place. */
 const SAID_MS = 1000
+/** What can be a key: others are no header's value, or are too long for one. */
+const KEY = /^[\x21-\x7e]{1,4096}$/
+const BAD_KEY = 'That key is not good.'
 /** A live region is emptied for so long, so that the same words are said again. */
 const BLANK_MS = 40
 
@@ -517,7 +520,7 @@ function closed({ code, reason, error }) {
 	alarm(why)
 	if (error.status === 401) {
 		page.key = null
-		askKey('That key is not good.')
+		askKey(BAD_KEY)
 	}
 }
 
@@ -551,7 +554,7 @@ async function begin(before) {
 		if (!$('model').length) await models()
 	} catch (e) {
 		if (round !== page.round) return
-		if (e.status === 401) askKey('That key is not good.')
+		if (e.status === 401) askKey(BAD_KEY)
 		else {
 			connection('closed', `No front: ${e.message}`)
 			$('reconnect').hidden = false
@@ -641,8 +644,10 @@ function wire() {
 	$('theme').addEventListener('click', () => theme({ auto: 'light', light: 'dark', dark: 'auto' }[$('theme').dataset.is]))
 	$('key-form').addEventListener('submit', (e) => {
 		e.preventDefault()
-		page.key = $('key').value.trim()
+		const key = $('key').value.trim()
 		$('key').value = ''
+		if (!KEY.test(key)) return askKey(BAD_KEY)
+		page.key = key
 		begin(null)
 	})
 	const main = document.querySelector('main')
