@@ -229,10 +229,11 @@ export class Sluice extends EventTarget {
 	open(): this
 	close(): void
 	/**
-	 * `ref` makes it idempotent within the session; one is made where none is given. `sentIn`: the session in which it was handed in
+	 * `ref` makes it idempotent within the session: the same job while that one is open; one is made where none is given. `sentIn`: the session in which it was handed in
 	 * before under that `ref` by a client that is no more, as behind a reload of the page; it is the same job there, and refused as
 	 * `outcome_unknown` elsewhere. Throws a SluiceError where the server could not read it: `too_large` above 1 MiB, `invalid_request`
-	 * (with `param`) for a text with half of a surrogate pair or U+0000, nesting above 63 levels, and a `ref` that is not 1 to 64 bytes.
+	 * (with `param`) for a text with half of a surrogate pair or U+0000, nesting above 63 levels, and a `ref` that is not 1 to 64 bytes;
+	 * `conflict` where the `ref` is that of another open job.
 	 */
 	submit(request: JobRequest, options?: { ref?: string; sentIn?: string | null }): Job
 	/** A whole voice message. Throws a SluiceError while there is no connection. */

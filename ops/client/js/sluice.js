@@ -71,11 +71,16 @@ export class Sluice extends EventTarget {
 	}
 
 	/**
-	 * Submits a job as POST /v1/jobs has it. `ref` makes it idempotent within the session; one is made where none is given. `sentIn`:
-	 * the session in which it was handed in before, under that ref, by a client that is no more (a reload of the page).
+	 * Submits a job as POST /v1/jobs has it. `ref` makes it idempotent within the session: while that job is open it is returned, and
+	 * another request refused; one is made where none is given. `sentIn`: the session in which it was handed in before, under that ref,
+	 * by a client that is no more (a reload of the page).
 	 */
-	submit(request, { ref = `${this.#name}-${++this.#count}`, sentIn = null } = {}) {
+	submit(request, { ref, sentIn = null } = {}) {
+		const known = ref ? this.jobs.find((job) => job.ref === ref) : undefined
+		ref ??= `${this.#name}-${++this.#count}`
 		const message = submission(ref, request)
+		if (known && message !== submission(ref, known.request)) throw new SluiceError('conflict', 'the ref was used for another job', { param: 'ref' })
+		if (known) return known
 		const job = new Job(this, { ref, request })
 		job.message = message
 		job.sentIn = sentIn
@@ -187,6 +192,7 @@ export class Sluice extends EventTarget {
 		job.sentIn = null
 		if (job.status === 'sending') job.status = 'queued'
 		this.#jobs.set(job.id, job)
+		if (this.#ended.delete(job.id)) this.#gap(job) // its end was told, and is told again where it is asked for
 		job.note('accepted', e)
 		if (job.cancelling) this.#send({ op: 'cancel', id: job.id })
 		this.#sure(job)

@@ -527,6 +527,33 @@ test('what was handed in before a reload, in another session, may have been acce
 	assert.deepEqual(all.server.ops('submit'), [])
 })
 
+test('a ref that is said again is the same job while that one is open, and with another request a conflict', async () => {
+	const all = await opened()
+	const job = all.client.submit(request, { ref: 'mine' })
+	assert.equal(all.client.submit({ ...request }, { ref: 'mine' }), job)
+	assert.throws(() => all.client.submit({ ...request, model: 'm' }, { ref: 'mine' }), { name: 'conflict' })
+	all.server.last.say({ ev: 'accepted', ref: 'mine', job: JOB, kind: 'chat', lane: 'interactive', created_at: 't' })
+	assert.equal(all.client.submit(request, { ref: 'mine' }), job)
+	assert.equal(all.server.ops('submit').length, 1)
+	finish(all.server.last, 0)
+	await job.done
+})
+
+test('a ref that is said again after its end is that job, whose end is asked for', async () => {
+	const all = await opened()
+	const first = all.client.submit(request, { ref: 'mine' })
+	all.server.last.say({ ev: 'accepted', ref: 'mine', job: JOB, kind: 'chat', lane: 'interactive', created_at: 't' })
+	all.server.last.say({ ev: 'delta', job: JOB, attempt: 1, at: 0, text: 'some text' })
+	finish(all.server.last, 9)
+	await first.done
+	const again = all.client.submit(request, { ref: 'mine' })
+	all.server.last.say({ ev: 'accepted', ref: 'mine', job: JOB, kind: 'chat', lane: 'interactive', created_at: 't' })
+	assert.deepEqual(all.server.ops('attach').map((m) => m.jobs), [[{ id: JOB }]])
+	all.server.last.say({ ev: 'snapshot', job: JOB, attempt: 1, text: 'some text', parts: [], status: 'succeeded' })
+	finish(all.server.last, 9)
+	assert.equal((await again.done).text, 'some text')
+})
+
 // ── refused for now ──
 
 test('a submission that was refused for sure is handed in again, in another session too', async () => {
