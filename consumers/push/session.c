@@ -252,13 +252,16 @@ static void run(struct session *s, struct op *op, size_t bytes)
 	}
 }
 
-/* A message that is no good: the connection stays, unless there are many. */
+#define NO_HELLO "the first message must be hello"
+
+/* A message that is no good: the connection stays, unless there are many, or it was to be hello. */
 static void mistake(struct session *s, const struct op_error *error)
 {
 	uint64_t now = loop_now_us(s->push->loop);
 
 	if (sm_state(&s->sm) == SESSION_GREETING) {
-		session_close(s, CLOSE_PROTOCOL, "the first message must be hello");
+		session_close(s, CLOSE_PROTOCOL,
+			      error->fault == FAULT_NOT_SUPPORTED ? NO_HELLO : error->message);
 		return;
 	}
 	session_refuse(s, &(struct frame_refusal){.fault = error->fault,
@@ -315,7 +318,7 @@ static void on_message(void *ctx, struct ws *ws, bool text, struct str payload)
 		hello_begin(s, &op);
 	} else {
 		op_fini(&op);
-		session_close(s, CLOSE_PROTOCOL, "the first message must be hello");
+		session_close(s, CLOSE_PROTOCOL, NO_HELLO);
 	}
 }
 

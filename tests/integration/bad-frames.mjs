@@ -42,6 +42,24 @@ test('careless messages are faults and the connection stays', async () => {
 	await client.next((e) => e.ev === 'pong')
 })
 
+test('a mistake in hello closes with 3501, and the reason names it', async () => {
+	for (const [message, reason] of [
+		[{ op: 'hello', protocol: 1 }, /"protocol" is not a known field of hello/],
+		[{ op: 'hello', token: 7 }, /"token" of hello is of the wrong type/],
+		[{ op: 'hello', jobs: [{ id: 'job_00000000000000000000000000', attempt: 1 }] }, /attempt and at stand together/],
+		[{ op: 'hello', ['é'.repeat(100)]: 1 }, /"é+" is not a known field/],
+		['{"op":', /Not valid JSON at byte/],
+		[{ op: 'ping' }, /the first message must be hello/],
+		[{ op: 'audio_end', ref: 'a' }, /the first message must be hello/],
+	]) {
+		const client = await clients.open()
+		client.send(message)
+		const closed = await client.closed
+		assert.equal(closed.code, 3501)
+		assert.match(closed.reason, reason)
+	}
+})
+
 test('what is not built yet is refused by name: binary frames, audio', async () => {
 	const { client } = await clients.hello()
 	await client.faulted(Buffer.from([1, 2, 3]), 'not_supported')
