@@ -152,6 +152,13 @@ static void release(struct session *s)
 	push_session_over(push);
 }
 
+/* lib/net began to close it: counted and told as what is closed here. */
+static void on_closing(void *ctx, struct ws *ws, unsigned code, const char *reason)
+{
+	(void)ws;
+	session_close(ctx, code, reason);
+}
+
 static void on_closed(void *ctx, struct ws *ws, unsigned code)
 {
 	struct session *s = ctx;
@@ -420,8 +427,10 @@ static struct session *session_new(struct push *push, struct str key)
 /* Answers @req; @key stays the caller's. */
 static void take(struct push *push, struct http_req *req, const char *id, bool ours, struct str key)
 {
-	static const struct ws_ops ops = {
-	    .message = on_message, .writable = on_writable, .closed = on_closed};
+	static const struct ws_ops ops = {.message = on_message,
+					  .writable = on_writable,
+					  .closing = on_closing,
+					  .closed = on_closed};
 	struct ws_options options = ws_defaults();
 	struct session *s = session_new(push, key);
 	int r;

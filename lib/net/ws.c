@@ -19,6 +19,7 @@
 #define MISSED_PINGS 2
 #define CODE_NONE 1006
 #define CODE_IDLE 3004
+#define IDLE "idle"
 
 enum ws_state { WS_OPEN, WS_CLOSING, WS_ENDING, WS_OVER };
 
@@ -179,11 +180,22 @@ static void on_closed_by_peer(struct ws *ws)
 	ws_end(ws);
 }
 
+/* Behind what closes it: the owner may do what he likes. Inside of a callback. */
+static void tell_closing(struct ws *ws, unsigned code, const char *reason)
+{
+	if (ws->ops->closing)
+		ws->ops->closing(ws->ctx, ws, code, reason);
+}
+
 static void on_broken(struct ws *ws)
 {
-	if (ws->state == WS_OPEN)
+	bool first = ws->state == WS_OPEN;
+
+	if (first)
 		queue_push(ws, ws_frame_close(ws->recv.code, str_of(ws->recv.reason)));
 	ws_end(ws);
+	if (first)
+		tell_closing(ws, ws->recv.code, ws->recv.reason);
 }
 
 /* Messages or control frames were read. With as many as a second may have, reading stops until the next one; with twice as many, for
@@ -418,7 +430,10 @@ static void on_timer(struct timer *t)
 	if (ws->heard || ws->paused)
 		ws->missed = 0;
 	else if (++ws->missed >= MISSED_PINGS) {
-		ws_close(ws, CODE_IDLE, "idle");
+		ws_close(ws, CODE_IDLE, IDLE);
+		ws->busy = true;
+		tell_closing(ws, CODE_IDLE, IDLE);
+		ws->busy = false;
 		return;
 	}
 	ws->heard = false;

@@ -23,6 +23,10 @@ struct ws_ops {
 	void (*message)(void *ctx, struct ws *ws, bool text, struct str payload);
 	/* The send queue fell below the low-water mark after ws_send had said it is full. */
 	void (*writable)(void *ctx, struct ws *ws);
+	/* The handshake that closes it was begun with @code here, by nobody's ws_close: the peer broke the protocol (1002), sent
+	 * what is no UTF-8 or does not unpack (1007), more than the limits (1009), or was idle (3004). ops.closed comes later.
+	 * Optional. */
+	void (*closing)(void *ctx, struct ws *ws, unsigned code, const char *reason);
 	/* The connection is over; @code is the peer's close code, 1006 where there was none. Last word. */
 	void (*closed)(void *ctx, struct ws *ws, unsigned code);
 };

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { deflateRawSync } from 'node:zlib'
 import { Api, chat, said } from '../support/api.mjs'
 import { closeCode, frame, greeted, header, upgraded } from '../support/frames.mjs'
@@ -89,6 +90,9 @@ test('hostile frames are closed with the RFC’s code', async () => {
 		['more text than is taken', Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4, 0x7a]), 1009],
 		['a close code that is reserved', frame(0x88, Buffer.from([0x03, 0xed])), 1002],
 	]
+	const counted = async (code) => (await stack.metrics('sluice-push-1')).get(`sluice_push_closed_total{code="${code}"}`) ?? 0
+	const codes = [1002, 1007, 1009]
+	const before = await Promise.all(codes.map(counted))
 	for (const [what, bytes, code] of table) {
 		const { raw, head } = await upgraded(stack)
 		assert.equal(head.status, 101)
@@ -96,7 +100,22 @@ test('hostile frames are closed with the RFC’s code', async () => {
 		assert.equal(await closeCode(raw).catch((e) => e.message), code, what)
 		raw.close()
 	}
+	const after = await Promise.all(codes.map(counted))
+	for (const [i, code] of codes.entries()) assert.equal(after[i] - before[i], table.filter((row) => row[2] === code).length, `${code} in the metrics`)
 })
+
+test('who answers no ping is closed with 3004, counted, and in the log', async () => {
+	const node = await stack.morePush('sluice-push-idle', 'push.ping_ms=1000')
+	try {
+		const { raw } = await upgraded(stack, '', node.http)
+		assert.equal(await closeCode(raw), 3004)
+		assert.equal((await stack.metrics(node.id)).get('sluice_push_closed_total{code="3004"}'), 1)
+		assert.match(readFileSync(`${stack.logs}/${node.id}.log`, 'utf8'), /closing.*code=3004/)
+		raw.close()
+	} finally {
+		await node.end()
+	}
+}, { limit_ms: 20000 })
 
 test('before hello a message is small and text, judged by its header', async () => {
 	for (const [what, bytes, code] of [
