@@ -1,21 +1,13 @@
 /* Which pages may call the front from a browser (CORS, as the Fetch standard has it). Origins are configured
- * (front.cors_origins); keys travel in header fields and never in cookies, so credentials are not allowed for, and what a page may
+ * (front.cors_origins; lib/net/origin.h); keys travel in header fields and never in cookies, so credentials are not allowed for, and what a page may
  * send is not limited further. Refuses nothing by itself: a page that is not listed gets answers that its browser keeps from it. */
 #ifndef SLUICE_PRODUCER_CORS_H
 #define SLUICE_PRODUCER_CORS_H
 
 #include <stdbool.h>
 
-#include "lib/base/err.h"
-#include "lib/base/str.h"
-
 struct http_req;
 
-/* The list is well-formed: "*" alone, or origins (scheme://host, or with a port; nothing behind it). 0 or -EINVAL; @ret_bad is the
- * word that is none. */
-must_check int cors_check(const char *origins, struct str *ret_bad);
-/* True where a page of @origin may read answers. */
-bool cors_allows(const char *origins, struct str origin);
 /* Adds the fields that let the page that asks read the answer of @req, on the routes below /v1/. */
 void cors_add_fields(struct http_req *req, const char *origins);
 /* True where @req is the question before a request (OPTIONS) of a page that is allowed: its fields were added, and a 204 is the

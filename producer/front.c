@@ -9,6 +9,7 @@
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/lane/lane.h"
+#include "lib/net/origin.h"
 #include "lib/relay/follow.h"
 #include "lib/store/blob.h"
 #include "lib/store/pg.h"
@@ -447,7 +448,7 @@ void not_yet(struct exchange *x)
 static int check_origins(struct front *front, const struct front_options *options)
 {
 	struct str bad;
-	int r = cors_check(options->cors_origins, &bad);
+	int r = origin_list_check(options->cors_origins, &bad);
 
 	if (r < 0)
 		log_error(&front->log, "front.cors_origins: not an origin (scheme://host[:port])",

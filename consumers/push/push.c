@@ -13,6 +13,7 @@
 #include "lib/lane/lane.h"
 #include "lib/net/digest.h"
 #include "lib/net/http.h"
+#include "lib/net/origin.h"
 #include "lib/net/ws.h"
 #include "lib/relay/follow.h"
 #include "lib/store/blob.h"
@@ -81,6 +82,17 @@ static int open_server(struct push *push)
 }
 
 /* ── what it needs ── */
+
+static int check_origins(struct push *push, const struct push_options *options)
+{
+	struct str bad;
+	int r = origin_list_check(options->origins, &bad);
+
+	if (r < 0)
+		log_error(&push->log, "push.origins: not an origin (scheme://host[:port])",
+			  F_VIEW("word", bad));
+	return r;
+}
 
 static int open_writer(struct push *push)
 {
@@ -182,7 +194,9 @@ int push_open(struct svc *svc, void **ret_push)
 		log_error(&push->log, "resume_secret needs at least 32 bytes");
 		return err_trace(r);
 	}
-	r = open_stores(push);
+	r = check_origins(push, push->options);
+	if (r >= 0)
+		r = open_stores(push);
 	if (r >= 0)
 		r = open_writer(push);
 	if (r >= 0) {
@@ -239,8 +253,11 @@ void push_drain(void *ctx)
 int push_reload(void *ctx, const struct config *old)
 {
 	struct push *push = ctx;
+	int r = check_origins(push, push->svc->options);
 
 	(void)old;
+	if (r < 0)
+		return err_trace(r);
 	push->options = push->svc->options;
 	push->pace.per_s = (uint64_t)push->options->max_deltas_per_s;
 	submitter_reload(push->submitter, push->svc->config);

@@ -12,6 +12,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/plant.h"
 #include "lib/net/http.h"
+#include "lib/net/origin.h"
 #include "lib/net/ws.h"
 #include "lib/store/redis.h"
 #include "schemas/keys.h"
@@ -386,17 +387,12 @@ static struct str header_key(struct http_req *req)
 	return http_field(req, "x-api-key");
 }
 
-/* A web page's origin (RFC 6454) is in the list; other clients send none, or what they like. */
+/* A web page's origin is in the list; other clients send none, or what they like. */
 static bool origin_ok(const struct push *push, struct http_req *req)
 {
-	struct str origin = http_field(req, "origin"), rest = str_of(push->options->origins), one;
+	struct str origin = http_field(req, "origin");
 
-	if (!origin.ptr)
-		return true;
-	while (str_split(&rest, ' ', &one))
-		if (str_is(one, "*") || (one.len && str_eq(one, origin)))
-			return true;
-	return false;
+	return !origin.ptr || origin_list_has(push->options->origins, origin);
 }
 
 static struct session *session_new(struct push *push, struct str key)

@@ -340,6 +340,16 @@ for (const [what, set] of [
 		await assert.rejects(front('wrong', set), /ended with [1-9]/)
 	})
 
+for (const [what, origins] of [
+	['a slash behind it', 'https://app.example https://b.example/'],
+	['a comma behind it', 'https://app.example, https://b.example'],
+	['a star beside others', 'https://app.example *'],
+])
+	test(`an origin with ${what}: push does not start, and names it`, async () => {
+		await assert.rejects(stack.morePush('sluice-push-wrong', `push.origins=${origins}`), /ended with [1-9]/)
+		assert.match(readFileSync(`${stack.logs}/sluice-push-wrong.log`, 'utf8'), /push\.origins: not an origin.*word=\S/)
+	})
+
 /** Where a process of stack.more listens: its log says it. */
 async function listening(service) {
 	const text = readFileSync(`${stack.logs}/${service.id}.log`, 'utf8')
