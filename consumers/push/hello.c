@@ -24,6 +24,8 @@
 #define RELOOKS_MAX 6
 /* Of sessions that are made, in one statement: 100 KiB. */
 #define ROWS_MAX 1000
+/* A hello waits so long for PostgreSQL where it hangs: it goes on with what Redis has, or is told to come again. */
+#define PATIENCE_US (2 * US_PER_S)
 /* So late it may be known that Redis lost its memory. */
 #define EPOCH_US (10 * US_PER_S)
 
@@ -49,6 +51,7 @@ void hello_quiet(struct session *s)
 		pg_cancel(s->pg_request);
 	s->pg_request = NULL;
 	gather_cancel(&s->row);
+	timer_stop(&s->patience);
 	outbox_cancel(s->looking);
 	s->looking = NULL;
 	drop_key(s);
@@ -293,6 +296,7 @@ static void welcome(struct session *s)
 	struct op hello = s->hello;
 
 	s->hello = (struct op){0};
+	timer_stop(&s->patience);
 	sm_move(&s->sm, SESSION_OPEN);
 	outcome(s, s->resumed ? "resumed" : "fresh");
 	log_info(&s->log, "welcome", F_STR("session", s->id), F_STR("org", s->who.org),
@@ -319,13 +323,15 @@ static void welcome(struct session *s)
 
 static void made(struct session *s)
 {
-	if (s->request || gather_asks(&s->row))
+	bool late = gather_asks(&s->row);
+
+	if (s->request || (late && !s->impatient))
 		return;
-	if (s->failures == 2) {
+	if (s->failures + late == 2) {
 		refuse(s, CLOSE_INTERNAL, "no session can be made now");
 		return;
 	}
-	if (s->failures)
+	if (s->failures || late)
 		log_warn(&s->log, "session is in one store only", F_STR("session", s->id));
 	outbox_begin(s);
 	welcome(s);
@@ -356,6 +362,9 @@ static void on_row(struct gather_ask *ask, enum pg_result result, const struct p
 	struct session *s = container_of(ask, struct session, row);
 
 	(void)rows, (void)first, (void)count;
+	/* After the welcome it is of no consequence: the session stood in Redis. */
+	if (sm_state(&s->sm) != SESSION_PREPARING)
+		return;
 	s->failures += result != PG_OK;
 	made(s);
 }
@@ -397,6 +406,7 @@ static void make(struct session *s)
 	snprintf(ttl, sizeof(ttl), "%llu", (unsigned long long)push->options->session_ttl_ms);
 	snprintf(at, sizeof(at), "%llu", (unsigned long long)now);
 	s->made_ms = now;
+	timer_set(&s->patience, PATIENCE_US);
 	gather_add(&push->rows, &s->row);
 	s->request = redis_script(push->redis, str_of(s->id), &script_session,
 				  (const struct str[]){key_str(&keys[0]), key_str(&keys[1])}, 2,
@@ -433,11 +443,25 @@ static void on_known(void *ctx, enum pg_result result, const struct pg_rows *row
 		refuse(s, CLOSE_INTERNAL, "the session cannot be looked up now");
 }
 
+void hello_patience(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, patience);
+
+	s->impatient = true;
+	if (s->pg_request) {
+		pg_cancel(s->pg_request);
+		on_known(s, PG_LOST, NULL);
+	} else {
+		made(s);
+	}
+}
+
 /* Redis lost it, or is away: a turn brings it back, unless its time is over (producer/session_standing.h). */
 static void look_in_postgres(struct session *s)
 {
 	char now[24];
 
+	timer_set(&s->patience, PATIENCE_US);
 	snprintf(now, sizeof(now), "%llu", (unsigned long long)loop_wall_ms(s->push->loop));
 	s->pg_request = pg_query(
 	    s->push->pg,

@@ -417,6 +417,7 @@ static struct session *session_new(struct push *push, struct str key)
 	timer_init(&s->clock, push->loop, on_clock);
 	timer_init(&s->leave, push->loop, on_leave);
 	timer_init(&s->relook, push->loop, hello_relook);
+	timer_init(&s->patience, push->loop, hello_patience);
 	return s;
 }
 

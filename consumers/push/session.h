@@ -86,7 +86,9 @@ struct session {
 	struct gather_ask row; /* of a session that is made */
 	uint64_t made_ms;
 	struct outbox_look *looking;
-	unsigned failures; /* of the two, while a session is made */
+	unsigned failures;     /* of the two, while a session is made */
+	struct timer patience; /* with PostgreSQL, before the welcome */
+	bool impatient;	       /* it is over */
 	struct redis_sub *line_sub;
 	struct redis_sub *events_sub;
 	bool heard;	    /* that subscription stood before */
@@ -138,6 +140,8 @@ void hello_quiet(struct session *s);
 extern const struct gather_kind hello_rows;
 /* The end of a job was acknowledged. */
 void hello_acked(struct session *s);
+/* The clock of session.patience: PostgreSQL does not answer. */
+void hello_patience(struct timer *t);
 /* The clock of session.relook. */
 void hello_relook(struct timer *t);
 /* Redis lost its memory, perhaps before it was asked for the session's jobs. */

@@ -24,6 +24,8 @@ struct known {
 	uint64_t known_us;
 	struct list waiters;
 	struct pg_request *asking;
+	struct timer patience; /* with PostgreSQL */
+	bool late;	       /* it is over: nobody waits for the answer */
 };
 
 struct keys_request {
@@ -54,6 +56,7 @@ struct keys_options keys_defaults(void)
 	return (struct keys_options){
 	    .good_us = 60 * US_PER_S,
 	    .bad_us = 5 * US_PER_S,
+	    .ask_us = 3 * US_PER_S,
 	    .away_us = 3600 * US_PER_S,
 	    .max_remembered = 100000,
 	};
@@ -124,6 +127,7 @@ static void known_free(struct known *known)
 {
 	unlist(known);
 	pg_cancel(known->asking);
+	timer_stop(&known->patience);
 	map_take(&known->keys->by_hash, str_of(known->hash));
 	mem_free(known);
 }
@@ -201,21 +205,42 @@ static bool learn(struct known *known, const struct pg_rows *rows)
 	return true;
 }
 
+/* What is known without PostgreSQL. */
+static enum keys_result remembered(const struct known *known)
+{
+	return known->good && holds(known, known->keys->options.away_us) ? KEYS_GOOD : KEYS_UNSURE;
+}
+
+static void answer_all(struct known *known, enum keys_result r)
+{
+	while (!list_empty(&known->waiters))
+		answer(known->keys, container_of(known->waiters.next, struct keys_request, link), r,
+		       &known->who);
+}
+
+/* The question stays: its answer is for those who ask later. */
+static void on_late(struct timer *t)
+{
+	struct known *known = container_of(t, struct known, patience);
+
+	known->late = true;
+	answer_all(known, remembered(known));
+}
+
 static void on_row(void *ctx, enum pg_result result, const struct pg_rows *rows)
 {
 	struct known *known = ctx;
-	struct keys *keys = known->keys;
-	enum keys_result r = KEYS_UNSURE;
+	enum keys_result r;
 
 	known->asking = NULL;
+	known->late = false;
+	timer_stop(&known->patience);
 	list_remove(&known->link);
 	if (result == PG_OK && learn(known, rows))
 		r = known->good ? KEYS_GOOD : KEYS_BAD;
-	else if (known->good && holds(known, keys->options.away_us))
-		r = KEYS_GOOD;
-	while (!list_empty(&known->waiters))
-		answer(keys, container_of(known->waiters.next, struct keys_request, link), r,
-		       &known->who);
+	else
+		r = remembered(known);
+	answer_all(known, r);
 	if (r == KEYS_UNSURE) {
 		known->good = false;
 		known->bad = false;
@@ -236,6 +261,7 @@ static struct known *known_of(struct keys *keys, const char *hash)
 	memcpy(known->hash, hash, sizeof(known->hash));
 	list_init(&known->waiters);
 	list_init(&known->link);
+	timer_init(&known->patience, keys->loop, on_late);
 	map_set(&keys->by_hash, str_of(known->hash), known);
 	return known;
 }
@@ -248,6 +274,7 @@ static void ask(struct known *known)
 		return;
 	unlist(known);
 	list_push_back(&known->keys->asking, &known->link);
+	timer_set(&known->patience, known->keys->options.ask_us);
 	known->asking = pg_query(
 	    known->keys->pg, "SELECT org, id FROM api_keys WHERE hash = $1 AND revoked_at IS NULL",
 	    &hash, 1, on_row, known);
@@ -272,6 +299,8 @@ struct keys_request *keys_check(struct keys *keys, struct str token, keys_fn *do
 		answer(keys, request, KEYS_GOOD, &known->who);
 	} else if (known->bad && holds(known, keys->options.bad_us)) {
 		answer(keys, request, KEYS_BAD, NULL);
+	} else if (known->late) {
+		answer(keys, request, remembered(known), &known->who);
 	} else {
 		list_push_back(&known->waiters, &request->link);
 		ask(known);

@@ -1,7 +1,8 @@
 /* API keys: who asks. A key is `sk-sluice-` and 40 characters of base62; the table api_keys holds
  * its SHA-256, never the key. Answers are remembered (good ones for 60 s, bad ones for 5 s, so that
  * long is what revoking a key takes). While PostgreSQL is away a remembered key stays good for an
- * hour; others are unsure (503), never let through and never called bad. Refuses to log keys.
+ * hour; others are unsure (503), never let through and never called bad. One that does not answer
+ * for 3 s counts as away for that key until it does. Refuses to log keys.
  *
  *   keys_check ─▶ remembered? ─▶ callback in the next turn
  *                 else one SELECT, shared by all who ask for the same key meanwhile */
@@ -38,12 +39,13 @@ struct identity {
 enum keys_result {
 	KEYS_GOOD = 0,
 	KEYS_BAD,    /* unknown or revoked: 401 */
-	KEYS_UNSURE, /* PostgreSQL could not be asked: 503 */
+	KEYS_UNSURE, /* PostgreSQL could not be asked, or does not answer: 503 */
 };
 
 struct keys_options {
 	uint64_t good_us;      /* 60 s: how long a good answer is taken without asking */
 	uint64_t bad_us;       /* 5 s: a bad one */
+	uint64_t ask_us;       /* 3 s: how long an answer is waited for */
 	uint64_t away_us;      /* 1 h: how long a good answer holds while PostgreSQL is away */
 	size_t max_remembered; /* 100000 keys; the oldest is forgotten first */
 };

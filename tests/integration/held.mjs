@@ -1,8 +1,10 @@
-// What is kept while the broker hangs: bounded by bytes, for a connection and for a process.
+// Parts that hang, and do not fail: what is kept while the broker does is bounded by bytes, for a connection and for a process; and a
+// hello does not wait for PostgreSQL.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { Api, chat } from '../support/api.mjs'
+import { still } from '../support/harm.mjs'
 import { Stack, freePort } from '../support/stack.mjs'
 import { run, test, until } from '../support/test.mjs'
 import { Client, Clients } from '../support/ws.mjs'
@@ -79,5 +81,46 @@ test('while Kafka hangs, the front answers 503 to the bodies that it does not ke
 		await front.end('SIGKILL')
 	}
 }, { limit_ms: 120000 })
+
+test('while PostgreSQL hangs, a hello goes on with what Redis has and what is remembered, or is told soon to come again', async () => {
+	const node = await stack.morePush('sluice-push-pg')
+	const { url } = node
+	const api = new Api(stack)
+	const [there, lost] = [await api.session(), await api.session()]
+	let goOn = () => {}
+	try {
+		const old = await Client.hello(stack, {}, { url })
+		await old.client.submit('r', chat('hi'))
+		await old.client.close()
+		await stack.redis_cli('DEL', `s:{${lost}}`)
+		goOn = still(stack, 'postgres')
+		const began = Date.now()
+		const closed = async (hello, options) => {
+			const client = await Client.open(stack, { url, ...options })
+			client.send({ op: 'hello', ...hello })
+			return client.closed
+		}
+		const [fresh, named, resumed, nobody, unknown] = await Promise.all([
+			Client.hello(stack, {}, { url }),
+			Client.hello(stack, { session: there }, { url }),
+			Client.hello(stack, { resume: old.welcome.resume }, { url }),
+			closed({ session: lost }),
+			closed({}, { key: stack.other_key }),
+		])
+		assert.ok(Date.now() - began < 8000, `${Date.now() - began} ms`)
+		assert.deepEqual([nobody.code, nobody.reason], [3002, 'the session cannot be looked up now'])
+		assert.deepEqual([unknown.code, unknown.reason], [3002, 'the key cannot be checked now'])
+		assert.equal(resumed.welcome.session, old.welcome.session)
+		assert.equal(named.welcome.session, there)
+		await fresh.client.submit('r', chat('hi'))
+		goOn()
+		await until('the session is in PostgreSQL too', async () => (await stack.sql(`SELECT 1 FROM sessions WHERE id = '${fresh.welcome.session}'`)).length === 1)
+		await Client.hello(stack, { session: lost }, { url })
+		await Client.hello(stack, {}, { url, key: stack.other_key })
+	} finally {
+		goOn()
+		await node.end('SIGKILL')
+	}
+}, { limit_ms: 60000 })
 
 await run(import.meta.url, { after: () => clients.cut() })

@@ -47,6 +47,13 @@ export async function killed(stack, id, away_ms = 0) {
 	return Date.now() - began
 }
 
+/** SIGSTOP; returns what lets it go on. */
+export function still(stack, id) {
+	const pids = family(stack.pid(id))
+	signal(pids, 'SIGSTOP')
+	return () => signal(pids, 'SIGCONT')
+}
+
 /** SIGSTOP for `still_ms`, SIGCONT. Returns the ms from then until it serves. A service that ends itself because it was away too long
  * is started again, as a supervisor would; `ended` is called then. */
 export async function stalled(stack, id, still_ms, ended) {
