@@ -156,7 +156,7 @@ test('the page is loaded again in the middle: the conversation stands, the answe
 		await until('who answers is shown', async () => /^anthropic · /.test(await again.locator('.facts').textContent()))
 		await whole(chat, again)
 		await until('its facts are shown', async () => /160 tokens/.test(await again.locator('.facts').textContent()))
-		assert.match(await again.locator('.facts').textContent(), /^anthropic · .*first word after 1\.[2-9] s/, 'it was seen before the reload')
+		assert.match(await again.locator('.facts').textContent(), /^anthropic · .*first word after [1-9]/, 'it was seen before the reload')
 		await whole(chat, chat.page.locator('article.other').nth(0))
 	}))
 

@@ -61,6 +61,19 @@ test('a mistake in hello closes with 3501, and the reason names it', async () =>
 	}
 })
 
+test('what cannot be read is answered with its ref, and in whole characters', async () => {
+	const { client } = await clients.hello()
+	const half = await client.faulted({ op: 'submit', ref: 'half', job: chat('I like it 😀'.slice(0, -1)) })
+	assert.equal(half.ref, 'half')
+	assert.match(half.message, /lone surrogate/)
+	assert.equal((await client.faulted(`{"op":"submit","ref":"deep","job":${'['.repeat(65)}`)).ref, 'deep')
+	assert.equal((await client.faulted('{"op":"submit","ref":"one","ref":"two","job":{}}')).ref, undefined)
+	const key = 'ö'.repeat(30)
+	assert.equal((await client.faulted(`{"op":"submit","ref":"twice","job":{"${key}":1,"${key}":2}}`)).ref, 'twice')
+	const good = await client.submit('half', chat('Whole: 😀'))
+	assert.equal((await client.end(good)).ev, 'result')
+})
+
 test('what is not built yet is refused by name: binary frames, audio', async () => {
 	const { client } = await clients.hello()
 	await client.faulted(Buffer.from([1, 2, 3]), 'not_supported')

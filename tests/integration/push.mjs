@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import WebSocket from 'ws'
+import { Sluice } from '../../ops/client/js/sluice.js'
 import { Api, chat, said } from '../support/api.mjs'
 import { Stack } from '../support/stack.mjs'
 import { pass, run, test, until } from '../support/test.mjs'
@@ -203,6 +205,18 @@ test('the deltas of several jobs do not mix', async () => {
 	for (const [i, id] of ids.entries()) {
 		await client.end(id)
 		client.whole(id, said(jobs[i], 40))
+	}
+})
+
+test('the browser’s client says a ref again after its end: the same job, whole', async () => {
+	const client = new Sluice({ url: stack.push, credential: stack.key, env: { WebSocket } }).open()
+	try {
+		const first = await client.submit(chat('Once.'), { ref: 'mine' }).done
+		const again = await client.submit(chat('Once.'), { ref: 'mine' }).done
+		assert.deepEqual([again.id, again.text], [first.id, first.text])
+		assert.ok(first.text.length > 0)
+	} finally {
+		client.close()
 	}
 })
 
