@@ -333,12 +333,13 @@ test('after a final code open() begins again, and the jobs go on', async () => {
 
 test('close() leaves for good', async () => {
 	const all = await opened()
-	all.client.submit(request)
+	const job = all.client.submit(request)
 	all.client.close()
 	assert.equal(all.server.last.leftWith, 1000)
 	await all.time.advance(600000)
 	assert.equal(all.server.all.length, 1)
 	assert.equal(all.time.timers.size, 0)
+	assert.equal(job.status, 'sending', 'another open() goes on with it')
 })
 
 test('a node that drains gets no submission, and is left when it said', async () => {
