@@ -96,15 +96,14 @@ void finish_words(struct work *w)
 void finish_begin(struct work *w, const char *status, enum fault fault, struct str message)
 {
 	struct str text = message.len || !fault ? message : str_of(fault_info(fault)->text);
-	size_t len = str_utf8_cut(text, sizeof(w->fault_message) - 1);
 
 	if (!w->counted_ending)
 		w->lane->ending++;
 	w->counted_ending = true;
 	w->status = status;
 	w->fault = fault;
-	memcpy(w->fault_message, text.ptr ? text.ptr : "", len);
-	w->fault_message[len] = 0;
+	text = str_utf8_clean(text, w->fault_message, sizeof(w->fault_message) - 1);
+	w->fault_message[text.len] = 0;
 	w->finished_ms = loop_wall_ms(w->pool->loop);
 	finish_words(w);
 	work_waits(w, NULL);
@@ -184,6 +183,18 @@ static void on_decided(void *ctx, enum state_held held, bool cancel)
 	}
 }
 
+/* @json for as long as the work lives. Whoever reads it refuses what is no UTF-8: what came from outside and was let through all the
+ * same (it stands inside of strings) costs those bytes, and not the result. */
+static struct str readable(struct work *w, struct str json)
+{
+	size_t most = 3 * json.len;
+
+	if (str_utf8(json))
+		return (struct str){arena_dup(&w->arena, json.ptr, json.len), json.len};
+	log_error(&w->log, "result holds bytes that are no UTF-8");
+	return str_utf8_clean(json, arena_alloc(&w->arena, most), most);
+}
+
 /* What is left of the text goes with the decision. */
 static void decide(struct work *w)
 {
@@ -193,7 +204,7 @@ static void decide(struct work *w)
 
 	fill_result(w, &result, &w->arena);
 	codec_encode(&codec_result, &result, &json);
-	w->result = (struct str){arena_dup(&w->arena, json.data, json.len), json.len};
+	w->result = readable(w, buf_str(&json));
 	buf_fini(&json);
 	if (PLANTED(RESULT_UNDECIDED)) {
 		publish(w);
@@ -280,7 +291,12 @@ static bool write_dead(struct work *w)
 
 	if (w->dead_written || strcmp(w->status, "failed") != 0)
 		return false;
-	must(codec_decode(&codec_result, &w->arena, w->result, false, &r, &error) == CODEC_OK);
+	if (codec_decode(&codec_result, &w->arena, w->result, false, &r, &error)) {
+		log_error(&w->log, "result cannot be read: no dead letter",
+			  F_STR("why", error.message));
+		w->dead_written = true;
+		return false;
+	}
 	if (!dead_is(&r, w->pool->options->max_tries))
 		return false;
 	w->publishing = true;

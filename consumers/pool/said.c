@@ -33,15 +33,14 @@ struct str said_words(char room[static SAID_MAX], enum fault fault, struct str m
 
 	if (of_account(fault)) {
 		const char *own = fault_info(fault)->text;
-		int n = request_id.len ? snprintf(room, SAID_MAX, "%s (request %.*s)", own,
+		int n = request_id.len ? snprintf(text, sizeof(text), "%s (request %.*s)", own,
 						  STR_FMT(request_id))
-				       : snprintf(room, SAID_MAX, "%s", own);
+				       : snprintf(text, sizeof(text), "%s", own);
 
-		return (struct str){room, n < SAID_MAX ? (size_t)n : SAID_MAX - 1};
+		len = n < (int)sizeof(text) ? (size_t)n : sizeof(text) - 1;
+		return str_utf8_clean((struct str){text, len}, room, SAID_MAX);
 	}
 	memcpy(text, message.ptr ? message.ptr : "", len);
 	hide(text, len, key ? key : "");
-	len = str_utf8_cut((struct str){text, len}, SAID_MAX);
-	memcpy(room, text, len);
-	return (struct str){room, len};
+	return str_utf8_clean((struct str){text, len}, room, SAID_MAX);
 }

@@ -161,8 +161,6 @@ void answer_free(struct answer *a)
 	sse_fini(&a->sse);
 	quick_fini(&a->quick);
 	buf_fini(&a->body);
-	buf_fini(&a->message);
-	buf_fini(&a->request_id);
 	buf_fini(&a->scratch);
 	mem_free(a);
 }
@@ -178,8 +176,7 @@ void answer_fail(struct answer *a, enum fault fault, struct str message)
 		return;
 	a->over = true;
 	a->outcome.fault = fault;
-	buf_add(&a->message, message.ptr, str_utf8_cut(message, 500));
-	a->outcome.message = buf_str(&a->message);
+	a->outcome.message = str_utf8_clean(message, a->message, sizeof(a->message));
 }
 
 void answer_done(struct answer *a)
@@ -313,9 +310,8 @@ void answer_head(struct answer *a, int status, const struct http_field *fields, 
 		struct str name = fields[i].name, value = fields[i].value;
 
 		if (str_is(name, "request-id") || str_is(name, "x-request-id")) {
-			buf_reset(&a->request_id);
-			buf_add(&a->request_id, value.ptr, value.len < 128 ? value.len : 128);
-			a->outcome.request_id = buf_str(&a->request_id);
+			a->outcome.request_id =
+			    str_utf8_clean(value, a->request_id, sizeof(a->request_id));
 		} else if (str_starts(name, "retry-after")) {
 			read_retry_after(&retry, name, value);
 		} else if (str_is(name, "date")) {

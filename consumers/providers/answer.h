@@ -8,6 +8,8 @@
 
 #define ANSWER_EVENT_MAX (4u << 20)
 #define ANSWER_ERROR_MAX (64u << 10)
+#define ANSWER_MESSAGE_MAX 500
+#define ANSWER_REQUEST_ID_MAX 128
 
 struct answer_ops {
 	/* One event of the stream of a 200. */
@@ -27,8 +29,8 @@ struct answer {
 	struct sse sse;
 	struct quick quick;
 	struct buf body; /* of an error */
-	struct buf message;
-	struct buf request_id;
+	char message[ANSWER_MESSAGE_MAX];
+	char request_id[ANSWER_REQUEST_ID_MAX];
 	struct buf scratch;
 	uint64_t reset_at_ms[CHARGE_UNITS]; /* while the head is read; 0: not said */
 	int status;
@@ -40,7 +42,7 @@ struct answer {
 
 /* Ended by answer_free. */
 struct answer *answer_open(const struct answer_ops *ops, const struct answer_sink *sink);
-/* The first fault wins; @message is copied. */
+/* The first fault wins; @message is copied, and made UTF-8 where it is none. */
 void answer_fail(struct answer *a, enum fault fault, struct str message);
 /* A field of the vendor's rate limits: a limit, or what remains of it. What is no number is ignored. */
 void answer_rate(struct answer *a, enum charge_unit unit, bool limit, struct str value);

@@ -142,3 +142,21 @@ size_t str_utf8_cut(struct str a, size_t max)
 		max--;
 	return max;
 }
+
+struct str str_utf8_clean(struct str a, char *room, size_t size)
+{
+	struct str clean = {room, 0};
+
+	for (size_t i = 0; i < a.len;) {
+		size_t took =
+		    a.ptr[i] ? utf8_length((const unsigned char *)a.ptr + i, a.len - i) : 0;
+		struct str next = took ? (struct str){a.ptr + i, took} : STR("\xEF\xBF\xBD");
+
+		if (clean.len + next.len > size)
+			break;
+		memcpy(room + clean.len, next.ptr, next.len);
+		clean.len += next.len;
+		i += took ? took : 1;
+	}
+	return clean;
+}

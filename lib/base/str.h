@@ -34,5 +34,8 @@ bool str_i64(struct str a, int64_t *ret_value);
 bool str_utf8(struct str a);
 /* The longest prefix of @a that is at most @max bytes and splits no code point; @a is well-formed UTF-8. */
 size_t str_utf8_cut(struct str a, size_t max);
+/* What came from outside, made readable: @a in @room, where each byte that belongs to no code point, and NUL, is U+FFFD. At most @size
+ * bytes of it; splits no code point. */
+struct str str_utf8_clean(struct str a, char *room, size_t size);
 
 #endif

@@ -1,9 +1,11 @@
 /* consumers/providers: whatever a provider sends, in any pieces, is an answer or a typed fault, and the same one however it is cut into
- * pieces; the quick way through its events gives what the slow way gives. The first byte chooses provider and status. */
+ * pieces; the quick way through its events gives what the slow way gives. All that it tells is UTF-8. The first byte chooses provider and
+ * status; the first bytes are its request id as well. */
 #include "consumers/providers/provider.h"
 
 #include <string.h>
 
+#include "lib/base/mem.h"
 #include "tests/fuzz/fuzz.h"
 
 struct heard {
@@ -14,6 +16,7 @@ static void on_part(void *ctx, const char *type, struct str id, struct str name)
 {
 	struct heard *h = ctx;
 
+	must(str_utf8(id) && str_utf8(name));
 	buf_add_char(&h->text, 1);
 	buf_add_text(&h->text, type);
 	buf_add_str(&h->text, id);
@@ -33,10 +36,14 @@ static enum fault read_all(const struct provider *p, int status, struct str byte
 {
 	struct answer_sink sink = {on_part, on_text, h};
 	struct answer *a = p->answer_new(&sink);
-	struct http_field type = {STR("content-type"), STR("text/event-stream")};
+	struct http_field fields[] = {
+	    {STR("content-type"), STR("text/event-stream")},
+	    {STR("request-id"), {bytes.ptr, bytes.len < 140 ? bytes.len : 140}},
+	};
 	enum fault fault;
 
-	answer_head(a, status, &type, 1, 0);
+	answer_head(a, status, fields, countof(fields), 0);
+	must(str_utf8(answer_outcome(a)->request_id));
 	for (size_t at = 0; at < bytes.len; at += piece) {
 		size_t len = bytes.len - at < piece ? bytes.len - at : piece;
 
@@ -45,6 +52,7 @@ static enum fault read_all(const struct provider *p, int status, struct str byte
 	answer_end(a);
 	fault = answer_outcome(a)->fault;
 	must(answer_outcome(a)->complete == (fault == FAULT_NONE));
+	must(str_utf8(answer_outcome(a)->message));
 	answer_free(a);
 	return fault;
 }

@@ -56,3 +56,17 @@ TEST(the_accounts_key_is_not_handed_on)
 	ck_assert_uint_eq(s.len, SAID_MAX);
 	ck_assert(!memmem(s.ptr, s.len, "sk-", 3));
 }
+
+TEST(what_is_told_is_utf8_whatever_a_call_brought)
+{
+	char id[129];
+
+	memset(id, 'x', sizeof(id));
+	memcpy(id + 126, "\xC3\xA4", 3);
+	for (int i = 0; i < 2; i++) {
+		struct str s = said_words(room, i ? FAULT_PROVIDER_DENIED : FAULT_PROVIDER_CUT,
+					  STR("a \xFF"), (struct str){id, 127}, KEY);
+
+		ck_assert(s.len > 2 && str_utf8(s));
+	}
+}

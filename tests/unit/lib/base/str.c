@@ -83,3 +83,18 @@ TEST(a_cut_splits_no_code_point)
 	ck_assert_uint_eq(str_utf8_cut(text, 7), 7);
 	ck_assert_uint_eq(str_utf8_cut(text, 99), 7);
 }
+
+TEST(what_is_no_utf8_becomes_the_replacement_character_and_nothing_is_split)
+{
+	char room[16];
+
+	ck_assert_view(str_utf8_clean(STR("a\xC3\xA4\0b"), room, sizeof(room)),
+		       "a\xC3\xA4\xEF\xBF\xBD"
+		       "b");
+	ck_assert_view(str_utf8_clean(STR("r\xFF\xC3"), room, sizeof(room)),
+		       "r\xEF\xBF\xBD\xEF\xBF\xBD");
+	ck_assert_view(str_utf8_clean(STR("a\xF0\x9F\x98\x80"), room, 4), "a");
+	ck_assert_view(str_utf8_clean(STR("a\xFF"), room, 3), "a");
+	ck_assert_view(str_utf8_clean(STR("abcdef"), room, 3), "abc");
+	ck_assert_uint_eq(str_utf8_clean((struct str){NULL, 0}, room, sizeof(room)).len, 0);
+}
