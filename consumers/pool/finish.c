@@ -434,14 +434,17 @@ static void result_event(const struct work *w, int64_t attempt, struct buf *out)
 		buf_add(out, w->result.ptr + 1, w->result.len - 2);
 }
 
-void finish_tell(struct work *w, struct str state, int64_t attempt)
+struct redis_request *finish_tell(struct work *w, struct str state, int64_t attempt, state_fn *done)
 {
 	struct buf event = {0};
+	struct redis_request *request;
 
 	result_event(w, attempt, &event);
-	state_finish(w->redis, w->head.job, str_of(w->fence), state, loop_wall_ms(w->pool->loop),
-		     key_str(&w->channel), buf_str(&event), NULL, NULL);
+	request = state_finish(w->redis, w->head.job, str_of(w->fence), state,
+			       loop_wall_ms(w->pool->loop), key_str(&w->channel), buf_str(&event),
+			       done, w);
 	buf_fini(&event);
+	return request;
 }
 
 static void close_job(struct work *w)

@@ -117,10 +117,36 @@ static void put_ask(const struct gather_ask *ask, struct buf *out)
 	json_close(&o, '}');
 }
 
+static void tell_end(struct work *w);
+
+static void on_tell_timer(struct timer *t)
+{
+	tell_end(container_of(t, struct work, timer));
+}
+
+static void on_told(void *ctx, enum state_held held, bool cancel)
+{
+	struct work *w = ctx;
+
+	(void)cancel;
+	w->request = NULL;
+	if (held == STATE_UNSURE)
+		work_again(w, work_pause_us(w, 50, 1000), on_tell_timer);
+	else
+		work_over(w, true);
+}
+
+/* Where the claim was granted before it was known that Redis forgot, it stands: it must not run out, and the job run. */
+static void tell_end(struct work *w)
+{
+	w->request = finish_tell(w, w->past_status, w->past_attempt, on_told);
+}
+
 static void on_record(struct gather_ask *ask, enum pg_result result, const struct pg_rows *rows,
 		      size_t first, size_t count)
 {
 	struct work *w = container_of(ask, struct work, past);
+	struct str status;
 
 	if (result != PG_OK || !count) {
 		w->past_epoch_ms = redis_epoch_wall_ms(w->redis);
@@ -129,8 +155,10 @@ static void on_record(struct gather_ask *ask, enum pg_result result, const struc
 	}
 	log_info(&w->log, "ended before redis lost its memory",
 		 F_VIEW("status", pg_text(rows, first, 1)));
-	finish_tell(w, pg_text(rows, first, 1), pg_int(rows, first, 2, 1));
-	work_over(w, true);
+	status = pg_text(rows, first, 1);
+	w->past_status = (struct str){arena_dup(&w->arena, status.ptr, status.len), status.len};
+	w->past_attempt = pg_int(rows, first, 2, 1);
+	tell_end(w);
 }
 
 const struct gather_kind past_kind = {

@@ -286,7 +286,7 @@ static void on_claim(void *ctx, const struct claim *claim)
 		return;
 	case CLAIM_TERMINAL:
 		/* tell again: whoever ended it may have died before it could */
-		finish_tell(w, claim->state, claim->attempt);
+		finish_tell(w, claim->state, claim->attempt, NULL);
 		work_over(w, true);
 		return;
 	case CLAIM_REFUSED:

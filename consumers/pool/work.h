@@ -120,6 +120,8 @@ struct work {
 	enum work_state resume;	 /* where to go on after a claim was lost; WORK_OVER: nowhere */
 	uint64_t claim_epoch_ms; /* of the Redis that was asked for it */
 	uint64_t past_epoch_ms;	 /* of the Redis that forgot it, when the record was asked */
+	struct str past_status;	 /* that it ended with, by the record */
+	int64_t past_attempt;
 	int64_t attempt;
 	int64_t tries;
 	enum fault end_as; /* EXPIRED, CANCELLED: wished, not yet done */
@@ -303,8 +305,10 @@ void finish_words(struct work *w);
 void finish_begin(struct work *w, const char *status, enum fault fault, struct str message);
 void finish_write(struct work *w);
 void finish_again(struct work *w, struct str result); /* granted in `finishing` */
-/* Tells the followers of a job that is terminal already. */
-void finish_tell(struct work *w, struct str state, int64_t attempt);
+/* Tells the followers of a job that is terminal already, by its state or by its record, and writes that where this work holds the claim.
+ * @done: with @w as its context; NULL: nobody waits for it. */
+struct redis_request *finish_tell(struct work *w, struct str state, int64_t attempt,
+				  state_fn *done);
 /* The scribe's words. */
 void finish_lost(void *ctx);
 void finish_wish(void *ctx);
