@@ -294,7 +294,7 @@ static uint64_t refused_wait_us(const struct work *w)
 	return w->lane->lane == LANE_INTERACTIVE ? 0 : route_back_us(&w->route);
 }
 
-/* Another try, or the end, after @o. @text_seen: output of this attempt stands already. */
+/* Another try, or the end, after @o. @text_seen: output of this attempt (text, or a part without any yet) stands already. */
 static void try_again(struct work *w, const struct call_outcome *o, struct str message,
 		      bool text_seen)
 {
@@ -365,7 +365,7 @@ static void on_end(void *ctx)
 	struct work *w = ctx;
 	struct call_outcome o = *call_outcome(w->call);
 	size_t index = w->target_index;
-	bool text_seen = w->scribe.text.len > 0;
+	bool text_seen = w->scribe.text.len || w->scribe.part_count;
 	char room[SAID_MAX];
 	struct str said =
 	    said_words(room, o.fault, o.message, o.request_id, w->target->account->config->key);
@@ -402,16 +402,22 @@ static void first_output(struct work *w)
 		pool_prefix_warm(w->pool, w->cache_key);
 }
 
+/* More of it than is kept: its call is ended. */
+static bool outgrows(struct work *w, size_t more)
+{
+	if (w->scribe.text.len + w->scribe.part_bytes + more <= w->pool->options->max_answer_bytes)
+		return false;
+	call_break(w->call, FAULT_PROVIDER_TOO_BIG, "the answer is longer than max_answer_bytes");
+	return true;
+}
+
 static void on_text(void *ctx, struct str text)
 {
 	struct work *w = ctx;
 
 	first_output(w);
-	if (w->scribe.text.len + text.len > w->pool->options->max_answer_bytes) {
-		call_break(w->call, FAULT_PROVIDER_TOO_BIG,
-			   "the answer is longer than max_answer_bytes");
+	if (outgrows(w, text.len))
 		return;
-	}
 	text = seam_output(w, text, false);
 	if (text.len)
 		scribe_text(&w->scribe, text);
@@ -430,7 +436,8 @@ static void on_part(void *ctx, const char *type, struct str id, struct str name)
 
 	first_output(w);
 	seam_output(w, STR(""), true);
-	scribe_part(&w->scribe, type, id, name);
+	if (!outgrows(w, id.len + name.len) && !scribe_part(&w->scribe, type, id, name))
+		call_break(w->call, FAULT_PROVIDER_TOO_BIG, "the answer has too many parts");
 }
 
 /* ── the call ── */

@@ -99,6 +99,7 @@ void scribe_begin(struct scribe *s, int64_t attempt)
 	s->flushing = false;
 	s->held = false;
 	s->part_count = 0;
+	s->part_bytes = 0;
 	s->last_us = 0;
 }
 
@@ -364,12 +365,12 @@ void scribe_seam(struct scribe *s, const char *provider, const char *model)
 	buf_fini(&event);
 }
 
-void scribe_part(struct scribe *s, const char *type, struct str id, struct str name)
+bool scribe_part(struct scribe *s, const char *type, struct str id, struct str name)
 {
 	struct scribe_part *part;
 
 	if (s->part_count + 2 > SCRIBE_PARTS_MAX)
-		return; /* what follows stays with the last part */
+		return false;
 	if (s->part_count + 2 > s->part_room) {
 		s->part_room = s->part_room ? 2 * s->part_room : 4;
 		s->parts = mem_resize(s->parts, s->part_room * sizeof(s->parts[0]));
@@ -381,7 +382,9 @@ void scribe_part(struct scribe *s, const char *type, struct str id, struct str n
 	part->type = type;
 	part->id = (struct str){arena_dup(&s->arena, id.ptr, id.len), id.len};
 	part->name = (struct str){arena_dup(&s->arena, name.ptr, name.len), name.len};
+	s->part_bytes += id.len + name.len;
 	send_before(s);
 	say_part(s, part, s->part_count++);
 	s->parts_dirty = true;
+	return true;
 }

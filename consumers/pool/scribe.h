@@ -27,7 +27,7 @@ struct scribe_ops {
 	void (*begins)(void *ctx);
 };
 
-#define SCRIBE_PARTS_MAX 64
+#define SCRIBE_PARTS_MAX 128
 
 struct pace;
 
@@ -65,6 +65,7 @@ struct scribe {
 	bool held;		   /* its claim is in doubt: nothing is written */
 	struct scribe_part *parts; /* SCRIBE_PARTS_MAX at most; NULL where all is text */
 	size_t part_count;
+	size_t part_bytes; /* of their ids and names */
 	size_t part_room;
 	struct arena arena;
 	struct list writes; /* under way, in order */
@@ -84,7 +85,8 @@ void scribe_begin(struct scribe *s, int64_t attempt);
 void scribe_hold(struct scribe *s);
 /* The same text under another attempt and fence: after a claim was lost and won again. */
 void scribe_adopt(struct scribe *s, int64_t attempt);
-void scribe_part(struct scribe *s, const char *type, struct str id, struct str name);
+/* What follows is another part. False, and nothing done, where the answer has SCRIBE_PARTS_MAX of them. */
+must_check bool scribe_part(struct scribe *s, const char *type, struct str id, struct str name);
 void scribe_text(struct scribe *s, struct str text);
 /* The text goes on from another provider: told to the followers, behind the bytes before it. */
 void scribe_seam(struct scribe *s, const char *provider, const char *model);

@@ -189,7 +189,7 @@ void answer_done(struct answer *a)
 
 void answer_text(struct answer *a, struct str text)
 {
-	if (!text.len)
+	if (!text.len || a->over)
 		return;
 	a->outcome.begun = true;
 	a->sink.text(a->sink.ctx, text);
@@ -197,6 +197,13 @@ void answer_text(struct answer *a, struct str text)
 
 void answer_part(struct answer *a, const char *type, struct str id, struct str name)
 {
+	if (a->over)
+		return;
+	if (id.len > PROVIDER_PART_ID_MAX || name.len > PROVIDER_PART_NAME_MAX) {
+		answer_fail(a, FAULT_PROVIDER_MALFORMED,
+			    STR("a part of the answer has an id or a name that is too long"));
+		return;
+	}
 	if (!a->part_any && strcmp(type, "text") == 0 && !a->outcome.begun)
 		return; /* all text so far: an answer without parts */
 	a->part_any = true;

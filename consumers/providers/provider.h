@@ -107,7 +107,11 @@ struct usage {
 	    odd; /* a count was outside of 0 … PROVIDER_TOKENS_MAX, and stands here as the nearer end */
 };
 
-/* What an answer tells while it comes. Callbacks come from inside answer_data. */
+/* Bytes of a part's id and name; an answer with longer ones is PROVIDER_MALFORMED. They are kept and told with every part. */
+#define PROVIDER_PART_ID_MAX 256
+#define PROVIDER_PART_NAME_MAX 128
+
+/* What an answer tells while it comes, all of it UTF-8. Callbacks come from inside answer_data. */
 struct answer_sink {
 	/* The following text belongs to a new part: "text", "thinking", "tool_call" (then @id and @name are set). An answer that is all
 	 * text has no part. */

@@ -17,6 +17,7 @@ static void on_part(void *ctx, const char *type, struct str id, struct str name)
 	struct heard *h = ctx;
 
 	must(str_utf8(id) && str_utf8(name));
+	must(id.len <= PROVIDER_PART_ID_MAX && name.len <= PROVIDER_PART_NAME_MAX);
 	buf_add_char(&h->text, 1);
 	buf_add_text(&h->text, type);
 	buf_add_str(&h->text, id);

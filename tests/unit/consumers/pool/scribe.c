@@ -123,7 +123,7 @@ TEST(while_its_claim_is_in_doubt_nothing_is_written_and_then_all_of_it_under_the
 	scribe_hold(&s);
 	strcpy(fence, "new"); /* its owner asks for the claim */
 	scribe_text(&s, STR("cd"));
-	scribe_part(&s, "text", STR(""), STR(""));
+	ck_assert(scribe_part(&s, "text", STR(""), STR("")));
 	scribe_seam(&s, "p", "m");
 	scribe_flush(&s);
 	ck_assert_view(buf_str(&told), "");
@@ -132,4 +132,19 @@ TEST(while_its_claim_is_in_doubt_nothing_is_written_and_then_all_of_it_under_the
 	scribe_fini(&s);
 	buf_fini(&told);
 	loop_free(loop);
+}
+
+TEST(an_answer_has_a_bounded_number_of_parts_and_their_bytes_are_counted)
+{
+	struct scribe s = make(NULL);
+	size_t parts = 0;
+
+	s.held = true;
+	while (parts < 2 * SCRIBE_PARTS_MAX && scribe_part(&s, "tool_call", STR("t1"), STR("f")))
+		parts++;
+	ck_assert_uint_eq(parts, SCRIBE_PARTS_MAX - 1);
+	ck_assert_uint_eq(s.part_count, parts);
+	ck_assert_uint_eq(s.part_bytes, 3 * parts);
+	mem_free(s.parts);
+	arena_reset(&s.arena);
 }

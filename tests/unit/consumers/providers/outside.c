@@ -54,3 +54,38 @@ TEST(a_request_id_is_cut_between_code_points)
 	ck_assert_uint_eq(answer_outcome(a)->request_id.len, 127);
 	answer_free(a);
 }
+
+/* A tool call with an id and a name of these lengths. */
+static enum fault tool_call(size_t id, size_t name, struct buf *heard)
+{
+	char text[1024], letters[512];
+	struct answer *a = begin("anthropic", 200, STR("r"), heard);
+	enum fault fault;
+	int n;
+
+	memset(letters, 'x', sizeof(letters));
+	n = snprintf(
+	    text, sizeof(text),
+	    "data: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"tool_use\","
+	    "\"id\":\"%.*s\",\"name\":\"%.*s\",\"text\":\"behind\"}}\n\n",
+	    (int)id, letters, (int)name, letters);
+	answer_data(a, (struct str){text, (size_t)n});
+	fault = answer_outcome(a)->fault;
+	answer_free(a);
+	return fault;
+}
+
+TEST(an_id_or_a_name_that_is_too_long_is_a_fault_and_nothing_of_it_is_told)
+{
+	struct buf heard = {0};
+
+	ck_assert_int_eq(tool_call(PROVIDER_PART_ID_MAX, PROVIDER_PART_NAME_MAX, &heard),
+			 FAULT_NONE);
+	ck_assert_uint_gt(heard.len, PROVIDER_PART_ID_MAX + PROVIDER_PART_NAME_MAX);
+	buf_reset(&heard);
+	ck_assert_int_eq(tool_call(PROVIDER_PART_ID_MAX + 1, 1, &heard), FAULT_PROVIDER_MALFORMED);
+	ck_assert_int_eq(tool_call(1, PROVIDER_PART_NAME_MAX + 1, &heard),
+			 FAULT_PROVIDER_MALFORMED);
+	ck_assert_uint_eq(heard.len, 0);
+	buf_fini(&heard);
+}
