@@ -14,10 +14,15 @@
  * last. Comments are a proxy's word, and extend nothing. */
 #define SILENCE_WITH_EVENTS 4
 
-enum call_state { CALL_SENDING, CALL_WAITING, CALL_STREAMING, CALL_ENDED };
+/* How long the words of a refusal are waited for: where the status says it all, and where it does not. They mostly come with it. */
+#define REFUSAL_US (250 * US_PER_MS)
+#define REFUSAL_UNSAID_US (2000 * US_PER_MS)
+
+enum call_state { CALL_SENDING, CALL_REFUSED, CALL_WAITING, CALL_STREAMING, CALL_ENDED };
 
 static const struct sm_state states[] = {
-    [CALL_SENDING] = {"sending", SM(CALL_WAITING) | SM(CALL_STREAMING) | SM(CALL_ENDED)},
+    [CALL_SENDING] = {"sending", SM(CALL_REFUSED) | SM(CALL_WAITING) | SM(CALL_ENDED)},
+    [CALL_REFUSED] = {"refused", SM(CALL_ENDED)},
     [CALL_WAITING] = {"waiting", SM(CALL_STREAMING) | SM(CALL_ENDED)},
     [CALL_STREAMING] = {"streaming", SM(CALL_ENDED)},
     [CALL_ENDED] = {"ended", 0},
@@ -30,9 +35,10 @@ struct call {
 	const struct config_account *account;
 	struct client_call *exchange;
 	struct answer *answer;
-	struct timer clock; /* the nearest of headers, first token, silence */
+	struct timer clock; /* the nearest of headers, a refusal's words, first token, silence */
 	struct timer whole;
 	struct task ending;
+	uint64_t refused_us;	 /* its status came, and was no 200 */
 	uint64_t last_output_us; /* text or a part */
 	uint64_t last_event_us;	 /* or anything that the vendor says */
 	struct call_outcome outcome;
@@ -118,7 +124,11 @@ static void on_head(void *ctx, int status, const struct http_field *fields, size
 
 	answer_head(call->answer, status, fields, count, loop_wall_ms(call->loop));
 	call->outcome.taken = status == 200;
-	if (sm_state(&call->sm) == CALL_SENDING) {
+	if (status != 200) {
+		sm_move(&call->sm, CALL_REFUSED);
+		call->refused_us = loop_now_us(call->loop);
+		timer_set(&call->clock, REFUSAL_US);
+	} else {
 		sm_move(&call->sm, CALL_WAITING);
 		timer_set(&call->clock, call->account->first_token_ms * US_PER_MS);
 	}
@@ -165,12 +175,30 @@ static void on_end(void *ctx, enum client_end end, const char *detail)
 	case CLIENT_PROTOCOL:
 		log_debug(&call->log, "exchange ended", F_STR("end", client_end_name(end)),
 			  F_STR("detail", detail));
+		if (sm_state(&call->sm) == CALL_REFUSED && answer_hasten(call->answer)) {
+			look(call); /* it was understood before it broke */
+			return;
+		}
 		call_end(call,
 			 answer_outcome(call->answer)->begun ? FAULT_PROVIDER_CUT
 							     : FAULT_PROVIDER_TRANSPORT,
 			 str_of(client_end_name(end)));
 		return;
 	}
+}
+
+/* The refusal's body did not end. */
+static void on_refusal_clock(struct call *call, uint64_t now)
+{
+	uint64_t due = call->refused_us + REFUSAL_UNSAID_US;
+
+	if (answer_hasten(call->answer))
+		look(call);
+	else if (now < due)
+		timer_set(&call->clock, due - now);
+	else
+		call_end(call, FAULT_PROVIDER_SILENT,
+			 STR("the words of a refusal did not come in time"));
 }
 
 static void on_clock(struct timer *t)
@@ -180,6 +208,10 @@ static void on_clock(struct timer *t)
 	uint64_t silence = call->account->silence_ms * US_PER_MS;
 	uint64_t due = call->last_event_us + silence;
 
+	if (sm_state(&call->sm) == CALL_REFUSED) {
+		on_refusal_clock(call, now);
+		return;
+	}
 	if (due > call->last_output_us + SILENCE_WITH_EVENTS * silence)
 		due = call->last_output_us + SILENCE_WITH_EVENTS * silence;
 	if (sm_state(&call->sm) == CALL_STREAMING && now < due) {

@@ -1,8 +1,9 @@
 /* One call: one job in a provider's hands, from the request to the vendor's terminator or a typed fault. Five clocks: connect (the
  * client's), headers, first token, silence, whole. It retries nothing and knows no lane.
  *
- *   SENDING ──head──▶ WAITING ──first output──▶ STREAMING ──terminator──▶ ended
- *      └──────────────┴──────────fault, clock, transport──────────┴─────▶ ended
+ *   SENDING ──200──▶ WAITING ──first output──▶ STREAMING ──terminator──▶ ended
+ *      │└─────────────┴──────────fault, clock, transport──────────┴─────▶ ended
+ *      └─any other status──▶ REFUSED ──its words, or shortly without them─▶ ended
  */
 #ifndef SLUICE_POOL_CALL_H
 #define SLUICE_POOL_CALL_H

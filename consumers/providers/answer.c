@@ -336,6 +336,21 @@ void answer_head(struct answer *a, int status, const struct http_field *fields, 
 		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("the answer is no event stream"));
 }
 
+static void refuse(struct answer *a, struct json_object *body)
+{
+	a->ops->error(a, a->status, body);
+	answer_fail(a, answer_status_fault(a->status), STR("the provider refused the request"));
+}
+
+/* The refusal's body where it is whole; NULL: it is not, or is no JSON. The caller puts it. */
+static struct json_object *refusal(const struct answer *a)
+{
+	struct json_object *body = NULL;
+	struct json_error error;
+
+	return json_read(buf_str(&a->body), &body, &error) ? NULL : body;
+}
+
 void answer_data(struct answer *a, struct str bytes)
 {
 	if (a->over)
@@ -346,7 +361,9 @@ void answer_data(struct answer *a, struct str bytes)
 				    STR("an event of the answer is too large"));
 		return;
 	}
-	if (a->body.len + bytes.len <= ANSWER_ERROR_MAX)
+	if (bytes.len > ANSWER_ERROR_MAX - a->body.len)
+		refuse(a, NULL); /* no vendor's words: the status says it */
+	else
 		buf_add_str(&a->body, bytes);
 }
 
@@ -358,10 +375,22 @@ void answer_local(struct answer *a)
 	answer_done(a);
 }
 
+bool answer_hasten(struct answer *a)
+{
+	cleanup_json struct json_object *body = NULL;
+
+	if (a->over || a->status == 200)
+		return a->over;
+	body = refusal(a);
+	if (!body && answer_status_fault(a->status) == FAULT_PROVIDER_BAD_REQUEST)
+		return false;
+	refuse(a, body);
+	return true;
+}
+
 void answer_end(struct answer *a)
 {
 	cleanup_json struct json_object *body = NULL;
-	struct json_error error;
 
 	if (a->over)
 		return;
@@ -372,8 +401,6 @@ void answer_end(struct answer *a)
 		answer_fail(a, FAULT_PROVIDER_CUT, STR("the answer ended before it was complete"));
 		return;
 	}
-	if (json_read(buf_str(&a->body), &body, &error))
-		body = NULL;
-	a->ops->error(a, a->status, body);
-	answer_fail(a, answer_status_fault(a->status), STR("the provider refused the request"));
+	body = refusal(a);
+	refuse(a, body);
 }

@@ -168,6 +168,9 @@ const struct provider *provider_at(size_t index);
 void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count,
 		 uint64_t wall_ms);
 void answer_data(struct answer *a, struct str bytes);
+/* The body of a status other than 200 is late, or will not end: decides by what came of it. False where that is not whole and the status
+ * alone says too little: behind a 400 may stand the request's fault or the account's. */
+bool answer_hasten(struct answer *a);
 /* The transport ended orderly: whatever is not complete now is cut. */
 void answer_end(struct answer *a);
 const struct answer_outcome *answer_outcome(const struct answer *a);
