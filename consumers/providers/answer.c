@@ -5,6 +5,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
+#include "lib/base/json_mend.h"
 #include "lib/base/mem.h"
 
 #define PROVIDER(name) extern const struct provider provider_##name;
@@ -123,6 +124,16 @@ void provider_request_fini(struct provider_request *request)
 	buf_fini(&request->body);
 }
 
+/* The other half did not come. */
+static void put_half(struct answer *a)
+{
+	if (!a->half)
+		return;
+	a->half = 0;
+	a->outcome.begun = true;
+	a->sink.text(a->sink.ctx, STR("\xEF\xBF\xBD"));
+}
+
 static void on_event(void *ctx, struct str event, struct str data)
 {
 	struct answer *a = ctx;
@@ -130,6 +141,11 @@ static void on_event(void *ctx, struct str event, struct str data)
 	a->outcome.events++;
 	if (!a->over)
 		a->ops->event(a, event, data);
+	if (a->half_next && !a->over) {
+		put_half(a);
+		a->half = a->half_next;
+		a->half_next = 0;
+	}
 	if (a->over)
 		sse_stop(&a->sse);
 }
@@ -183,6 +199,7 @@ void answer_done(struct answer *a)
 {
 	if (a->over)
 		return;
+	put_half(a);
 	a->over = true;
 	a->outcome.complete = true;
 }
@@ -192,6 +209,7 @@ void answer_text(struct answer *a, struct str text)
 	if (!text.len || a->over)
 		return;
 	a->outcome.begun = true;
+	put_half(a);
 	a->sink.text(a->sink.ctx, text);
 }
 
@@ -206,9 +224,29 @@ void answer_part(struct answer *a, const char *type, struct str id, struct str n
 	}
 	if (!a->part_any && strcmp(type, "text") == 0 && !a->outcome.begun)
 		return; /* all text so far: an answer without parts */
+	put_half(a);
 	a->part_any = true;
 	a->outcome.begun = true;
 	a->sink.part(a->sink.ctx, type, id, name);
+}
+
+/* What our own reader refuses of valid JSON is made readable: a vendor may cut his text anywhere, and the next event goes on with
+ * the character's other half. */
+static bool read_mended(struct answer *a, struct str data, struct json_object **ret_tree)
+{
+	struct json_halves halves = {.before = a->half};
+	struct json_error error;
+	struct buf mended = {0};
+	bool good;
+
+	json_mend(data, &mended, &halves);
+	good = !json_read(buf_str(&mended), ret_tree, &error);
+	buf_fini(&mended);
+	if (good && halves.joined)
+		a->half = 0;
+	if (good)
+		a->half_next = halves.behind;
+	return good;
 }
 
 struct json_object *answer_json(struct answer *a, struct str data)
@@ -216,7 +254,7 @@ struct json_object *answer_json(struct answer *a, struct str data)
 	struct json_object *tree = NULL;
 	struct json_error error;
 
-	if (json_read(data, &tree, &error)) {
+	if (json_read(data, &tree, &error) && !read_mended(a, data, &tree)) {
 		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("an event of the answer is not JSON"));
 		return NULL;
 	}
@@ -306,6 +344,14 @@ static int64_t retry_after_ms(const struct retry_said *said, uint64_t wall_ms)
 	return said->at_ms > from_ms ? retry_capped(said->at_ms - from_ms) : 0;
 }
 
+/* A media type's case says nothing, and parameters may stand behind it. */
+static bool is_event_stream(struct str type)
+{
+	struct str media;
+
+	return str_split(&type, ';', &media) && str_is_nocase(str_trim(media), "text/event-stream");
+}
+
 void answer_head(struct answer *a, int status, const struct http_field *fields, size_t count,
 		 uint64_t wall_ms)
 {
@@ -332,7 +378,7 @@ void answer_head(struct answer *a, int status, const struct http_field *fields, 
 	}
 	a->outcome.retry_after_ms = retry_after_ms(&retry, wall_ms);
 	read_resets(a, retry.date_ms ? retry.date_ms : wall_ms);
-	if (status == 200 && !str_starts(type, "text/event-stream"))
+	if (status == 200 && !is_event_stream(type))
 		answer_fail(a, FAULT_PROVIDER_MALFORMED, STR("the answer is no event stream"));
 }
 
@@ -346,9 +392,15 @@ static void refuse(struct answer *a, struct json_object *body)
 static struct json_object *refusal(const struct answer *a)
 {
 	struct json_object *body = NULL;
+	struct json_halves halves = {0};
 	struct json_error error;
+	struct buf mended = {0};
 
-	return json_read(buf_str(&a->body), &body, &error) ? NULL : body;
+	json_mend(buf_str(&a->body), &mended, &halves);
+	if (json_read(buf_str(&mended), &body, &error))
+		body = NULL;
+	buf_fini(&mended);
+	return body;
 }
 
 void answer_data(struct answer *a, struct str bytes)

@@ -33,10 +33,13 @@ struct answer {
 	char request_id[ANSWER_REQUEST_ID_MAX];
 	struct buf scratch;
 	uint64_t reset_at_ms[CHARGE_UNITS]; /* while the head is read; 0: not said */
+	uint32_t
+	    half; /* the last event's text ended with half a character: joined with the next one's */
+	uint32_t half_next; /* so of this event */
 	int status;
 	bool over; /* complete or at fault: the rest is ignored */
 	/* the vendor's own, small: which part is open */
-	int64_t part_index; /* -1: none */
+	int64_t part_index; /* -1: none, or text */
 	bool part_any;	    /* a part was announced: every following one is */
 };
 

@@ -252,6 +252,10 @@ static void on_error(struct answer *a, int status, struct json_object *body)
 
 /* ── the stream ── */
 
+/* Which part is open: a tool call by the vendor's index, or one that has none. */
+#define INDEX_TEXT (-1)
+#define INDEX_THINKING (-2)
+
 static void read_usage(struct answer *a, struct json_object *usage)
 {
 	struct usage *u = &a->outcome.usage;
@@ -266,6 +270,13 @@ static void read_usage(struct answer *a, struct json_object *usage)
 	    answer_count(a, details, "cache_write_tokens", u->cache_write_tokens);
 }
 
+static int64_t tool_index(struct json_object *call)
+{
+	int64_t index = json_int(call, "index", 0);
+
+	return index < 0 ? 0 : index;
+}
+
 static void on_tool_calls(struct answer *a, struct json_object *calls)
 {
 	size_t count =
@@ -274,7 +285,7 @@ static void on_tool_calls(struct answer *a, struct json_object *calls)
 	for (size_t i = 0; i < count; i++) {
 		struct json_object *call = json_object_array_get_idx(calls, i);
 		struct json_object *function = json_member(call, "function");
-		int64_t index = json_int(call, "index", 0);
+		int64_t index = tool_index(call);
 
 		if (index != a->part_index || json_str(call, "id").len) {
 			a->part_index = index;
@@ -287,19 +298,36 @@ static void on_tool_calls(struct answer *a, struct json_object *calls)
 
 static const char *const reasons[] = {"stop", "length", "tool_calls", "content_filter"};
 
+/* Text of the part of this index, which begins where another one is open. */
+static void on_words(struct answer *a, int64_t index, const char *type, struct str text)
+{
+	if (text.len && a->part_index != index) {
+		a->part_index = index;
+		answer_part(a, type, STR(""), STR(""));
+	}
+	answer_text(a, text);
+}
+
+/* What servers that speak the protocol show of a model's thinking; some say it under both names. */
+static struct str reasoning(struct json_object *delta)
+{
+	struct str words = json_str(delta, "reasoning_content");
+
+	return words.len ? words : json_str(delta, "reasoning");
+}
+
 static void on_choice(struct answer *a, struct json_object *choice, struct str data)
 {
 	struct json_object *delta = json_member(choice, "delta");
 	struct str content = json_str(delta, "content"), reason = json_str(choice, "finish_reason");
+	struct str thinking = reasoning(delta);
 
-	if (content.len && a->part_index >= 0) {
-		a->part_index = -1;
-		answer_part(a, "text", STR(""), STR(""));
-	}
-	answer_text(a, content);
-	answer_text(a, json_str(delta, "refusal"));
+	on_words(a, INDEX_THINKING, "thinking", thinking);
+	on_words(a, INDEX_TEXT, "text", content);
+	on_words(a, INDEX_TEXT, "text", json_str(delta, "refusal"));
 	on_tool_calls(a, json_member(delta, "tool_calls"));
-	if (content.len && !reason.len && !json_member(delta, "role") && !a->part_any)
+	if (content.len && !thinking.len && !reason.len && !json_member(delta, "role") &&
+	    a->part_index == INDEX_TEXT)
 		quick_learn(&a->quick, data, "\"content\":\"");
 	if (!reason.len)
 		return;
@@ -316,7 +344,7 @@ static void on_event(struct answer *a, struct str name, struct str data)
 	struct str text;
 
 	(void)name;
-	if (!a->part_any && quick_match(&a->quick, data, &a->scratch, &text)) {
+	if (a->part_index == INDEX_TEXT && quick_match(&a->quick, data, &a->scratch, &text)) {
 		answer_text(a, text);
 		return;
 	}

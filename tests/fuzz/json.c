@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/json_check.h"
+#include "lib/base/json_mend.h"
 #include "tests/fuzz/fuzz.h"
 
 static void written_is_read(struct json_object *value)
@@ -19,6 +20,17 @@ static void written_is_read(struct json_object *value)
 	must(json_object_equal(value, again));
 	json_object_put(again);
 	buf_fini(&text);
+}
+
+/* What is read as it stands needs no mending. */
+static void stays(struct str text)
+{
+	struct json_halves halves = {.before = 0xD83D};
+	struct buf mended = {0};
+
+	json_mend(text, &mended, &halves);
+	must(str_eq(buf_str(&mended), text) && !halves.joined && !halves.behind);
+	buf_fini(&mended);
 }
 
 static void text_comes_back(struct str text)
@@ -46,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (json_read(text, &value, &error) == JSON_OK) {
 		written_is_read(value);
+		stays(text);
 		json_object_put(value);
 	} else {
 		must(error.offset <= size && *error.message);

@@ -89,3 +89,108 @@ TEST(an_id_or_a_name_that_is_too_long_is_a_fault_and_nothing_of_it_is_told)
 	ck_assert_uint_eq(heard.len, 0);
 	buf_fini(&heard);
 }
+
+/* What an answer of these bytes tells. */
+static struct str told(const char *provider, struct str bytes, struct buf *heard)
+{
+	struct answer *a = begin(provider, 200, STR("r"), heard);
+
+	buf_reset(heard);
+	answer_data(a, bytes);
+	ck_assert_int_eq(answer_outcome(a)->fault, FAULT_NONE);
+	answer_free(a);
+	return buf_str(heard);
+}
+
+#define O_DELTA(members) "data: {\"choices\":[{\"index\":0,\"delta\":{" members "}}]}\n\n"
+#define O_TEXT(text) O_DELTA("\"content\":\"" text "\"")
+#define O_END "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"
+
+TEST(a_nul_and_half_a_character_are_the_replacement_character)
+{
+	struct buf heard = {0};
+
+	ck_assert_view(told("openai", STR(O_TEXT("a") O_TEXT("b\\u0000c")), &heard),
+		       "ab\xEF\xBF\xBD"
+		       "c");
+	ck_assert_view(told("openai", STR(O_TEXT("\\ude00x\\ud83dy")), &heard),
+		       "\xEF\xBF\xBDx\xEF\xBF\xBDy");
+	buf_fini(&heard);
+}
+
+TEST(a_character_whose_halves_come_in_two_events_is_whole)
+{
+	struct buf heard = {0};
+
+	ck_assert_view(
+	    told("openai", STR(O_TEXT("a") O_TEXT("x\\ud83d") O_TEXT("\\ude00y")), &heard),
+	    "ax\xF0\x9F\x98\x80y");
+	ck_assert_view(
+	    told("openai",
+		 STR(O_TEXT("\\uD83D") O_TEXT("") O_TEXT("\\uDE00\\ud83d") O_TEXT("\\ude01")),
+		 &heard),
+	    "\xF0\x9F\x98\x80\xF0\x9F\x98\x81");
+	buf_fini(&heard);
+}
+
+TEST(half_a_character_whose_other_half_never_comes_is_the_replacement_character)
+{
+	struct buf heard = {0};
+
+	ck_assert_view(told("openai", STR(O_TEXT("a") O_TEXT("x\\ud83d") O_TEXT("y")), &heard),
+		       "ax\xEF\xBF\xBDy");
+	ck_assert_view(told("openai", STR(O_TEXT("x\\ud83d") O_TEXT("\\ud83d") O_END), &heard),
+		       "x\xEF\xBF\xBD\xEF\xBF\xBD");
+	ck_assert_view(told("openai",
+			    STR(O_TEXT("x\\ud83d") O_DELTA(
+				"\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"function\":{\"name\":"
+				"\"f\\u0000\",\"arguments\":\"{}\"}}]")),
+			    &heard),
+		       "x\xEF\xBF\xBD[tool_call t f\xEF\xBF\xBD]{}");
+	buf_fini(&heard);
+}
+
+TEST(what_a_model_thinks_aloud_is_a_part_of_its_own)
+{
+	struct buf heard = {0};
+
+	ck_assert_view(told("openai",
+			    STR(O_DELTA("\"role\":\"assistant\",\"content\":\"\"")
+				    O_DELTA("\"reasoning_content\":\"h\"")
+					O_DELTA("\"reasoning_content\":\"m\",\"content\":null")
+					    O_TEXT("Hel") O_TEXT("l") O_TEXT("o")
+						O_DELTA("\"reasoning\":\"so\"") O_TEXT("!") O_END),
+			    &heard),
+		       "[thinking  ]hm[text  ]Hello[thinking  ]so[text  ]!");
+	buf_fini(&heard);
+}
+
+TEST(a_media_type_is_the_same_in_any_case)
+{
+	static const char *const types[] = {"Text/Event-Stream; charset=UTF-8", "text/event-stream",
+					    "text/event-streams", "application/json", ""};
+	static const enum fault faults[] = {FAULT_NONE, FAULT_NONE, FAULT_PROVIDER_MALFORMED,
+					    FAULT_PROVIDER_MALFORMED, FAULT_PROVIDER_MALFORMED};
+
+	for (size_t i = 0; i < countof(types); i++) {
+		struct answer_sink sink = {0};
+		struct answer *a = provider_find(STR("openai"))->answer_new(&sink);
+		struct http_field type = {STR("content-type"), str_of(types[i])};
+
+		answer_head(a, 200, &type, 1, 0);
+		ck_assert_int_eq(answer_outcome(a)->fault, faults[i]);
+		answer_free(a);
+	}
+}
+
+TEST(a_refusal_is_read_whatever_its_message_holds)
+{
+	struct answer *a = begin("openai", 400, STR("r"), NULL);
+
+	answer_data(a, STR("{\"error\":{\"message\":\"a \\u0000 b \\ud800 c\",\"code\":"
+			   "\"insufficient_quota\"}}"));
+	answer_end(a);
+	ck_assert_int_eq(answer_outcome(a)->fault, FAULT_PROVIDER_QUOTA);
+	ck_assert_view(answer_outcome(a)->message, "a \xEF\xBF\xBD b \xEF\xBF\xBD c");
+	answer_free(a);
+}
