@@ -6,6 +6,7 @@
 #include "lib/base/clock.h"
 #include "lib/net/http.h"
 #include "lib/svc/svc.h"
+#include "producer/submit.h"
 #include "tests/world/fleet.h"
 #include "tests/world/line.h"
 
@@ -136,6 +137,9 @@ void push_check(void)
 					http_server_connections(n->push->server));
 		if (series_value(metric_only(n->push->metric.followed)) != 0)
 			world_violation("%s follows jobs for nobody", n->id);
+		if (submitter_held_bytes(n->push->submitter))
+			world_violation("%s holds %zu bytes of jobs when all is quiet", n->id,
+					submitter_held_bytes(n->push->submitter));
 		if (!outbox_idle(n->push->outbox))
 			world_violation("%s: acknowledgements wait when all is quiet", n->id);
 	}
