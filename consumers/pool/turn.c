@@ -2,7 +2,8 @@
  * on partitions, lanes or tiers.
  *
  * A session that Redis lost is brought back from PostgreSQL, which does not know its open turns: the next one names none of them. So a
- * turn waits as well for all lower ones that this pool has: those of one session are in one partition of a lane. */
+ * turn waits as well for all lower ones that this pool has: those of one session are in one partition of a lane. What takes no turn
+ * (background, `not_before`) holds nobody up. */
 #include <stdio.h>
 
 #include "consumers/pool/retry.h"
@@ -207,7 +208,7 @@ void turn_leave(struct work *w)
 
 void turn_wait(struct work *w)
 {
-	if (w->head.session.len)
+	if (w->head.session.len && w->head.turn)
 		enter(w);
 	w->prev = w->head.prev;
 	look(w);

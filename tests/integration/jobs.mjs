@@ -516,6 +516,17 @@ test('a session’s events: every open job, positions by job, resume', async () 
 	assert.equal(answers.get(two).text, said(b, 30))
 })
 
+test('a background job of a session holds up none of its turns', async () => {
+	const session = await api.session()
+	const read = async (id) => (await api.get(id)).json.status
+	const slow = await api.accepted(chat('takes its time', 'ttft=8000 rate=0 tokens=5', { session, lane: 'background' }))
+	await until('it runs', async () => (await read(slow.id)) === 'running')
+	const turn = await api.accepted(chat('meanwhile', 'ttft=0 rate=0 tokens=5', { session }))
+	assert.equal((await api.ended(turn.id)).status, 'succeeded')
+	assert.equal(await read(slow.id), 'running')
+	assert.equal((await api.ended(slow.id)).status, 'succeeded')
+})
+
 test('a payload of 300 KiB goes through the blob store and is answered', async () => {
 	const filler = 'é'.repeat(150 * 1024)
 	const job = chat(`${filler} end`, 'ttft=0 rate=0 tokens=25')
