@@ -53,8 +53,7 @@ static bool take_token(struct overflow *o, uint64_t now_us, int64_t per_s)
 /* Who has less is out of time where he is. */
 #define LEFT_LEAST_MS UINT64_C(4000)
 
-/* Until the job is out of time: to be started, or at all. */
-static uint64_t left(const struct work *w, uint64_t now_wall_ms)
+uint64_t overflow_left_ms(const struct work *w, uint64_t now_wall_ms)
 {
 	bool begun = w->picked_up_ms || w->call_count;
 	int64_t end_ms = begun || !w->head.start_by_ms ? w->head.deadline_ms : w->head.start_by_ms;
@@ -68,7 +67,7 @@ bool overflow_takes(struct work *w, uint64_t us, uint64_t *ret_due_wall_ms)
 {
 	struct pool *pool = w->pool;
 	uint64_t now = loop_wall_ms(pool->loop), wait_ms = us / US_PER_MS;
-	uint64_t away_ms = pool->options->defer_ms, left_ms = left(w, now);
+	uint64_t away_ms = pool->options->defer_ms, left_ms = overflow_left_ms(w, now);
 
 	if (!half_full(pool, &w->lane->overflow) && !lane_record_crowds(w->record))
 		return false;

@@ -21,6 +21,8 @@ struct overflow {
 	uint64_t filled_us; /* 0: never; then the bucket is full */
 };
 
+/* Until the job is out of time, ms: to be started, or at all; very long where it has no limit. */
+uint64_t overflow_left_ms(const struct work *w, uint64_t now_wall_ms);
 /* The work begins or ceases to wait for something else than a slot. Said again: nothing changes. */
 void overflow_parks(struct work *w, bool parks);
 /* True where @w, which waits for @us from now on, is to go: a token was taken, and *@ret_due_wall_ms is when it may come back. */

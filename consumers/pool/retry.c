@@ -191,13 +191,13 @@ static void begin(struct work *w, uint64_t due_wall_ms)
 
 bool retry_defer(struct work *w, uint64_t us)
 {
-	uint64_t due = loop_wall_ms(w->pool->loop) + us / US_PER_MS;
+	uint64_t now = loop_wall_ms(w->pool->loop);
 
 	if (us < w->pool->options->defer_ms * US_PER_MS)
 		return false;
-	if (w->head.deadline_ms && due >= (uint64_t)w->head.deadline_ms)
+	if (us / US_PER_MS >= overflow_left_ms(w, now))
 		return false; /* it ends on time here */
-	begin(w, due);
+	begin(w, now + us / US_PER_MS);
 	return true;
 }
 

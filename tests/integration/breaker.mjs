@@ -10,6 +10,7 @@ import { run, test, until } from '../support/test.mjs'
 
 const SAID = 'claude-sonnet-4-5-says-so'
 const CUT = 'claude-sonnet-4-5-is-cut'
+const OUT = 'claude-sonnet-4-5-is-out'
 const [CLOSED, HALF_OPEN, OPEN] = [0, 1, 2]
 const LANE = { a: 'high', b: 'interactive' }
 
@@ -85,10 +86,25 @@ test('a break that one pool alone sees is its own; when the second sees the same
 	for (const pool of ['a', 'b']) assert.deepEqual(models(await job(pool, 'is-cut')), [CUT])
 }, { limit_ms: 60000 })
 
+test('a target that is out for longer than a job may wait does not take the job past its limit', async () => {
+	const id = await rule('status=429 retry=75000', OUT)
+	const first = await submit('a', 'is-out')
+	await until('the first was refused', async () => (await asked(id)) === 1)
+	const limits = { queue_ms: 3000 }
+	const second = await own.api.accepted(chat('in time?', 'ttft=0 rate=0 tokens=8', { task: 'is-out', model: undefined, lane: LANE.a, limits }))
+	const end = await own.api.ended(second.id)
+	assert.equal(end.status, 'expired', JSON.stringify(end.fault))
+	assert.equal(end.calls.length, 0)
+	const waited = Date.parse(end.finished_at) - Date.parse(end.created_at)
+	assert.ok(waited >= 3000 && waited < 15000, `${waited} ms`)
+	await own.api.cancel(first)
+	await sim.well(id)
+}, { limit_ms: 60000 })
+
 await run(import.meta.url, {
 	before: async () => {
 		const second = ['openai-main', 'gpt-4o-mini']
-		const routes = route('says-so', [['anthropic-main', SAID], second]) + route('is-cut', [['anthropic-main', CUT], second])
+		const routes = route('says-so', [['anthropic-main', SAID], second]) + route('is-cut', [['anthropic-main', CUT], second]) + route('is-out', [['anthropic-main', OUT]])
 		own = await OwnPools.open(stack, 'two-pools', routes, { a: ['--lanes', LANE.a], b: ['--lanes', LANE.b] })
 		for (const lane of Object.values(LANE)) await own.takes(lane, chat('warm'))
 	},
