@@ -53,9 +53,10 @@ struct follow {
 	bool told;	    /* ops.state was called */
 	bool again;	    /* something was missed: look once more when caught up */
 	bool paused;
-	bool stored;  /* paused, and the rest of the text is in PostgreSQL */
-	bool handing; /* inside of what hands it over */
-	int64_t from; /* the byte that PostgreSQL is asked for */
+	bool stored;	      /* paused, and the rest of the text is in PostgreSQL */
+	bool handing;	      /* inside of what hands it over */
+	int64_t start_looked; /* the last attempt whose `started` was looked for */
+	int64_t from;	      /* the byte that PostgreSQL is asked for */
 
 	/* from the last look */
 	bool terminal;
@@ -440,6 +441,17 @@ static void on_standing(void *ctx)
 	}
 }
 
+/* Who submits may be told `queued` when the call began already, in the moment before the subscription stood: text that comes without its
+ * `started` is read behind it. True where it is. */
+static bool start_was_missed(struct follow *f)
+{
+	if (f->tell.at || f->tell.parts_seen || teller_knows_target(&f->tell) ||
+	    f->start_looked == f->tell.attempt)
+		return false;
+	f->start_looked = f->tell.attempt;
+	return true;
+}
+
 static void on_delta(struct follow *f, const struct event *event)
 {
 	int64_t last = event->at + (int64_t)event->payload.len;
@@ -454,7 +466,7 @@ static void on_delta(struct follow *f, const struct event *event)
 	} else if (known < 0 && PLANTED(GAP_NOT_HEALED)) {
 		f->tell.at = event->at;
 		teller_text(&f->tell, event->payload);
-	} else if (known < 0) {
+	} else if (start_was_missed(f) || known < 0) {
 		f->known_end = last; /* what was lost may be a part or a seam as well */
 		look(f);
 	} else {
@@ -470,7 +482,7 @@ static void on_part(struct follow *f, const struct event *event)
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
 		f->again = true;
-	} else if (part && at > f->tell.at) {
+	} else if (part && (start_was_missed(f) || at > f->tell.at)) {
 		look(f);
 	} else if (part && index >= f->tell.parts_seen) {
 		f->tell.parts_seen = index + 1;

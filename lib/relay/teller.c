@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/buf.h"
@@ -163,13 +164,18 @@ void teller_begin(struct teller *t, const struct job_view *view, int64_t at)
 		t->parts_seen++;
 }
 
+bool teller_knows_target(const struct teller *t)
+{
+	return t->target[0] && strtoll(t->target, NULL, 10) == t->attempt;
+}
+
 void teller_missed_started(struct teller *t, const struct job_view *view)
 {
 	struct buf payload = {0};
 	struct json_out o = {.buf = &payload};
 	char before[sizeof(t->target)];
 
-	if (!view->provider.len || state_terminal(view->state))
+	if (!view->provider.len || (state_terminal(view->state) && t->target[0]))
 		return;
 	memcpy(before, t->target, sizeof(before));
 	note_target(t, view->attempt, view->provider, view->model);

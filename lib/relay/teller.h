@@ -50,7 +50,9 @@ void teller_seams(struct teller *t, int64_t before);
 /* @text begins at t->at; the known parts and seams come between. */
 void teller_text(struct teller *t, struct str text);
 
-/* A `started` that was missed between two looks at the job. */
+/* False where text of the present attempt would be told before its `started`. */
+bool teller_knows_target(const struct teller *t);
+/* A `started` that was missed between two looks at the job, or before its end where none was heard at all. */
 void teller_missed_started(struct teller *t, const struct job_view *view);
 /* One that came. */
 void teller_started(struct teller *t, const struct event *event);

@@ -46,6 +46,8 @@ static void on_delta(struct talk *t, struct json_object *tree)
 
 	if (!a)
 		return;
+	if (a->fresh && !a->started && !redis_server_was_cut())
+		wrong(t, a, "text before its call is told");
 	a->fresh = false;
 	if (attempt > a->attempt && a->text.len)
 		wrong(t, a, "a newer attempt without a reset");
@@ -61,6 +63,14 @@ static void on_delta(struct talk *t, struct json_object *tree)
 	if (!text.len || !str_utf8(text))
 		wrong(t, a, "an empty delta, or a split code point");
 	buf_add_str(&a->text, text);
+}
+
+static void on_started(struct talk *t, struct json_object *tree)
+{
+	struct answer *a = going(t, tree);
+
+	if (a)
+		a->started = true;
 }
 
 static void on_reset(struct talk *t, struct json_object *tree)
@@ -255,6 +265,7 @@ static void on_accepted(struct talk *t, struct json_object *tree)
 		return; /* of what was acknowledged nothing more is said */
 	answer_begin(a, 0);
 	a->going = a->fresh = true;
+	a->started = strcmp(o->job->lane, "background") == 0;
 }
 
 static void refused(struct talk *t, struct order *o, struct str name, bool retryable)
@@ -381,8 +392,9 @@ void heard(struct talk *t, struct str text)
 		on_pong(t);
 	else if (str_is(ev, "draining"))
 		t->draining = true;
-	else if (str_is(ev, "queued") || str_is(ev, "started") || str_is(ev, "part") ||
-		 str_is(ev, "seam"))
+	else if (str_is(ev, "started"))
+		on_started(t, tree);
+	else if (str_is(ev, "queued") || str_is(ev, "part") || str_is(ev, "seam"))
 		going(t, tree);
 	else
 		world_violation("phone %d hears %.*s", t->phone->number, STR_FMT(ev));

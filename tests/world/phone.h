@@ -32,7 +32,9 @@ struct answer {
 	bool lied;	 /* which it does not have */
 	int64_t named_attempt;
 	int64_t named_at;
-	bool fresh;  /* just accepted: a snapshot may come first */
+	bool fresh; /* just accepted: a snapshot may come first */
+	bool
+	    started; /* since then it was told who works on it; a short background call is not told */
 	bool told;   /* its end */
 	bool unsure; /* its state was not known: as a job of the session it is told
 			      again unasked, and that may cross what the client asks */

@@ -369,6 +369,7 @@ static void cut(struct conn *c)
 
 	if (!c->standing)
 		return;
+	redis_server.cut = true;
 	c->standing = false;
 	list_each (&c->sent, at) {
 		struct redis_request *r = container_of(at, struct redis_request, link);

@@ -703,6 +703,11 @@ bool redis_server_refused(struct str job)
 	return map_find(&redis_server.refused, job) != NULL;
 }
 
+bool redis_server_was_cut(void)
+{
+	return redis_server.cut || redis_server.forgot;
+}
+
 bool redis_server_forgot(void)
 {
 	return redis_server.forgot;

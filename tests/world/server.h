@@ -39,6 +39,7 @@ struct redis_server {
 	uint64_t epoch; /* rises with each new one; 0: is to be made */
 	uint64_t epochs;
 	uint64_t epoch_wall_ms;
+	bool cut; /* a connection to it was, once */
 	bool forgot;
 };
 extern struct redis_server redis_server;

@@ -115,6 +115,8 @@ void redis_server_freeze(uint64_t for_us);
 void redis_server_cut(void);
 /* Memory was lost at least once. */
 bool redis_server_forgot(void);
+/* It forgot, or a command was lost. */
+bool redis_server_was_cut(void);
 /* What a test looks at; empty where nothing stands. */
 struct str redis_server_field(struct str key, const char *field);
 /* Visits every key. */

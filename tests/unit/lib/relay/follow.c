@@ -329,9 +329,10 @@ TEST(another_jobs_events_in_the_channel_are_not_heard)
 TEST(a_greater_attempt_begins_anew_and_a_smaller_one_is_dropped)
 {
 	live();
+	publish("1 started " JOB " 2 -\n\"provider\":\"p\",\"model\":\"m\"");
 	publish("1 delta " JOB " 2 0\nxy");
 	publish("1 delta " JOB " 1 3\ndef");
-	ck_assert_str_eq(buf_text(&heard), "[reset 2]0:xy ");
+	ck_assert_str_eq(buf_text(&heard), "[reset 2]<started>0:xy ");
 }
 
 TEST(a_named_position_goes_on_from_exactly_there)
@@ -411,6 +412,32 @@ TEST(a_fresh_job_is_heard_from_its_first_byte_without_a_look)
 	publish("1 started " JOB " 1 -\n\"provider\":\"p\",\"model\":\"m\"");
 	publish("1 delta " JOB " 1 0\nabc");
 	ck_assert_str_eq(buf_text(&heard), "[queued]<started>0:abc ");
+}
+
+TEST(text_that_comes_without_its_started_is_read_behind_it)
+{
+	struct follow_request request = {.job = STR(JOB),
+					 .org = STR("org_1"),
+					 .channel = STR("ev:" JOB),
+					 .fresh = true,
+					 .fresh_us = 1000000};
+	struct job_view running = {.found = true,
+				   .org = STR("org_1"),
+				   .state = STR("running"),
+				   .attempt = 1,
+				   .bytes = 3,
+				   .provider = STR("p"),
+				   .model = STR("m")};
+
+	begin_follow(0, 0);
+	follow_open(&the_relay, &request, &said, NULL);
+	sub_ops_seen->standing(sub_ctx);
+	publish("1 delta " JOB " 1 0\nabc");
+	ck_assert_str_eq(buf_text(&heard), "[queued]");
+	read_done(asked_ctx, REDIS_OK, &running);
+	say_range("out:{" JOB "}:1 0", "abc");
+	publish("1 delta " JOB " 1 3\nde");
+	ck_assert_str_eq(buf_text(&heard), "[queued]<started>0:abc 3:de ");
 }
 
 TEST(what_stands_nowhere_is_gone_where_redis_has_forgotten_nothing)
