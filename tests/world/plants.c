@@ -44,7 +44,6 @@ static const struct {
     {"a learned limit stays for good", 100, "budget", "low_at[d] + WINDOW <= now do", "false do"},
     {"a learned limit is not kept", 400, "budget", "if l[d] > 0 then low[d]",
      "if false then low[d]"},
-    {"a newcomer spends unheard of", 400, "budget", "if not p or p.came == 0 then", "if true then"},
     {"who heard long ago vouches", 400, "budget", "vouched < VOUCH_MS", "true"},
 };
 
