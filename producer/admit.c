@@ -77,33 +77,37 @@ struct str admit_raw(struct arena *arena, struct json_object *tree)
 
 /* ── what every job has ── */
 
-static const struct config_route *route_of_model(const struct config *config, struct str model)
+void admit_begin(struct job *job, struct str org, uint64_t now_wall_ms, struct rand *rand,
+		 struct arena *arena)
 {
-	for (size_t i = 0; i < config->route_count; i++) {
-		for (size_t t = 0; t < config->routes[i].target_count; t++) {
-			if (str_is(model, config->routes[i].targets[t].model))
-				return &config->routes[i];
-		}
-	}
-	return NULL;
+	char id[ID_SIZE];
+
+	id_make(id, "job", now_wall_ms, rand);
+	job->v = 1;
+	job->id = admit_copy(arena, str_of(id));
+	job->org = org;
 }
 
 const struct config_route *admit_route(const struct config *config, const struct job *job,
 				       struct admitted *a)
 {
-	const struct config_route *route;
+	struct config_wish wish = {
+	    .task = job->task,
+	    .model = job->model,
+	    .org = job->org,
+	    .user = job->user,
+	    .session = job->session,
+	    .job = job->id,
+	};
+	const struct config_route *route = config_route_for(config, &wish);
 
-	if (job->task.len) {
-		route = config_route_find(config, CONFIG_ROUTE_TASK, job->task);
-		if (!route)
-			admitted_fail(a, FAULT_UNKNOWN_ROUTE, "task",
-				      "No route has the task \"%.*s\".", STR_FMT(job->task));
-		return route;
-	}
-	route = config_route_find(config, CONFIG_ROUTE_MODEL, job->model);
-	if (!route)
-		route = route_of_model(config, job->model);
-	if (!route)
+	for (size_t i = 0; i < config->route_count && !route; i++)
+		if (config_route_opens(&config->routes[i], &wish))
+			route = &config->routes[i];
+	if (!route && job->task.len)
+		admitted_fail(a, FAULT_UNKNOWN_ROUTE, "task", "No route has the task \"%.*s\".",
+			      STR_FMT(job->task));
+	else if (!route)
 		admitted_fail(a, FAULT_UNKNOWN_ROUTE, "model", "No route has the model \"%.*s\".",
 			      STR_FMT(job->model));
 	return route;
@@ -121,18 +125,14 @@ void admit_lane(struct job *job, struct str lane, struct admitted *a)
 }
 
 void admit_finish(struct job *job, const struct config_route *route, size_t input_bytes,
-		  uint64_t now_wall_ms, struct rand *rand, struct arena *arena)
+		  uint64_t now_wall_ms, struct arena *arena)
 {
 	enum lane lane = LANE_INTERACTIVE;
-	char id[ID_SIZE];
 	struct key channel;
 	int64_t answer = job->max_tokens;
 
 	if (lane_find(job->lane, &lane) != LANE_FOUND)
 		lane = LANE_INTERACTIVE;
-	id_make(id, "job", now_wall_ms, rand);
-	job->v = 1;
-	job->id = admit_copy(arena, str_of(id));
 	channel = key_channel(job->session.len ? job->session : job->id);
 	job->channel = admit_copy(arena, key_str(&channel));
 	job->created_ms = (int64_t)now_wall_ms;
@@ -488,8 +488,8 @@ static const struct config_route *native_whole(struct native *n)
 }
 
 struct admitted admit_native_tree(const struct config *config, struct arena *arena,
-				  struct json_object *body, uint64_t now_wall_ms, struct rand *rand,
-				  struct job *ret_job)
+				  struct json_object *body, struct str org, uint64_t now_wall_ms,
+				  struct rand *rand, struct job *ret_job)
 {
 	struct native n = {.config = config,
 			   .arena = arena,
@@ -499,6 +499,7 @@ struct admitted admit_native_tree(const struct config *config, struct arena *are
 	const struct config_route *route;
 
 	codec_init(&codec_job, ret_job);
+	admit_begin(ret_job, org, now_wall_ms, rand, arena);
 	ret_job->dialect = STR("native");
 	ret_job->stream = true;
 	if (!json_object_is_type(body, json_type_object)) {
@@ -511,12 +512,13 @@ struct admitted admit_native_tree(const struct config *config, struct arena *are
 	}
 	route = native_whole(&n);
 	if (n.a.fault == FAULT_NONE)
-		admit_finish(ret_job, route, n.input_bytes, now_wall_ms, rand, arena);
+		admit_finish(ret_job, route, n.input_bytes, now_wall_ms, arena);
 	return n.a;
 }
 
 struct admitted admit_native(const struct config *config, struct arena *arena, struct str body,
-			     uint64_t now_wall_ms, struct rand *rand, struct job *ret_job)
+			     struct str org, uint64_t now_wall_ms, struct rand *rand,
+			     struct job *ret_job)
 {
 	cleanup_json struct json_object *tree = NULL;
 	struct json_error error;
@@ -528,5 +530,5 @@ struct admitted admit_native(const struct config *config, struct arena *arena, s
 		a.offset = (int64_t)error.offset;
 		return a;
 	}
-	return admit_native_tree(config, arena, tree, now_wall_ms, rand, ret_job);
+	return admit_native_tree(config, arena, tree, org, now_wall_ms, rand, ret_job);
 }

@@ -18,14 +18,18 @@ struct admitted admitted_good(void);
 void admitted_fail(struct admitted *a, enum fault fault, const char *param, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The route that @job names by task or model: an alias, or a model of any route's target. NULL after admitted_fail. */
+/* Gives @job its id and its organisation: by them and by what the request says its route is chosen. */
+void admit_begin(struct job *job, struct str org, uint64_t now_wall_ms, struct rand *rand,
+		 struct arena *arena);
+/* The route that @job names by task or model: an alias, or a model of a target; one that is for its organisation, its user and its session.
+ * NULL after admitted_fail. */
 const struct config_route *admit_route(const struct config *config, const struct job *job,
 				       struct admitted *a);
 /* The lane by name; "" is interactive. */
 void admit_lane(struct job *job, struct str lane, struct admitted *a);
-/* Fills in what every accepted job has: id, times by its lane, channel, estimate of @input_bytes and the answer. */
+/* Fills in what every accepted job has: times by its lane, channel, estimate of @input_bytes and the answer. */
 void admit_finish(struct job *job, const struct config_route *route, size_t input_bytes,
-		  uint64_t now_wall_ms, struct rand *rand, struct arena *arena);
+		  uint64_t now_wall_ms, struct arena *arena);
 /* A copy that lives in @arena. */
 struct str admit_copy(struct arena *arena, struct str text);
 /* The text of a tree, in @arena. */

@@ -497,15 +497,15 @@ static struct admitted compat_admit(struct compat *c)
 	c->job.kind = STR("chat");
 	c->job.dialect = c->ops->dialect;
 	c->job.request = http_body(x->req);
-	c->job.org = str_of(c->org);
+	admit_begin(&c->job, str_of(c->org), x->wall_ms, loop_rand(c->front->loop),
+		    http_arena(x->req));
 	c->job.traceparent = exchange_traceparent(x);
 	c->ops->admit(c, body, &a);
 	read_headers(c, &a);
 	if (a.fault == FAULT_NONE)
 		route = admit_route(exchange_config(x), &c->job, &a);
 	if (route)
-		admit_finish(&c->job, route, http_body(x->req).len, x->wall_ms,
-			     loop_rand(c->front->loop), http_arena(x->req));
+		admit_finish(&c->job, route, http_body(x->req).len, x->wall_ms, http_arena(x->req));
 	c->job.max_tokens = 0; /* the body says it */
 	return a;
 }

@@ -179,8 +179,8 @@ void jobs_create(struct exchange *x)
 	struct admitted a;
 
 	c->x = x;
-	a = admit_native(exchange_config(x), http_arena(x->req), http_body(x->req), x->wall_ms,
-			 loop_rand(front->loop), &c->job);
+	a = admit_native(exchange_config(x), http_arena(x->req), http_body(x->req),
+			 str_of(x->who.org), x->wall_ms, loop_rand(front->loop), &c->job);
 	idem_admit(x, &a);
 	if (a.fault != FAULT_NONE) {
 		struct refusal refusal = {
@@ -193,7 +193,6 @@ void jobs_create(struct exchange *x)
 	}
 	x->work = c;
 	x->drop = create_drop;
-	c->job.org = str_of(x->who.org);
 	c->job.traceparent = exchange_traceparent(x);
 	if (key.len)
 		c->request = idem_begin(front->redis, &c->idem, c->job.org, x->route->pattern, key,

@@ -109,8 +109,13 @@ void models_list(struct exchange *x)
 	struct json_out o = {.buf = &body};
 
 	for (size_t i = 0; i < config->route_count; i++) {
-		if (config->routes[i].kind == CONFIG_ROUTE_MODEL)
-			models[count++] = &config->routes[i];
+		const struct config_route *route = &config->routes[i];
+
+		/* Each once, of those that are for the organisation: who of it may use it is seen by the job. */
+		if (route->kind == CONFIG_ROUTE_MODEL &&
+		    config_route_of(config, CONFIG_ROUTE_MODEL, str_of(route->name),
+				    str_of(x->who.org)) == route)
+			models[count++] = route;
 	}
 	page.to = count;
 	if (anthropic && !read_page(x, models, count, &page))
@@ -137,7 +142,7 @@ void models_list(struct exchange *x)
 void models_get(struct exchange *x)
 {
 	const struct config_route *route =
-	    config_route_find(exchange_config(x), CONFIG_ROUTE_MODEL, x->param);
+	    config_route_of(exchange_config(x), CONFIG_ROUTE_MODEL, x->param, str_of(x->who.org));
 	struct buf body = {0};
 	struct json_out o = {.buf = &body};
 

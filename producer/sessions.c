@@ -232,7 +232,8 @@ static struct admitted session_admit(struct session *s)
 	{
 		session_field(s, key, value, &a);
 	}
-	if (s->task.len && !config_route_find(exchange_config(s->x), CONFIG_ROUTE_TASK, s->task))
+	if (s->task.len && !config_route_of(exchange_config(s->x), CONFIG_ROUTE_TASK, s->task,
+					    str_of(s->x->who.org)))
 		admitted_fail(&a, FAULT_UNKNOWN_ROUTE, "task", "No route has the task \"%.*s\".",
 			      STR_FMT(s->task));
 	return a;

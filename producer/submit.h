@@ -61,13 +61,14 @@ struct admitted {
 	char message[200];
 	int64_t offset; /* byte of bad JSON, -1 for none */
 };
-/* Reads and checks the body of POST /v1/jobs (native) into @ret_job; views live in @arena. Times, ids and the lane are filled
- * in; session and turn follow at submit. */
+/* Reads and checks the body of POST /v1/jobs (native), which @org sent, into @ret_job; views live in @arena, @org stays the caller's.
+ * Times, ids and the lane are filled in; session and turn follow at submit. */
 struct admitted admit_native(const struct config *config, struct arena *arena, struct str body,
-			     uint64_t now_wall_ms, struct rand *rand, struct job *ret_job);
+			     struct str org, uint64_t now_wall_ms, struct rand *rand,
+			     struct job *ret_job);
 struct admitted admit_native_tree(const struct config *config, struct arena *arena,
-				  struct json_object *body, uint64_t now_wall_ms, struct rand *rand,
-				  struct job *ret_job);
+				  struct json_object *body, struct str org, uint64_t now_wall_ms,
+				  struct rand *rand, struct job *ret_job);
 
 struct submit_outcome {
 	enum fault fault;    /* FAULT_NONE: accepted */

@@ -7,6 +7,7 @@
 #include "lib/base/json.h"
 #include "lib/lane/lane.h"
 #include "lib/store/pg.h"
+#include "lib/svc/config.h"
 #include "schemas/keys.h"
 
 #define RECORD_MAX_BYTES (64u << 20)
@@ -15,14 +16,13 @@ static void read_history(struct work *w);
 
 static void loaded(struct work *w)
 {
-	struct route_wish wish = {
+	struct config_wish wish = {
 	    .task = w->job.task,
 	    .model = w->job.model,
 	    .org = w->head.org,
 	    .user = w->job.user,
-	    .session = w->head.session.len ? w->head.session
-		       : w->job.user.len   ? w->job.user
-					   : w->head.job,
+	    .session = w->head.session,
+	    .job = w->head.job,
 	};
 
 	w->loaded = true;

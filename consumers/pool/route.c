@@ -145,30 +145,27 @@ static void add_target(struct routes *routes, struct route *route, const struct 
 	route->targets[route->count++] = t;
 }
 
-enum route_found route_find(struct routes *routes, const struct route_wish *wish,
+enum route_found route_find(struct routes *routes, const struct config_wish *wish,
 			    struct route *ret_route)
 {
 	const struct config *config = routes->config;
-	enum config_route_kind kind = wish->task.len ? CONFIG_ROUTE_TASK : CONFIG_ROUTE_MODEL;
-	struct str name = wish->task.len ? wish->task : wish->model;
-	const struct config_route *named = NULL;
+	const struct config_route *named = config_route_for(config, wish);
 	struct route route = {.system = ""};
 
-	for (size_t r = 0; r < config->route_count && !named; r++)
-		if (config->routes[r].kind == kind && str_is(name, config->routes[r].name) &&
-		    config_route_is_for(&config->routes[r], wish->org, wish->user, wish->session))
-			named = &config->routes[r];
 	if (named) {
 		route.system = named->system;
 		route.max_tokens = named->max_tokens;
 		route.hedge_ms = named->hedge_ms;
 		for (size_t i = 0; i < named->target_count; i++)
 			add_target(routes, &route, &named->targets[i]);
-	} else if (!wish->task.len && wish->model.len) {
-		for (size_t r = 0; r < config->route_count; r++)
+	} else {
+		for (size_t r = 0; r < config->route_count; r++) {
+			if (!config_route_opens(&config->routes[r], wish))
+				continue;
 			for (size_t i = 0; i < config->routes[r].target_count; i++)
 				if (str_is(wish->model, config->routes[r].targets[i].model))
 					add_target(routes, &route, &config->routes[r].targets[i]);
+		}
 	}
 	if (!route.count)
 		return ROUTE_UNKNOWN;

@@ -19,6 +19,7 @@
 
 struct config;
 struct config_account;
+struct config_wish;
 struct loop;
 struct rand;
 struct provider;
@@ -64,16 +65,8 @@ struct route {
 	int64_t max_tokens; /* 0: none */
 	uint64_t hedge_ms;  /* 0: never */
 };
-/* What a route is asked for. @session: what a share of the routes is stable for: the session, else the user, else the job. */
-struct route_wish {
-	struct str task;
-	struct str model;
-	struct str org;
-	struct str user;
-	struct str session;
-};
 enum route_found { ROUTE_FOUND = 0, ROUTE_UNKNOWN = 1 };
-must_check enum route_found route_find(struct routes *routes, const struct route_wish *wish,
+must_check enum route_found route_find(struct routes *routes, const struct config_wish *wish,
 				       struct route *ret_route);
 
 /* The next target to ask: of those that are neither shut nor in @skip (bit per index). NULL otherwise, with the time in @ret_wait_us until the

@@ -292,8 +292,8 @@ void submission_begin(struct session *s, const struct op *op, size_t bytes)
 		return;
 	}
 	admitted =
-	    admit_native_tree(s->push->svc->config, &u->arena, op->job, loop_wall_ms(s->push->loop),
-			      loop_rand(s->push->loop), &u->job);
+	    admit_native_tree(s->push->svc->config, &u->arena, op->job, str_of(s->who.org),
+			      loop_wall_ms(s->push->loop), loop_rand(s->push->loop), &u->job);
 	if (admitted.fault != FAULT_NONE) {
 		refuse(u, admitted.fault, admitted.message, admitted.param);
 		return;
@@ -303,7 +303,6 @@ void submission_begin(struct session *s, const struct op *op, size_t bytes)
 		       "session");
 		return;
 	}
-	u->job.org = str_of(s->who.org);
 	u->job.outbox = str_of(s->id);
 	ask_ref(u);
 }

@@ -335,12 +335,47 @@ bool config_route_is_for(const struct config_route *route, struct str org, struc
 	       (route->percent == 100 || share_of(route->name, session) < route->percent);
 }
 
-const struct config_route *config_route_find(const struct config *config,
-					     enum config_route_kind kind, struct str name)
+const struct config_route *config_route_for(const struct config *config,
+					    const struct config_wish *wish)
+{
+	enum config_route_kind kind = wish->task.len ? CONFIG_ROUTE_TASK : CONFIG_ROUTE_MODEL;
+	struct str name = wish->task.len ? wish->task : wish->model;
+	struct str stable = wish->session.len ? wish->session
+			    : wish->user.len  ? wish->user
+					      : wish->job;
+
+	for (size_t i = 0; i < config->route_count; i++) {
+		const struct config_route *route = &config->routes[i];
+
+		if (route->kind == kind && str_is(name, route->name) &&
+		    config_route_is_for(route, wish->org, wish->user, stable))
+			return route;
+	}
+	return NULL;
+}
+
+bool config_route_opens(const struct config_route *route, const struct config_wish *wish)
+{
+	struct str stable = wish->session.len ? wish->session : wish->user;
+
+	if (wish->task.len || !wish->model.len || (route->percent < 100 && !stable.len) ||
+	    !config_route_is_for(route, wish->org, wish->user, stable))
+		return false;
+	for (size_t i = 0; i < route->target_count; i++)
+		if (str_is(wish->model, route->targets[i].model))
+			return true;
+	return false;
+}
+
+const struct config_route *config_route_of(const struct config *config, enum config_route_kind kind,
+					   struct str name, struct str org)
 {
 	for (size_t i = 0; i < config->route_count; i++) {
-		if (config->routes[i].kind == kind && str_is(name, config->routes[i].name))
-			return &config->routes[i];
+		const struct config_route *route = &config->routes[i];
+
+		if (route->kind == kind && str_is(name, route->name) &&
+		    (!*route->orgs || holds(route->orgs, org)))
+			return route;
 	}
 	return NULL;
 }

@@ -126,6 +126,17 @@ struct config_route {
 bool config_route_is_for(const struct config_route *route, struct str org, struct str user,
 			 struct str session);
 
+/* What a job asks for and who asks. Each may be empty; what a share is stable for is the session, else the user, else the job. */
+struct config_wish {
+	struct str task;
+	struct str
+	    model; /* counts where there is no task: a route's alias, or a target's model itself */
+	struct str org;
+	struct str user;
+	struct str session;
+	struct str job;
+};
+
 /* A provider's limit on a group of accounts and a class of models, as the provider counts them together. 0: no such limit. */
 struct config_quota {
 	const char *name;     /* letters, digits, '-', '_', '.' */
@@ -220,8 +231,15 @@ void config_free(struct config *config);
 
 /* NULL where there is none. */
 const struct config_account *config_account_find(const struct config *config, struct str name);
-const struct config_route *config_route_find(const struct config *config,
-					     enum config_route_kind kind, struct str name);
+/* The first route with the wish's task or alias that is for it; NULL where none is. */
+const struct config_route *config_route_for(const struct config *config,
+					    const struct config_wish *wish);
+/* True where the wish's model is one of @route's targets, and may be asked there by that name: the route is for the wish. A share of a
+ * route opens to a session or a user only, for by its own id each repetition of a job would draw anew. */
+bool config_route_opens(const struct config_route *route, const struct config_wish *wish);
+/* The first route of that name which somebody of @org may use; NULL where none is. */
+const struct config_route *config_route_of(const struct config *config, enum config_route_kind kind,
+					   struct str name, struct str org);
 
 /* The share of @org among the others of a lane: 1 where the configuration says nothing. */
 uint32_t config_org_weight(const struct config *config, struct str org);

@@ -300,10 +300,9 @@ static void submit(struct client_job *j, bool same)
 	}
 	r = round_new(j, same);
 	client_body(j, true, &body);
-	a = admit_native(fleet_config(), &r->arena, buf_str(&body), world_wall_ms(),
-			 loop_rand(front->loop), &job);
+	a = admit_native(fleet_config(), &r->arena, buf_str(&body), str_of(fleet.org),
+			 world_wall_ms(), loop_rand(front->loop), &job);
 	must(a.fault == FAULT_NONE);
-	job.org = str_of(fleet.org);
 	if (r->kept->id[0])
 		job.id = str_of(r->kept->id);
 	else

@@ -1,5 +1,7 @@
 #include "producer/admit.h"
 
+#include <stdio.h>
+
 #include "lib/base/buf.h"
 #include "lib/base/id.h"
 #include "lib/base/rand.h"
@@ -13,13 +15,17 @@ static const char config_text[] =
     "  - {name: main, kind: anthropic, base_url: \"https://x.test\", key_env: K}\n"
     "routes:\n"
     "  - {name: chat, kind: task, targets: [{account: main, model: small-1}]}\n"
-    "  - {name: big, kind: model, max_tokens: 500, targets: [{account: main, model: big-2026}]}\n";
+    "  - {name: big, kind: model, max_tokens: 500, targets: [{account: main, model: big-2026}]}\n"
+    "  - {name: own, kind: model, orgs: org_2, targets: [{account: main, model: own-1}]}\n"
+    "  - {name: mine, kind: model, users: u_1, targets: [{account: main, model: mine-1}]}\n"
+    "  - {name: new, kind: model, percent: 50, targets: [{account: main, model: new-1}]}\n"
+    "  - {name: new, kind: model, targets: [{account: main, model: small-1}]}\n";
 
 static struct config *config;
 static struct arena arena;
 static struct job job;
 
-static struct admitted admit(const char *body)
+static struct admitted admit_of(const char *org, const char *body)
 {
 	struct config_request request = {.section = NULL};
 	struct buf errors = {0};
@@ -30,7 +36,12 @@ static struct admitted admit(const char *body)
 		ck_assert_int_eq(
 		    config_parse(&request, "t.yaml", str_of(config_text), &config, &errors),
 		    CONFIG_OK);
-	return admit_native(config, &arena, str_of(body), 1700000000000, &r, &job);
+	return admit_native(config, &arena, str_of(body), str_of(org), 1700000000000, &r, &job);
+}
+
+static struct admitted admit(const char *body)
+{
+	return admit_of("org_1", body);
 }
 
 #define M "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
@@ -56,6 +67,54 @@ TEST(a_model_is_an_alias_or_what_a_provider_calls_it)
 			 FAULT_NONE);
 }
 
+#define ASKS(model) "{\"kind\":\"chat\",\"model\":\"" model "\"," M "}"
+
+TEST(an_organisations_own_route_is_unknown_to_the_others_by_alias_and_by_its_model)
+{
+	ck_assert_int_eq(admit_of("org_2", ASKS("own")).fault, FAULT_NONE);
+	ck_assert_int_eq(admit_of("org_2", ASKS("own-1")).fault, FAULT_NONE);
+	ck_assert_int_eq(admit_of("org_1", ASKS("own")).fault, FAULT_UNKNOWN_ROUTE);
+	ck_assert_int_eq(admit_of("org_1", ASKS("own-1")).fault, FAULT_UNKNOWN_ROUTE);
+}
+
+TEST(a_users_own_route_is_unknown_to_the_others_by_alias_and_by_its_model)
+{
+	ck_assert_int_eq(
+	    admit("{\"kind\":\"chat\",\"model\":\"mine-1\",\"user\":\"u_1\"," M "}").fault,
+	    FAULT_NONE);
+	ck_assert_int_eq(
+	    admit("{\"kind\":\"chat\",\"model\":\"mine-1\",\"user\":\"u_2\"," M "}").fault,
+	    FAULT_UNKNOWN_ROUTE);
+	ck_assert_int_eq(admit(ASKS("mine-1")).fault, FAULT_UNKNOWN_ROUTE);
+	ck_assert_int_eq(admit(ASKS("mine")).fault, FAULT_UNKNOWN_ROUTE);
+}
+
+TEST(the_model_of_a_share_is_asked_by_its_name_only_within_the_share)
+{
+	unsigned within = 0;
+
+	for (int i = 0; i < 100; i++) {
+		char body[160];
+		struct config_wish wish = {.model = STR("new"), .org = STR("org_1")};
+		bool in;
+
+		snprintf(body, sizeof(body),
+			 "{\"kind\":\"chat\",\"model\":\"new-1\",\"user\":\"u%d\"," M "}", i);
+		in = admit(body).fault == FAULT_NONE;
+		wish.user = job.user;
+		/* whoever the alias leads there, and nobody else */
+		ck_assert_int_eq(
+		    in, str_is(str_of(config_route_for(config, &wish)->targets[0].model), "new-1"));
+		within += in;
+	}
+	ck_assert_uint_gt(within, 25);
+	ck_assert_uint_lt(within, 75);
+	/* neither a session nor a user: each repetition would draw anew */
+	for (int i = 0; i < 20; i++)
+		ck_assert_int_eq(admit(ASKS("new-1")).fault, FAULT_UNKNOWN_ROUTE);
+	ck_assert_int_eq(admit(ASKS("new")).fault, FAULT_NONE);
+}
+
 TEST(the_estimate_is_the_input_and_the_longest_answer)
 {
 	ck_assert_int_eq(admit("{\"kind\":\"chat\",\"model\":\"big\"," M "}").fault, FAULT_NONE);
@@ -69,7 +128,6 @@ TEST(the_estimate_is_the_input_and_the_longest_answer)
 TEST(no_answer_is_longer_than_any_models)
 {
 	struct job dear = {.max_tokens = INT64_MAX};
-	struct rand r;
 	struct admitted a =
 	    admit("{\"kind\":\"chat\",\"model\":\"big\",\"max_tokens\":10000001," M "}");
 
@@ -79,8 +137,7 @@ TEST(no_answer_is_longer_than_any_models)
 	    admit("{\"kind\":\"chat\",\"model\":\"big\",\"max_tokens\":10000000," M "}").fault,
 	    FAULT_NONE);
 	ck_assert_int_eq(job.estimate, 10000001);
-	rand_init(&r, 7);
-	admit_finish(&dear, NULL, 0, 1700000000000, &r, &arena);
+	admit_finish(&dear, NULL, 0, 1700000000000, &arena);
 	ck_assert_int_eq(dear.estimate, 10000001);
 }
 

@@ -122,10 +122,10 @@ TEST(the_example_of_a_request_is_admitted)
 		    "routes: [{name: feedback, kind: task, targets: [{account: m, model: s}]}]\n"),
 		&config, &errors),
 	    CONFIG_OK);
-	ck_assert_int_eq(
-	    admit_native(config, &arena, str_of(example("job_request")), 1700000000000, &r, &job)
-		.fault,
-	    FAULT_NONE);
+	ck_assert_int_eq(admit_native(config, &arena, str_of(example("job_request")), STR("org_1"),
+				      1700000000000, &r, &job)
+			     .fault,
+			 FAULT_NONE);
 	ck_assert_int_eq(job.queue_ms, 20000);
 	ck_assert_view(job.metadata, "{\"essay\":\"42\"}");
 }

@@ -139,7 +139,7 @@ TEST(a_route_leads_to_its_account)
 	parse_good("routes:\n- {name: chat, kind: task, system: Be brief., targets: [{account: "
 		   "main, model: m}]}\n"
 		   "- {name: chat, kind: model, targets: [{account: main, model: n}]}\n" ACCOUNTS);
-	route = config_route_find(config, CONFIG_ROUTE_MODEL, STR("chat"));
+	route = config_route_of(config, CONFIG_ROUTE_MODEL, STR("chat"), STR("org_1"));
 	ck_assert_ptr_nonnull(route);
 	ck_assert_str_eq(route->targets[0].model, "n");
 	ck_assert_ptr_eq(route->targets[0].account, &config->accounts[0]);
