@@ -17,6 +17,10 @@
 #define AGAIN_FIRST_MS 100
 #define AGAIN_MOST_MS 2000
 
+/* What a record that the broker finds too big is made without, in this order. */
+#define TRIM_TURN 1 /* the turn's messages: the conversation in Redis has them */
+#define TRIM_ALL 2  /* all that may be long: then it is a failure */
+
 static void publish(struct work *w);
 static void converse(struct work *w);
 static void end(struct work *w);
@@ -223,6 +227,38 @@ static void on_publish_timer(struct timer *t)
 	publish(container_of(t, struct work, timer));
 }
 
+/* The record was too big, and will be as it is: without its turn's messages, then as a failure without all that may be long. False where
+ * it was that already. */
+static bool trim(struct work *w)
+{
+	struct codec_error error;
+	struct result r;
+	struct buf json = {0};
+
+	if (w->trims == TRIM_ALL ||
+	    codec_decode(&codec_result, &w->arena, w->result, false, &r, &error) != CODEC_OK)
+		return false;
+	w->trims = !w->trims && r.turn_messages.len ? TRIM_TURN : TRIM_ALL;
+	log_warn(&w->log, "result is too big", F_UINT("bytes", w->result.len),
+		 F_STR("without", w->trims == TRIM_TURN ? "turn_messages" : "all that is long"));
+	r.turn_messages = STR("");
+	if (w->trims == TRIM_ALL) {
+		w->status = "failed";
+		r.status = STR("failed");
+		r.fault = str_of(fault_info(FAULT_INTERNAL)->code);
+		r.fault_message = STR("The result is larger than a record may be.");
+		r.finish_reason = STR("");
+		r.bytes = 0;
+		r.partial = false;
+		r.parts = r.metadata = STR("");
+		r.calls = STR("[]");
+	}
+	codec_encode(&codec_result, &r, &json);
+	w->result = (struct str){arena_dup(&w->arena, json.data, json.len), json.len};
+	buf_fini(&json);
+	return true;
+}
+
 static void on_published(void *ctx, enum lane_written written, int32_t partition, int64_t offset)
 {
 	struct work *w = ctx;
@@ -239,6 +275,15 @@ static void on_published(void *ctx, enum lane_written written, int32_t partition
 		return; /* a record of before the claim was lost: this one comes as well */
 	if (written == LANE_WRITTEN || PLANTED(COMMIT_BEFORE_RESULT)) {
 		w->waits = 0;
+		converse(w);
+		return;
+	}
+	if (written == LANE_TOO_BIG) {
+		if (trim(w)) {
+			publish(w);
+			return;
+		}
+		log_error(&w->log, "result is lost: too big without its long members");
 		converse(w);
 		return;
 	}
@@ -311,12 +356,25 @@ static void put_result(const struct work *w, struct buf *out)
 	struct str text = in_blob ? w->text_blob : buf_str(&w->scribe.text);
 
 	buf_add(out, w->result.ptr, w->result.len - 1);
-	if (text.len) {
+	if (text.len && w->trims < TRIM_ALL) {
 		buf_add_str(out, in_blob ? STR(",\"text_blob\":\"") : STR(",\"text\":\""));
 		json_escape(out, text);
 		buf_add_str(out, STR("\""));
 	}
 	buf_add_str(out, STR("}"));
+}
+
+/* True where the text makes the record longer than BLOB_INLINE_MAX, as JSON: a control character takes six bytes there. */
+static bool text_is_long(struct str text)
+{
+	size_t bytes = text.len;
+
+	for (size_t i = 0; i < text.len && bytes <= BLOB_INLINE_MAX; i++) {
+		unsigned char c = (unsigned char)text.ptr[i];
+
+		bytes += c < ' ' ? 5 : c == '"' || c == '\\';
+	}
+	return bytes > BLOB_INLINE_MAX;
 }
 
 static void publish(struct work *w)
@@ -332,7 +390,7 @@ static void publish(struct work *w)
 		sm_move(&w->sm, WORK_PUBLISHING);
 	if (w->publishing)
 		return; /* the word on the record under way comes first */
-	if (w->scribe.text.len > BLOB_INLINE_MAX && !w->text_blob.len) {
+	if (!w->text_blob.len && text_is_long(buf_str(&w->scribe.text))) {
 		w->blob_request = blob_put(w->pool->blob, buf_str(&w->scribe.text), on_blob, w);
 		return;
 	}
@@ -426,11 +484,11 @@ static void converse(struct work *w)
 
 /* ── terminal ── */
 
-/* Tells the job's followers; the payload is the result's inside, empty where it is not at hand (they look it up). */
+/* Tells the job's followers; the payload is the result's inside, empty where it is not at hand or long (they look it up). */
 static void result_event(const struct work *w, int64_t attempt, struct buf *out)
 {
 	event_head(out, "result", w->head.job, attempt, -1);
-	if (w->result.len > 2)
+	if (w->result.len > 2 && w->result.len <= BLOB_INLINE_MAX)
 		buf_add(out, w->result.ptr + 1, w->result.len - 2);
 }
 

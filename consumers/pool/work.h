@@ -199,6 +199,7 @@ struct work {
 	uint64_t finished_ms;
 	struct str result; /* JSON without the text, in the arena */
 	struct str text_blob;
+	unsigned trims; /* how often its record was made smaller, for the broker did not take it */
 	bool dead_written; /* its dead letter is acknowledged */
 
 	/* put off (retry.c) */

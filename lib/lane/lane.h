@@ -66,6 +66,10 @@ bool lane_writer_ready(const struct lane_writer *writer);
 /* Records whose last word is still to come. */
 size_t lane_writer_pending(const struct lane_writer *writer);
 
+/* A record of so many bytes, key and headers with it, is written where its topic's max.message.bytes lets it; a longer one is
+ * LANE_TOO_BIG. */
+#define LANE_RECORD_MAX (8 << 20)
+
 struct lane_write {
 	const char *topic;
 	int32_t partition; /* -1: by hash of the key, at random without a key */

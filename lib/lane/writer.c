@@ -70,17 +70,14 @@ static int producer_open(struct lane_writer *w)
 	    mem_printf("%llu", (unsigned long long)(timeout_us / US_PER_MS));
 	cleanup_free char *linger = mem_printf("%.3f", (double)w->linger_us / (double)US_PER_MS);
 	cleanup_free char *queued = mem_printf("%zu", w->max_pending + 1000);
+	cleanup_free char *largest = mem_printf("%d", LANE_RECORD_MAX);
 	const struct lane_setting ours[] = {
-	    {"enable.idempotence", "true"},
-	    {"acks", "all"},
-	    {"message.timeout.ms", timeout},
-	    {"linger.ms", linger},
-	    {"retry.backoff.ms", "50"},
+	    {"enable.idempotence", "true"},	    {"acks", "all"},
+	    {"message.timeout.ms", timeout},	    {"linger.ms", linger},
+	    {"message.max.bytes", largest},	    {"retry.backoff.ms", "50"},
 	    {"partitioner", "murmur2_random"}, /* as every other Kafka client hashes */
-	    {"sticky.partitioning.linger.ms", "0"},
-	    {"queue.buffering.max.messages", queued},
-	    {"enable.sparse.connections",
-	     "false"}, /* the first record need not wait for a connection */
+	    {"sticky.partitioning.linger.ms", "0"}, {"queue.buffering.max.messages", queued},
+	    {"enable.sparse.connections", "false"}, /* the first record need not wait for a connection */
 	    {"statistics.interval.ms", STATS_MS},
 	};
 	rd_kafka_conf_t *conf;

@@ -11,14 +11,22 @@
 #define APPLY_US (60 * US_PER_S)
 #define DEAD_MS "2592000000" /* 30 days */
 
+/* LANE_RECORD_MAX and what a batch has around it. What a request may cause stands in a result: the messages of a turn (a body of 1 MiB,
+ * twice that where each character is escaped) beside a text, metadata and calls of less than 1 MiB. */
+#define RECORD_BYTES "8454144"
+
 /* Lanes, tiers and results keep what was not read yet: the scheduler deletes, never the broker's clock. */
-static const struct lane_setting keep[] = {
-    {"retention.ms", "-1"}, {"retention.bytes", "-1"}, {"cleanup.policy", "delete"}};
+static const struct lane_setting keep[] = {{"retention.ms", "-1"},
+					   {"retention.bytes", "-1"},
+					   {"max.message.bytes", RECORD_BYTES},
+					   {"cleanup.policy", "delete"}};
 static const struct lane_setting keep_replicated[] = {{"retention.ms", "-1"},
 						      {"retention.bytes", "-1"},
+						      {"max.message.bytes", RECORD_BYTES},
 						      {"cleanup.policy", "delete"},
 						      {"min.insync.replicas", "2"}};
-static const struct lane_setting dead[] = {{"retention.ms", DEAD_MS}, {"cleanup.policy", "delete"}};
+static const struct lane_setting dead[] = {
+    {"retention.ms", DEAD_MS}, {"max.message.bytes", RECORD_BYTES}, {"cleanup.policy", "delete"}};
 
 static void describe(enum topic topic, int16_t replication, struct lane_topic *ret_topic)
 {

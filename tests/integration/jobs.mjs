@@ -426,6 +426,19 @@ test('sessions: made, read, deleted; another organisation’s is a 404', async (
 	assert.equal((await api.submit(chat('x', undefined, { session: made.json.id }))).status, 404)
 })
 
+test('a turn as long as a request may be ends, and the next one follows it', async () => {
+	for (const text of ['a'.repeat(1_020_000), '"'.repeat(500_000)]) {
+		const session = await api.session()
+		const { id } = await api.accepted(chat(text, undefined, { session }))
+		const next = await api.accepted(chat('and now?', undefined, { session }))
+		const j = await api.ended(id)
+		assert.equal(j.status, 'succeeded', JSON.stringify(j.fault))
+		assert.equal((await api.ended(next.id)).status, 'succeeded')
+		const long = await until('its row', async () => (await stack.sql(`SELECT length(turn_messages) FROM results WHERE job = '${id}'`))[0])
+		assert.ok(Number(long[0]) > 1_000_000, `messages of ${long} bytes`)
+	}
+})
+
 test('a session whose time is over is gone: read, followed, deleted, continued; a turn is a use', async () => {
 	const made = await api.call('POST', '/v1/sessions', { body: { task: 'chat', ttl_s: 2 } })
 	const { id: session } = made.json
