@@ -12,6 +12,9 @@
 #define BACKOFF_MIN_US (100 * US_PER_MS)
 #define BACKOFF_MAX_US (2 * US_PER_S)
 #define RESERVE_PART 16
+/* One server of a peer's may be behind the others (an update that is under way), or all are for good. */
+#define H2_AGAIN_MIN_US (60 * US_PER_S)
+#define H2_AGAIN_MAX_US (600 * US_PER_S)
 
 const char *client_end_name(enum client_end end)
 {
@@ -233,8 +236,21 @@ static void client_prove(struct client *client, const struct h2_link *last)
 	}
 }
 
+/* One link sees whether the peer speaks HTTP/2 by now; meanwhile HTTP/1.1 carries the calls. */
+static void h2_try(struct client *client)
+{
+	struct h2_link *l;
+
+	if (!client->h2_again_us || loop_now_us(client->loop) < client->h2_again_us ||
+	    client->link_count || !h1_has_room(client))
+		return;
+	l = link_open(client);
+	list_push_back(&client->links, &l->link);
+}
+
 static void h1_pump(struct client *client)
 {
+	h2_try(client);
 	while (!list_empty(&client->waiting) && h1_has_room(client)) {
 		struct client_call *call =
 		    list_pop_front(&client->waiting, struct client_call, link);
@@ -247,10 +263,6 @@ static void on_pump(struct task *t)
 {
 	struct client *client = container_of(t, struct client, pump);
 	struct h2_link *l, *last = NULL;
-	if (client->h1) {
-		h1_pump(client);
-		return;
-	}
 	client_enter(client);
 	while (!list_empty(&client->waiting) && (l = link_choose(client))) {
 		struct client_call *call =
@@ -259,7 +271,13 @@ static void on_pump(struct task *t)
 		link_send(l, call);
 		last = l;
 	}
-	if (!client->closed) {
+	if (client->closed) {
+		client_leave(client);
+		return;
+	}
+	if (client->speaks_h1) {
+		h1_pump(client);
+	} else {
 		client_prove(client, last);
 		client_grow(client);
 	}
@@ -288,11 +306,22 @@ void client_connected(struct client *client, uint64_t set_up_us)
 
 bool client_fall_back(struct client *client)
 {
+	uint64_t now = loop_now_us(client->loop), wait = client->h2_wait_us * 2;
+
 	if (client->options.http != CLIENT_HTTP_AUTO)
 		return false;
 	log_debug(client->log, "the peer speaks HTTP/1.1", F_STR("peer", client->authority));
 	if (!client->h1)
 		client->h1 = h1_open(client);
+	/* Of several that were begun together the first one says it. */
+	if (!client->speaks_h1 || now >= client->h2_again_us) {
+		wait = wait < H2_AGAIN_MIN_US ? H2_AGAIN_MIN_US : wait;
+		client->h2_wait_us = wait > H2_AGAIN_MAX_US ? H2_AGAIN_MAX_US : wait;
+		client->h2_again_us = now + client->h2_wait_us -
+				      rand_below(loop_rand(client->loop), client->h2_wait_us / 5);
+	}
+	client->speaks_h1 = true;
+	client->failed_us = 0;
 	client->warm = true;
 	client_pump(client);
 	return true;
@@ -301,6 +330,8 @@ bool client_fall_back(struct client *client)
 void client_link_opened(struct client *client, uint64_t set_up_us)
 {
 	client_connected(client, set_up_us);
+	client->speaks_h1 = false;
+	client->h2_wait_us = 0;
 	client->failed_us = 0;
 	client->not_before_us = 0;
 	list_each (&client->links, at) {
@@ -345,6 +376,12 @@ void client_link_short(struct client *client, const char *detail)
 
 void client_link_failed(struct client *client, enum client_end end, const char *detail)
 {
+	if (client
+		->speaks_h1) { /* it was to see: HTTP/1.1 has the calls, and says itself what fails there */
+		client->h2_again_us = loop_now_us(client->loop) + client->h2_wait_us;
+		client_pump(client);
+		return;
+	}
 	note_failure(client, end, detail);
 	/* Nothing else could carry them? */
 	if (links_in(client, LINK_DIALING, LINK_LEAVING) == 0)
@@ -432,6 +469,7 @@ int client_open(struct loop *loop, const struct client_options *options, const s
 	}
 	if (h1)
 		client->h1 = h1_open(client);
+	client->speaks_h1 = h1;
 	client_pump(client);
 	*ret_client = client;
 	return 0;
@@ -463,7 +501,7 @@ struct client_stats client_stats(const struct client *client)
 {
 	uint32_t connections = links_in(client, LINK_PROVING, LINK_RETIRED);
 	return (struct client_stats){.connections =
-					 client->h1 ? h1_connections(client) : connections,
+					 connections + (client->h1 ? h1_connections(client) : 0),
 				     .calls = client->call_count,
 				     .waiting = client->waiting_count,
 				     .connections_opened = client->connections_opened,

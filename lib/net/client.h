@@ -14,8 +14,10 @@
  * had not left when its connection ended goes to another one. A peer that cannot be reached, or ends connections as soon
  * as they are open, is left alone for a growing time (100 ms to 2 s) where nobody calls; calls within 100 ms of a failure
  * end like it at once, later ones try again.
- * For HTTP/1.1: as many calls at once as HTTP/2 could carry, a connection each, kept for idle_us and at most max_age_us;
- * nothing is opened ahead, and chunks that break HTTP end as CLIENT_CUT.
+ * For HTTP/1.1: a connection for each call, max_connections at once, kept for idle_us and at most max_age_us; nothing is opened ahead, and
+ * chunks that break HTTP end as CLIENT_CUT.
+ * Where ALPN decides (CLIENT_HTTP_AUTO), a connection without HTTP/2 sends the calls that the open ones have no room for by HTTP/1.1. After
+ * a minute, and each time twice as long up to ten, the next call has one connection see whether the peer speaks HTTP/2 by then.
  */
 #ifndef SLUICE_NET_CLIENT_H
 #define SLUICE_NET_CLIENT_H
@@ -60,7 +62,7 @@ struct client_ops {
 };
 
 enum client_http {
-	CLIENT_HTTP_AUTO, /* https: as ALPN decides on the first connection; http: HTTP/1.1 */
+	CLIENT_HTTP_AUTO, /* https: as ALPN decides; http: HTTP/1.1 */
 	CLIENT_HTTP_2,	  /* nothing else; over http with prior knowledge */
 	CLIENT_HTTP_1,	  /* HTTP/1.1 */
 };

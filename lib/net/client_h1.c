@@ -441,9 +441,7 @@ static void set_request(struct h1_exchange *x, const struct client_call *call)
 
 bool h1_has_room(const struct client *client)
 {
-	const struct client_options *o = &client->options;
-
-	return client->h1->count < (uint64_t)o->max_connections * o->streams_per_connection;
+	return client->h1->count + client->link_count < client->options.max_connections;
 }
 
 void h1_send(struct client *client, struct client_call *call)
@@ -507,8 +505,7 @@ static void multi_open(struct h1_pool *pool)
 	pool->multi = curl_multi_init();
 	must(pool->multi);
 	curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
-	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS,
-			  (long)o->max_connections * (long)o->streams_per_connection);
+	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long)o->max_connections);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, on_timer);

@@ -101,7 +101,10 @@ struct client {
 	char *authority;
 	char *prefix; /* of every path, without a slash at its end */
 	uint16_t port;
-	struct h1_pool *h1; /* NULL: HTTP/2 */
+	struct h1_pool *h1; /* NULL: the peer never spoke HTTP/1.1 */
+	bool speaks_h1; /* calls go there where no link has room, and none is opened but to see */
+	uint64_t h2_wait_us;  /* until HTTP/2 is tried again; 0: the peer spoke it last */
+	uint64_t h2_again_us; /* loop time; 0: never */
 	struct list links;
 	uint32_t link_count;
 	struct list waiting;
@@ -141,7 +144,7 @@ void client_link_failed(struct client *client, enum client_end end, const char *
 void client_link_opened(struct client *client, uint64_t set_up_us);
 /* Counts and measures a new connection. */
 void client_connected(struct client *client, uint64_t set_up_us);
-/* The peer does not offer HTTP/2; its link is going. False where nothing else will do. */
+/* The peer does not offer HTTP/2; its link is going. Until it is tried again calls go by HTTP/1.1. False where nothing else will do. */
 bool client_fall_back(struct client *client);
 /* It was open and ended before it was of any use. */
 void client_link_short(struct client *client, const char *detail);
