@@ -308,6 +308,12 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 		fail(w, fault, message);
 		return;
 	}
+	if (text_seen && !w->anew && seam_may(w) && seam_is_full(w)) {
+		pool_drop_slot(w->pool, w);
+		w->finish_reason = "length"; /* nothing is left to ask for */
+		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
+		return;
+	}
 	if (retry == FAULT_WAIT && !o->taken)
 		w->tries--; /* a provider's 429 burns no try; an error inside of an answer does */
 	if (w->call_count == WORK_CALLS_MAX)

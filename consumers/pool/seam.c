@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "consumers/pool/work.h"
+#include "lib/base/json.h"
 #include "lib/base/plant.h"
 
 bool seam_may(const struct work *w)
@@ -15,6 +16,16 @@ bool seam_may(const struct work *w)
 		if (strcmp(w->scribe.parts[i].type, "text") != 0)
 			return false; /* thinking and tool calls are one model's own */
 	return provider_prefix(buf_str(&w->scribe.text)).len > 0;
+}
+
+bool seam_is_full(const struct work *w)
+{
+	int64_t most = w->job.max_tokens ? w->job.max_tokens : w->route.max_tokens;
+
+	if (w->body)
+		most =
+		    json_int(w->body, "max_completion_tokens", json_int(w->body, "max_tokens", 0));
+	return most > 0 && provider_tokens(buf_str(&w->scribe.text)) >= most;
 }
 
 bool seam_or_end(const struct work *w)

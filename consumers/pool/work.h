@@ -279,6 +279,8 @@ void ask_on_call_due(struct timer *t);
 void ask_spent(struct work *w, const struct provider_request *request);
 /* seam.c: the text that stands may be gone on with by another provider. */
 bool seam_may(const struct work *w);
+/* It is as long already as the answer may be. */
+bool seam_is_full(const struct work *w);
 /* What was said cannot be taken back: it is gone on with, or the job ends. */
 bool seam_or_end(const struct work *w);
 /* The present call, just noted, goes on with the text that stands. */

@@ -113,6 +113,20 @@ struct str provider_prefix(struct str text)
 	return text;
 }
 
+int64_t provider_tokens(struct str text)
+{
+	return (int64_t)(text.len / 4);
+}
+
+static void ask_for_less(struct json_object *body, const char *name, int64_t stands)
+{
+	int64_t most = json_int(body, name, 0);
+
+	if (most > 0)
+		json_object_object_add(body, name,
+				       json_object_new_int64(most > stands ? most - stands : 1));
+}
+
 void ask_put_prefix(const struct ask *ask, struct json_object *body)
 {
 	struct json_object *messages = json_member(body, "messages");
@@ -134,6 +148,8 @@ void ask_put_prefix(const struct ask *ask, struct json_object *body)
 		json_object_array_put_idx(messages, count - 1, message);
 	else
 		json_object_array_add(messages, message);
+	ask_for_less(body, "max_tokens", provider_tokens(prefix));
+	ask_for_less(body, "max_completion_tokens", provider_tokens(prefix));
 	buf_fini(&text);
 }
 

@@ -28,7 +28,7 @@ int ask_version(const char *model, const char *family);
 /* Names the field that this model takes at its default alone. */
 enum provider_built ask_refused(const char *field, const struct ask *ask, char ret_why[static 128]);
 /* Puts what was answered already behind the messages of @body, as the beginning of the answer that is asked for: where the last of them
- * is an assistant's, behind its text. */
+ * is an assistant's, behind its text. The longest answer that @body asks for is less by it, and 1 at least. */
 void ask_put_prefix(const struct ask *ask, struct json_object *body);
 /* Of what is shared by many requests: the same for the same bytes, never 0. @hash: of what comes before it, 0 for nothing. */
 uint64_t ask_hash(uint64_t hash, struct str text);

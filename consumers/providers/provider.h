@@ -29,8 +29,9 @@ struct ask {
 	struct str system;	      /* native; empty for none */
 	struct json_object *messages; /* native: this turn's messages, [{role, content}] */
 	struct json_object
-	    *history;	    /* the conversation before this turn, [{role, content}], or NULL */
-	int64_t max_tokens; /* 0: the provider's default (where it must be named: 4096) */
+	    *history; /* the conversation before this turn, [{role, content}], or NULL */
+	int64_t
+	    max_tokens; /* of the answer with its @prefix; 0: the provider's default (where it must be named: 4096) */
 	/* Named where neither @max_tokens nor @request names one, so that the provider counts no more than is reserved; 0: it need not be. */
 	int64_t max_tokens_unsaid;
 	double temperature; /* NaN: not said */
@@ -158,6 +159,8 @@ struct provider {
 
 /* The beginning of @text that is sent as a prefix. */
 struct str provider_prefix(struct str text);
+/* As many tokens as @text is thought to be, by its length: what of max_tokens a prefix has used up. */
+int64_t provider_tokens(struct str text);
 
 /* NULL where registry.def has no such name. */
 const struct provider *provider_find(struct str name);

@@ -124,3 +124,52 @@ TEST(the_conversation_that_was_asked_with_is_not_changed)
 	provider_request_fini(&request);
 	json_object_put(tree);
 }
+
+/* What the body asks for at most, of @most for the whole answer. */
+static int64_t left_of(const char *provider, const char *dialect, const char *body, int64_t most,
+		       struct str prefix)
+{
+	struct json_object *tree = NULL, *made = NULL;
+	struct json_error error;
+	struct provider_request request;
+	char why[128];
+	int64_t left;
+	struct ask ask = {.dialect = dialect,
+			  .model = "m",
+			  .key = "k",
+			  .temperature = (double)NAN,
+			  .max_tokens = most,
+			  .prefix = prefix,
+			  .prefix_how = "message"};
+
+	ck_assert_int_eq(json_read(str_of(body), &tree, &error), JSON_OK);
+	if (strcmp(dialect, "native") == 0)
+		ask.messages = tree;
+	else
+		ask.request = tree;
+	ck_assert_int_eq(provider_find(str_of(provider))->build(&ask, &request, why),
+			 PROVIDER_BUILT);
+	ck_assert_int_eq(json_read(buf_str(&request.body), &made, &error), JSON_OK);
+	left = json_int(made, "max_completion_tokens", json_int(made, "max_tokens", 0));
+	ck_assert_int_eq(request.max_tokens, left);
+	provider_request_fini(&request);
+	json_object_put(tree);
+	json_object_put(made);
+	return left;
+}
+
+TEST(what_stands_of_an_answer_is_not_asked_for_again)
+{
+	static const char messages[] = "[{\"role\":\"user\",\"content\":\"u\"}]";
+	static const char body[] =
+	    "{\"max_tokens\":40,\"messages\":[{\"role\":\"user\",\"content\":\"u\"}]}";
+	struct str text = STR("twelve and twenty bytes, here...");
+
+	ck_assert_int_eq(left_of("anthropic", "native", messages, 40, STR("")), 40);
+	ck_assert_int_eq(left_of("anthropic", "native", messages, 40, text), 32);
+	ck_assert_int_eq(left_of("openai", "native", messages, 40, text), 32);
+	ck_assert_int_eq(left_of("anthropic", "anthropic", body, 0, text), 32);
+	ck_assert_int_eq(left_of("openai", "openai", body, 0, text), 32);
+	ck_assert_int_eq(left_of("anthropic", "native", messages, 5, text), 1);
+	ck_assert_int_eq(left_of("openai", "native", messages, 0, text), 0);
+}
