@@ -7,6 +7,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/base/rand.h"
+#include "lib/net/loop.h"
 #include "lib/svc/config.h"
 
 /* Of a new latency in the average of a target's. */
@@ -61,6 +62,37 @@ static int account_open(struct account *a, const struct config_account *config, 
 	return err_trace(client_open(loop, &options, log, &a->client));
 }
 
+_Static_assert(ROUTE_TARGETS_MAX == CONFIG_TARGETS_MAX, "a route's targets all have a place");
+
+/* What is not priced costs nothing in the books: said once for each model when a configuration is loaded. */
+static void warn_of_prices(const struct config *config, uint64_t wall_ms, const struct log *log)
+{
+	struct str said[64];
+	size_t count = 0;
+
+	for (size_t r = 0; r < config->route_count; r++) {
+		for (size_t i = 0; i < config->routes[r].target_count; i++) {
+			const struct config_target *t = &config->routes[r].targets[i];
+			const struct provider *p = provider_find(str_of(t->account->kind));
+			size_t before = 0;
+
+			if (!p || p->local ||
+			    config_price_find(config, str_of(t->account->kind), str_of(t->model),
+					      wall_ms))
+				continue;
+			while (before < count && !str_is(said[before], t->model))
+				before++;
+			if (before < count)
+				continue;
+			if (count < countof(said))
+				said[count++] = str_of(t->model);
+			log_warn(log, "a model has no price: its calls cost nothing",
+				 F_STR("provider", t->account->kind), F_STR("model", t->model),
+				 F_STR("route", config->routes[r].name));
+		}
+	}
+}
+
 int routes_open(struct loop *loop, const struct config *config, struct breakers *breakers,
 		const struct log *log, struct routes **ret_routes)
 {
@@ -89,6 +121,7 @@ int routes_open(struct loop *loop, const struct config *config, struct breakers 
 		for (size_t i = 0; i < config->routes[r].target_count; i++)
 			breakers_find(breakers, config->routes[r].targets[i].account,
 				      config->routes[r].targets[i].model);
+	warn_of_prices(config, loop_wall_ms(loop), log);
 	*ret_routes = routes;
 	return 0;
 }

@@ -384,6 +384,7 @@ static void on_field(struct answer *a, struct str name, struct str value)
 	    {"requests-", CHARGE_REQUESTS},
 	    {"input-tokens-", CHARGE_INPUT},
 	    {"output-tokens-", CHARGE_OUTPUT},
+	    {"tokens-", CHARGE_TOKENS}, /* the workspace's, where it is lower than their sum */
 	};
 	static const char head[] = "anthropic-ratelimit-";
 	size_t unit = 0, len;

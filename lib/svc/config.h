@@ -107,6 +107,9 @@ struct config_target {
 
 enum config_route_kind { CONFIG_ROUTE_TASK, CONFIG_ROUTE_MODEL };
 
+/* Of one route. */
+#define CONFIG_TARGETS_MAX 16
+
 /* What a job may ask for by name (a task, or a model's alias), and who does it, in this order. */
 struct config_route {
 	const char *name;

@@ -302,6 +302,9 @@ static void read_targets(struct record_reader *r, const struct tree *t, struct c
 	if (!count)
 		record_refuse(r, list ? list->line : t->line, "route '%s' has no targets",
 			      route->name);
+	if (count > CONFIG_TARGETS_MAX)
+		record_refuse(r, list->line, "route '%s' has %zu targets: %d at most", route->name,
+			      count, CONFIG_TARGETS_MAX);
 	route->targets = arena_alloc(r->arena, (count + 1) * sizeof(*route->targets));
 	for (const struct tree *e = count ? list->children : NULL; e; e = e->next) {
 		struct config_target *target = &route->targets[route->target_count++];

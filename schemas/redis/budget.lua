@@ -307,11 +307,14 @@ end
 
 -- ── the line ──
 
+-- What @lane may fill of a limit: its share, and one at least, for a limit of 1 lets one pass.
+local function part_of(most, lane) return math.max(1, math.floor(most * share[lane + 1])) end
+
 local function fits(e)
 	if now < closed or now < denied or not all_heard_of(e.process) then return false end
 	for d = 1, 4 do
 		if limit[d] > 0 and e.c[d] > 0 then
-			if sum[d] + e.c[d] > math.floor(in_force(d) * share[e.lane + 1]) then return false end
+			if sum[d] + e.c[d] > part_of(in_force(d), e.lane) then return false end
 			if burst > 0 and pace[d] > now and pace[d] + pace_ms(d, e.c[d]) - now > burst then return false end
 		end
 	end
@@ -325,7 +328,7 @@ local function fits_in(e)
 	for d = 1, 4 do
 		need[d] = 0
 		if limit[d] > 0 and e.c[d] > 0 then
-			need[d] = sum[d] + e.c[d] - math.floor(in_force(d) * share[e.lane + 1])
+			need[d] = sum[d] + e.c[d] - part_of(in_force(d), e.lane)
 			if burst > 0 then at = math.max(at, math.min(pace[d], pace[d] + pace_ms(d, e.c[d]) - burst)) end
 		end
 		open = open or need[d] > 0
@@ -350,7 +353,7 @@ local function score(lane, tag) return lane * 1e12 + tag end
 
 local function never(lane, c)
 	for d = 1, 4 do
-		if limit[d] > 0 and c[d] > math.floor(limit[d] * share[lane + 1]) then return true end
+		if limit[d] > 0 and c[d] > part_of(limit[d], lane) then return true end
 	end
 	return false
 end
@@ -359,7 +362,7 @@ local function learned_ms(lane, c)
 	local ms = 0
 	for d = 1, 4 do
 		local x, at = in_force(d), low_at[d]
-		while x < limit[d] and c[d] > math.floor(x * share[lane + 1]) do
+		while x < limit[d] and c[d] > part_of(x, lane) do
 			x, at = math.min(x * 2, limit[d]), at + WINDOW
 			ms = math.max(ms, at - now)
 		end

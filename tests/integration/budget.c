@@ -223,6 +223,20 @@ static void shares(void)
 	begin_anew();
 }
 
+static void one_at_a_time(void)
+{
+	struct pool_side *a = &test.pools[0], *b = &test.pools[1];
+	struct call *only = call_on(a, "single", LANE_BACKGROUND, 10, true), *next;
+
+	claim(&test.p, turn_until(&test.p, &only->ours, 1, 8000) && !only->never,
+	      "of a limit of 1 each lane's share is 1");
+	next = call_on(b, "single", LANE_INTERACTIVE, 10, true);
+	turn_until(&test.p, &test.waiting, 1, 5000);
+	turn_for(300);
+	claim(&test.p, !next->ours && !next->never && next->position == 1, "and no more than one");
+	begin_anew();
+}
+
 static void order(void)
 {
 	struct pool_side *a = &test.pools[0], *b = &test.pools[1];
@@ -412,10 +426,12 @@ int main(void)
 	    "- {name: other, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "- {name: learned, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "- {name: late, kind: openai, base_url: \"http://a\", key_env: N}\n"
+	    "- {name: single, kind: openai, base_url: \"http://a\", key_env: N}\n"
 	    "quotas:\n- {name: q1, accounts: one, tokens: 1000}\n"
 	    "- {name: q2, accounts: other, requests: 5000, input_tokens: 1000}\n"
 	    "- {name: q3, accounts: learned, tokens: 1000}\n"
-	    "- {name: q4, accounts: late, tokens: 1000}\n";
+	    "- {name: q4, accounts: late, tokens: 1000}\n"
+	    "- {name: q5, accounts: single, requests: 1}\n";
 	struct config_request request = {.env = no_env};
 	struct buf errors = {0};
 
@@ -429,6 +445,7 @@ int main(void)
 	for (size_t i = 0; i < POOLS; i++)
 		side_open(&test, &test.pools[i], i);
 	shares();
+	one_at_a_time();
 	order();
 	settled();
 	learned();

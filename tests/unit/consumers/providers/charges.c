@@ -103,18 +103,22 @@ TEST(limits_are_read_from_each_vendors_fields)
 	    {STR("anthropic-ratelimit-requests-remaining"), STR("49")},
 	    {STR("anthropic-ratelimit-input-tokens-remaining"), STR("38000")},
 	    {STR("anthropic-ratelimit-output-tokens-limit"), STR("many")},
+	    {STR("anthropic-ratelimit-tokens-limit"), STR("46000")},
+	    {STR("anthropic-ratelimit-tokens-remaining"), STR("0")},
 	};
 	static const struct http_field openai[] = {
 	    {STR("x-ratelimit-limit-tokens"), STR("800000")},
 	    {STR("x-ratelimit-remaining-requests"), STR("4999")},
 	};
-	struct provider_rates r = rates("anthropic", anthropic, 4);
+	struct provider_rates r = rates("anthropic", anthropic, countof(anthropic));
 
 	ck_assert(r.said);
 	ck_assert_int_eq(r.limit[CHARGE_REQUESTS], 50);
 	ck_assert_int_eq(r.remaining[CHARGE_REQUESTS], 49);
 	ck_assert_int_eq(r.remaining[CHARGE_INPUT], 38000);
 	ck_assert_int_eq(r.limit[CHARGE_OUTPUT], -1);
+	ck_assert_int_eq(r.limit[CHARGE_TOKENS], 46000);
+	ck_assert_int_eq(r.remaining[CHARGE_TOKENS], 0);
 	r = rates("openai", openai, 2);
 	ck_assert_int_eq(r.limit[CHARGE_TOKENS], 800000);
 	ck_assert_int_eq(r.remaining[CHARGE_REQUESTS], 4999);

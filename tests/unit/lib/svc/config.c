@@ -283,6 +283,27 @@ TEST(a_route_without_targets_is_refused)
 	refuses("routes:\n- {name: r, kind: task}\n", "s.yaml:2: route 'r' has no targets\n");
 }
 
+TEST(a_route_with_more_targets_than_are_ever_asked_is_refused)
+{
+	struct buf text = {0};
+
+	buf_add_text(&text,
+		     "routes:\n- {name: r, kind: task, targets: [{account: main, model: m0}");
+	for (int i = 1; i < CONFIG_TARGETS_MAX; i++)
+		buf_printf(&text, ", {account: main, model: m%d}", i);
+	buf_add_text(&text, "]}\n" ACCOUNTS);
+	parse_good(buf_text(&text));
+	config_free(config);
+	buf_reset(&text);
+	buf_add_text(&text,
+		     "routes:\n- {name: r, kind: task, targets: [{account: main, model: m0}");
+	for (int i = 1; i <= CONFIG_TARGETS_MAX; i++)
+		buf_printf(&text, ", {account: main, model: m%d}", i);
+	buf_add_text(&text, "]}\n" ACCOUNTS);
+	refuses(buf_text(&text), "s.yaml:2: route 'r' has 17 targets: 16 at most\n");
+	buf_fini(&text);
+}
+
 TEST(a_bad_amount_is_refused)
 {
 	refuses("prices:\n- {provider: p, model: m, input: 1e3, output: 1}\n",
