@@ -246,16 +246,18 @@ void work_back_off(struct work *w, uint64_t us, const char *why)
 	work_again(w, us, on_backoff);
 }
 
-bool work_wake(struct work *w, bool well)
+bool work_waits_for_breaker(const struct work *w)
 {
 	uint64_t wait_us;
 
-	if (sm_state(&w->sm) != WORK_BACKOFF || !w->why || strcmp(w->why, "breaker") != 0 ||
-	    !route_lets(&w->route, 0, &wait_us))
-		return false;
+	return sm_state(&w->sm) == WORK_BACKOFF && w->why && strcmp(w->why, "breaker") == 0 &&
+	       route_lets(&w->route, 0, &wait_us);
+}
+
+void work_wake(struct work *w, bool well)
+{
 	/* not all in one turn */
 	work_again(w, well ? rand_below(loop_rand(w->pool->loop), WAKE_US) : 0, on_backoff);
-	return true;
 }
 
 void work_prefix_warm(struct work *w, uint64_t cache_key)
@@ -314,8 +316,9 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
 		return;
 	}
-	if (retry == FAULT_WAIT && !o->taken)
-		w->tries--; /* a provider's 429 burns no try; an error inside of an answer does */
+	/* A provider's 429 burns no try (an error inside of an answer does), and neither does a probe: it asks for all that wait. */
+	if ((retry == FAULT_WAIT && !o->taken) || (w->probe != PROBE_NONE && !text_seen))
+		w->tries--;
 	if (w->call_count == WORK_CALLS_MAX)
 		retry_forget_oldest(w);
 	if (w->tries >= w->pool->options->max_tries || w->call_count == WORK_CALLS_MAX) {

@@ -515,14 +515,25 @@ static void open_budgets(struct pool *pool)
 	pool->budgets = budgets_new(&request);
 }
 
-/* Who waited for a breaker goes on: all where it is closed, one where it is half open. */
+/* Who waited for a breaker goes on: all where it is closed, one where it is half open. That is who was asked the least: a job that no provider can
+ * answer does not keep the others from theirs. */
 static void on_breaker(void *ctx, bool well)
 {
 	struct pool *pool = ctx;
+	struct work *probe = NULL;
 
-	list_each (&pool->all, at)
-		if (work_wake(container_of(at, struct work, link), well) && !well)
-			return;
+	list_each (&pool->all, at) {
+		struct work *w = container_of(at, struct work, link);
+
+		if (!work_waits_for_breaker(w))
+			continue;
+		if (well)
+			work_wake(w, true);
+		else if (!probe || w->call_count < probe->call_count)
+			probe = w;
+	}
+	if (probe)
+		work_wake(probe, false);
 }
 
 void pool_prefix_warm(struct pool *pool, uint64_t cache_key)

@@ -245,8 +245,10 @@ void work_over(struct work *w, bool done);
 void work_park(struct work *w);
 /* Waits without a slot for @why (a word of the protocol), then wants one; the claim is kept, unless a tier takes it (retry.h). */
 void work_back_off(struct work *w, uint64_t us, const char *why);
-/* A breaker moved: true where @w waited for that and goes on. @well: so may all others. */
-bool work_wake(struct work *w, bool well);
+/* It waits for a breaker that lets somebody through by now. */
+bool work_waits_for_breaker(const struct work *w);
+/* Such a one goes on. @well: and so do all others. */
+void work_wake(struct work *w, bool well);
 /* What begins with @cache_key can be read from the provider's cache: goes on, where it waited for that. */
 void work_prefix_warm(struct work *w, uint64_t cache_key);
 /* It waits for @why (a word of the protocol): told to its followers if it lasts. NULL: it goes on. */
