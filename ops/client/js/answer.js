@@ -61,7 +61,6 @@ export class Answer {
 	}
 
 	reset({ attempt }) {
-		if (attempt < this.attempt) return false
 		this.begin(attempt)
 		return true
 	}

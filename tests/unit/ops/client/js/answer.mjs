@@ -35,12 +35,19 @@ test('a greater attempt starts over, also by a part or a seam; a smaller one is 
 	assert.equal(a.text, 'new')
 	assert.equal(a.delta({ attempt: 1, at: 3, text: 'x' }), 'dropped')
 	assert.equal(a.snapshot({ attempt: 1, text: 'x' }), false)
-	assert.equal(a.reset({ attempt: 1 }), false)
 	assert.equal(a.part({ attempt: 1, at: 0, index: 0, type: 'text' }), false)
 	assert.equal(a.text, 'new')
 	assert.equal(a.seam({ attempt: 3, at: 0, provider: 'p', model: 'm' }), true)
 	assert.equal(a.text, '')
 	assert.equal(a.attempt, 3)
+})
+
+test('a reset counts whatever its attempt: a stored end may be an older one’s', () => {
+	const a = new Answer(3, 'lost with Redis')
+	assert.equal(a.reset({ attempt: 1 }), true)
+	assert.equal(a.text, '')
+	assert.equal(a.delta({ attempt: 1, at: 0, text: 'stored' }), 'taken')
+	assert.equal(a.text, 'stored')
 })
 
 test('of a job that has ended the snapshot counts, whatever attempt was heard last', () => {
