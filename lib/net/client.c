@@ -12,9 +12,8 @@
 #define BACKOFF_MIN_US (100 * US_PER_MS)
 #define BACKOFF_MAX_US (2 * US_PER_S)
 #define RESERVE_PART 16
-/* One server of a peer's may be behind the others (an update that is under way), or all are for good. */
-#define H2_AGAIN_MIN_US (60 * US_PER_S)
-#define H2_AGAIN_MAX_US (600 * US_PER_S)
+/* Of h2_again_us, at most: one server of a peer's may be behind the others (an update that is under way), or all are for good. */
+#define H2_AGAIN_MOST 10
 
 const char *client_end_name(enum client_end end)
 {
@@ -34,6 +33,7 @@ bool client_end_unprocessed(enum client_end end)
 struct client_options client_defaults(void)
 {
 	return (struct client_options){.connect_us = 5 * US_PER_S,
+				       .h2_again_us = 60 * US_PER_S,
 				       .streams_per_connection = 80,
 				       .max_connections = 32,
 				       .max_age_us = 300 * US_PER_S,
@@ -307,6 +307,7 @@ void client_connected(struct client *client, uint64_t set_up_us)
 bool client_fall_back(struct client *client)
 {
 	uint64_t now = loop_now_us(client->loop), wait = client->h2_wait_us * 2;
+	uint64_t least = client->options.h2_again_us;
 
 	if (client->options.http != CLIENT_HTTP_AUTO)
 		return false;
@@ -315,10 +316,11 @@ bool client_fall_back(struct client *client)
 		client->h1 = h1_open(client);
 	/* Of several that were begun together the first one says it. */
 	if (!client->speaks_h1 || now >= client->h2_again_us) {
-		wait = wait < H2_AGAIN_MIN_US ? H2_AGAIN_MIN_US : wait;
-		client->h2_wait_us = wait > H2_AGAIN_MAX_US ? H2_AGAIN_MAX_US : wait;
-		client->h2_again_us = now + client->h2_wait_us -
-				      rand_below(loop_rand(client->loop), client->h2_wait_us / 5);
+		wait = wait < least ? least : wait;
+		client->h2_wait_us = wait > H2_AGAIN_MOST * least ? H2_AGAIN_MOST * least : wait;
+		client->h2_again_us =
+		    now + client->h2_wait_us -
+		    rand_below(loop_rand(client->loop), client->h2_wait_us / 5 + 1);
 	}
 	client->speaks_h1 = true;
 	client->failed_us = 0;

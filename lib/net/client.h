@@ -17,7 +17,7 @@
  * For HTTP/1.1: a connection for each call, max_connections at once, kept for idle_us and at most max_age_us; nothing is opened ahead, and
  * chunks that break HTTP end as CLIENT_CUT.
  * Where ALPN decides (CLIENT_HTTP_AUTO), a connection without HTTP/2 sends the calls that the open ones have no room for by HTTP/1.1. After
- * a minute, and each time twice as long up to ten, the next call has one connection see whether the peer speaks HTTP/2 by then.
+ * h2_again_us, and each time twice as long up to ten times that, the next call has one connection see whether the peer speaks HTTP/2 by then.
  */
 #ifndef SLUICE_NET_CLIENT_H
 #define SLUICE_NET_CLIENT_H
@@ -72,8 +72,9 @@ struct client_options {
 	 * each call is a whole URL; the limits are those of all origins together. */
 	const char *base_url;
 	enum client_http http;
-	const char *ca_file;		 /* NULL: the system's */
-	uint64_t connect_us;		 /* 5 s: name, TCP, TLS and the peer's SETTINGS */
+	const char *ca_file;  /* NULL: the system's */
+	uint64_t connect_us;  /* 5 s: name, TCP, TLS and the peer's SETTINGS */
+	uint64_t h2_again_us; /* 60 s: after a connection without HTTP/2 it is tried again */
 	uint32_t streams_per_connection; /* 80, and never more than the peer allows */
 	uint32_t
 	    max_connections; /* 32, and a quarter more that retire; calls beyond wait in order */

@@ -207,6 +207,8 @@ static bool server_start(struct test *t, const char *name, const char *tool, boo
 	snprintf(url, sizeof(url), "http%s://127.0.0.1:%s", tls ? "s" : "", t->port);
 	o.base_url = url;
 	o.ca_file = tls ? t->own.cert : NULL;
+	o.h2_again_us = 200 * US_PER_MS;
+	o.max_connections = 250; /* all that are asked at once have one over HTTP/1.1 */
 	return client_open(t->loop, &o, &t->log, &t->client) == 0;
 }
 
@@ -382,6 +384,36 @@ static void node(struct test *t, bool tls)
 	server_end(t);
 }
 
+static bool version_is(struct test *t, const char *want)
+{
+	struct call *c = ask_body(t, "/version", STR("{}"), 3);
+
+	return turn_until_over(t) && whole(c) && strcmp(c->body, want) == 0;
+}
+
+/* An update is under way there: the server before it knows HTTP/1.1 alone. */
+static void learns(struct test *t)
+{
+	const char *argv[] = {
+	    NULL, "tests/integration/peers/node.mjs", "late", t->port, t->own.cert, t->own.key,
+	    NULL};
+	uint64_t until = clock_ms() + LIMIT_MS;
+	bool learned = false;
+
+	take_port(t);
+	if (!server_start(t, "node without HTTP/2, then with it", "node", true, argv))
+		return;
+	claim(t, version_is(t, "1.1"), "a call goes by HTTP/1.1 where TLS offers nothing else");
+	kill(t->server, SIGUSR2);
+	while (!learned && clock_ms() < until && t->asked < CALLS) {
+		learned = version_is(t, "2.0");
+		turn_loop_for(t->loop, 20);
+	}
+	claim(t, learned, "and by HTTP/2 some time after the peer speaks it");
+	claim(t, version_is(t, "2.0") && version_is(t, "2.0"), "and stays there");
+	server_end(t);
+}
+
 static void golang(struct test *t)
 {
 	const char *argv[] = {NULL, t->port, t->own.cert, t->own.key, NULL};
@@ -466,6 +498,7 @@ int main(void)
 	t.log = (struct log){.sink = &t.sink, .key = "svc", .value = "test"};
 	node(&t, true);
 	node(&t, false);
+	learns(&t);
 	golang(&t);
 	python(&t, true);
 	python(&t, false);

@@ -1,8 +1,9 @@
-// Node's own servers for peers.c: node.mjs h2|h1 PORT CERT KEY. POST /stream/N/MS answers N lines, one every MS;
+// Node's own servers for peers.c: node.mjs h2|h1|late PORT CERT KEY (late: TLS without HTTP/2 until SIGUSR2, with it from then on). POST /stream/N/MS answers N lines, one every MS;
 // POST /late/N/MS too, and ends MS after the last; POST /stats says how many streams their client ended. SIGTERM ends it in good order.
 import fs from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
+import https from 'node:https';
 
 const [how, port, cert, key] = process.argv.slice(2);
 const sessions = new Set();
@@ -13,6 +14,7 @@ function answer(req, res) {
 	req.on('end', () => {
 		const [, what, n, ms] = req.url.split('/');
 		if (what === 'stats') return res.end(String(cancelled));
+		if (what === 'version') return res.end(req.httpVersion);
 		let i = 0;
 		let over = false;
 		res.writeHead(200, { 'content-type': 'text/event-stream' });
@@ -31,10 +33,20 @@ function answer(req, res) {
 	});
 }
 
-const server =
+const tls = how === 'h1' ? {} : { cert: fs.readFileSync(cert), key: fs.readFileSync(key) };
+let server =
 	how === 'h2'
-		? http2.createSecureServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, answer)
-		: http.createServer(answer);
+		? http2.createSecureServer(tls, answer)
+		: how === 'late'
+			? https.createServer({ ...tls, ALPNProtocols: ['http/1.1'] }, answer)
+			: http.createServer(answer);
+process.on('SIGUSR2', () => {
+	server.close(() => {
+		server = http2.createSecureServer({ ...tls, allowHTTP1: true }, answer);
+		server.listen(Number(port), '127.0.0.1');
+	});
+	server.closeAllConnections();
+});
 server.on('session', (session) => {
 	sessions.add(session);
 	session.on('close', () => sessions.delete(session));
