@@ -238,7 +238,7 @@ struct lane_look {
 must_check int lane_look(const struct lane_options *kafka, const char *topic, const char *group,
 			 uint64_t timeout_us, const struct log *log,
 			 void (*each)(void *ctx, const struct lane_look *look), void *ctx);
-/* Every record of @topic that is in the log now, partition by partition; false from @each ends it. */
+/* Every record of @topic that is in the log now, partition by partition; false from @each ends it, and -ETIMEDOUT after @timeout_us. */
 must_check int lane_scan(const struct lane_options *kafka, const char *topic, uint64_t timeout_us,
 			 const struct log *log,
 			 bool (*each)(void *ctx, int32_t partition, int64_t offset,

@@ -132,6 +132,10 @@ static int read_from(struct looker *l, int32_t partition, int64_t from, int64_t 
 		if (m && !m->err) {
 			more = each(ctx, m) && m->offset + 1 < end;
 			from = m->offset + 1;
+			if (more && !in_time(l)) {
+				more = false;
+				r = err_origin(-ETIMEDOUT);
+			}
 		} else if (m && offset_gone(m->err)) {
 			rd_kafka_consume_stop(l->handle, partition);
 			r = step_over(l, partition, &from, end);

@@ -2,6 +2,7 @@
  * is said by a marker behind it (a record of the same key): {"v":1,"job":…,"dropped":true} or {"v":1,"job":…,"redriven_as":…}. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/clock.h"
@@ -28,21 +29,22 @@
 
 /* One job among the letters: the last letter, and what was done with it since. */
 struct letter {
-	struct letter *next;
 	char job[ID_SIZE];
 	struct json_object *tree; /* NULL: only a marker was seen */
-	uint64_t wall_ms;
+	uint64_t wall_ms;	  /* these three: of the letter's record */
+	int32_t partition;
+	int64_t offset;
 	bool dropped;
 	char redriven_as[ID_SIZE];
 };
 
 struct dead {
 	const struct ctl *ctl;
-	struct letter *first; /* newest first once sorted */
-	struct map by_job;
+	struct letter **letters; /* newest first once sorted */
 	size_t count;
+	size_t room;
+	struct map by_job;
 	uint64_t since_ms;
-	size_t refused;
 	/* for writing */
 	struct loop *loop;
 	struct lane_writer *writer;
@@ -57,10 +59,12 @@ static struct letter *letter_of(struct dead *d, struct str job)
 
 	if (l)
 		return l;
-	l = mem_new(struct letter);
+	if (d->count == d->room) {
+		d->room = d->room ? d->room * 2 : 64;
+		d->letters = mem_resize(d->letters, d->room * sizeof(struct letter *));
+	}
+	l = d->letters[d->count++] = mem_new(struct letter);
 	snprintf(l->job, sizeof(l->job), "%.*s", STR_FMT(job));
-	l->next = d->first;
-	d->first = l;
 	map_set(&d->by_job, str_of(l->job), l);
 	return l;
 }
@@ -90,27 +94,25 @@ static bool on_record(void *ctx, int32_t partition, int64_t offset, uint64_t wal
 		json_object_put(l->tree);
 		l->tree = tree;
 		l->wall_ms = wall_ms;
+		l->partition = partition;
+		l->offset = offset;
 		return true;
 	}
 	json_object_put(tree);
 	return true;
 }
 
-/* Newest first: by a merge of what is mostly short. */
-static struct letter *sorted(struct letter *list)
+/* The newer one first; of one millisecond the one further down its partition. */
+static int newer(const void *left, const void *right)
 {
-	struct letter *out = NULL;
+	const struct letter *a = *(struct letter *const *)left;
+	const struct letter *b = *(struct letter *const *)right;
 
-	while (list) {
-		struct letter *l = list, **at = &out;
-
-		list = list->next;
-		while (*at && (*at)->wall_ms > l->wall_ms)
-			at = &(*at)->next;
-		l->next = *at;
-		*at = l;
-	}
-	return out;
+	if (a->wall_ms != b->wall_ms)
+		return a->wall_ms > b->wall_ms ? -1 : 1;
+	if (a->partition != b->partition)
+		return a->partition < b->partition ? -1 : 1;
+	return (a->offset < b->offset) - (a->offset > b->offset);
 }
 
 static int read_letters(struct dead *d, const struct ctl *ctl)
@@ -130,19 +132,18 @@ static int read_letters(struct dead *d, const struct ctl *ctl)
 		      on_record, d);
 	if (r < 0)
 		log_error(ctl->log, "dead letters not read", F_ERR(r));
-	d->first = sorted(d->first);
+	if (d->count)
+		qsort(d->letters, d->count, sizeof(struct letter *), newer);
 	return r;
 }
 
 static void dead_fini(struct dead *d)
 {
-	struct letter *l;
-
-	while ((l = d->first)) {
-		d->first = l->next;
-		json_object_put(l->tree);
-		mem_free(l);
+	for (size_t i = 0; i < d->count; i++) {
+		json_object_put(d->letters[i]->tree);
+		mem_free(d->letters[i]);
 	}
+	mem_free(d->letters);
 	map_fini(&d->by_job);
 	lane_writer_close(d->writer);
 	redis_close(d->redis);
@@ -168,6 +169,19 @@ static bool meant(const struct dead *d, const struct letter *l)
 	return l->wall_ms >= d->since_ms;
 }
 
+/* How many of those that are meant one command takes: what --limit says, or LIMIT, and then the rest is not passed over in silence. */
+static size_t limit_of(const struct ctl *ctl)
+{
+	return ctl->limit ? (size_t)ctl->limit : LIMIT;
+}
+
+static void say_left(const struct ctl *ctl, size_t left)
+{
+	if (left && !ctl->limit)
+		fprintf(stderr, "sluicectl: %zu more are left; --limit takes more than %d\n", left,
+			LIMIT);
+}
+
 static const char *standing(const struct letter *l)
 {
 	return l->redriven_as[0] ? "redriven" : l->dropped ? "dropped" : "dead";
@@ -177,13 +191,18 @@ int ctl_dead_list(const struct ctl *ctl)
 {
 	struct dead d;
 	int r = read_letters(&d, ctl);
-	long limit = ctl->limit ? ctl->limit : LIMIT;
+	size_t limit = limit_of(ctl), left = 0;
 
-	for (struct letter *l = d.first; r >= 0 && l && limit; l = l->next) {
+	for (size_t i = 0; r >= 0 && i < d.count; i++) {
+		const struct letter *l = d.letters[i];
 		char when[CLOCK_TEXT_SIZE];
 
 		if (!meant(&d, l))
 			continue;
+		if (!limit) {
+			left++;
+			continue;
+		}
 		limit--;
 		clock_text(l->wall_ms, when);
 		printf("%s %s %.*s %.*s %.*s tries=%lld %s\n", when, l->job,
@@ -191,6 +210,7 @@ int ctl_dead_list(const struct ctl *ctl)
 		       STR_FMT(json_str(l->tree, "fault")),
 		       (long long)json_int(l->tree, "tries", 0), standing(l));
 	}
+	say_left(ctl, left);
 	dead_fini(&d);
 	return r < 0 ? 1 : 0;
 }
@@ -251,10 +271,18 @@ static int open_writing(struct dead *d)
 	return 0;
 }
 
+/* What became of one letter. */
+enum acted {
+	ACTED,	    /* as asked */
+	ACTED_NOT,  /* it cannot be, and that was said: the next ones may */
+	ACTED_AWAY, /* nothing can be written now, and that was said */
+};
+
 /* A write or a question under way: waited for, since this is a tool. */
 struct word {
 	bool ended;
 	bool good;
+	bool too_big;
 	int32_t partition;
 	int64_t offset;
 };
@@ -263,7 +291,7 @@ static void on_written(void *ctx, enum lane_written result, int32_t partition, i
 {
 	struct word *w = ctx;
 
-	*w = (struct word){true, result == LANE_WRITTEN, partition, offset};
+	*w = (struct word){true, result == LANE_WRITTEN, result == LANE_TOO_BIG, partition, offset};
 }
 
 static void on_state(void *ctx, enum redis_result result, struct str state)
@@ -382,7 +410,7 @@ static int32_t shard(struct dead *d, const char *topic, const struct job *job)
 	return lane_shard(job->org, lane_hash(by) % shards, partitions);
 }
 
-static bool submit(struct dead *d, const struct letter *l, const struct job *job)
+static enum acted submit(struct dead *d, const struct letter *l, const struct job *job)
 {
 	enum lane lane = LANE_BACKGROUND;
 	struct job_head head;
@@ -424,7 +452,7 @@ static bool submit(struct dead *d, const struct letter *l, const struct job *job
 	good = say_it(d, &write, &word);
 	buf_fini(&body);
 	if (!good)
-		return false;
+		return word.too_big ? ACTED_NOT : ACTED_AWAY;
 	/* As the front does: what stands of it, and that it is open. */
 	snprintf(score, sizeof(score), "%lld", (long long)job->created_ms);
 	redis_command(d->redis, job->org,
@@ -435,42 +463,48 @@ static bool submit(struct dead *d, const struct letter *l, const struct job *job
 		     on_state, &word);
 	while (!word.ended)
 		loop_turn(d->loop, TURN_US);
-	return true; /* the pool makes the state where Redis did not answer */
+	return ACTED; /* the pool makes the state where Redis did not answer */
 }
 
-static bool redrive(struct dead *d, const struct letter *l)
+static enum acted redrive(struct dead *d, const struct letter *l)
 {
 	struct arena arena = {0};
+	enum acted acted = ACTED_NOT;
+	bool has_record;
 	struct job job;
 	char id[ID_SIZE];
-	bool good;
 
 	if (l->redriven_as[0]) { /* named by its id, or by --all: the job that there is */
 		printf("%s %s\n", l->job, l->redriven_as);
-		return true;
+		return ACTED;
 	}
-	good = new_job(d, l, &arena, &job, id) && submit(d, l, &job);
-
-	if (good)
+	has_record = new_job(d, l, &arena, &job, id);
+	if (has_record)
+		acted = submit(d, l, &job);
+	if (acted == ACTED)
 		printf("%s %s\n", l->job, id);
 	else
-		fprintf(stderr, "sluicectl: %s cannot be submitted again\n", l->job);
-	if (good && !mark(d, l, id))
+		fprintf(stderr, "sluicectl: %s cannot be submitted again: %s\n", l->job,
+			!has_record	     ? "the letter holds no record of the job"
+			: acted == ACTED_NOT ? "the record is larger than the broker takes"
+					     : "Kafka did not acknowledge it");
+	if (acted == ACTED && !mark(d, l, id)) {
 		fprintf(stderr, "sluicectl: %s was submitted again, but is not marked so\n",
 			l->job);
+		acted = ACTED_AWAY;
+	}
 	arena_reset(&arena);
-	return good;
+	return acted;
 }
 
-static bool drop(struct dead *d, const struct letter *l)
+static enum acted drop(struct dead *d, const struct letter *l)
 {
-	bool good = mark(d, l, NULL);
-
-	if (good)
+	if (mark(d, l, NULL)) {
 		printf("%s\n", l->job);
-	else
-		fprintf(stderr, "sluicectl: %s is not marked as dropped\n", l->job);
-	return good;
+		return ACTED;
+	}
+	fprintf(stderr, "sluicectl: %s is not marked as dropped\n", l->job);
+	return ACTED_AWAY;
 }
 
 /* A session's turn made a job of its own does not know the conversation, and its answer is no part of it. */
@@ -488,33 +522,43 @@ static bool refuse(struct dead *d, const struct letter *l)
 	    "not know the conversation, nor its answer be part of it; --without-session submits "
 	    "it as a job without a session\n",
 	    l->job, (long long)json_int(record, "turn", 0), STR_FMT(session));
-	d->refused++;
 	return true;
 }
 
-static int for_each(const struct ctl *ctl, bool (*act)(struct dead *d, const struct letter *l))
+/* What cannot be done with one letter is no reason to leave the others as they are, nor counts against the limit; it ends with status 1. */
+static int for_each(const struct ctl *ctl,
+		    enum acted (*act)(struct dead *d, const struct letter *l))
 {
 	struct dead d;
-	int r = read_letters(&d, ctl);
-	long limit = ctl->limit ? ctl->limit : LIMIT;
-	bool good = r >= 0, any = false;
+	bool good = read_letters(&d, ctl) >= 0, away = !good, any = false;
+	size_t limit = limit_of(ctl), left = 0;
 
-	for (struct letter *l = d.first; good && l && limit; l = l->next) {
-		if (!meant(&d, l) || (act == redrive && refuse(&d, l)))
+	for (size_t i = 0; i < d.count && !away; i++) {
+		const struct letter *l = d.letters[i];
+		enum acted acted = ACTED_NOT;
+
+		if (!meant(&d, l))
 			continue;
-		if (!any && open_writing(&d) < 0) {
-			good = false;
-			break;
+		if (!limit) {
+			left++;
+			continue;
 		}
 		any = true;
-		limit--;
-		good = act(&d, l);
+		if (act == drop || !refuse(&d, l)) {
+			if (!d.loop && open_writing(&d) < 0)
+				acted = ACTED_AWAY;
+			else
+				acted = act(&d, l);
+		}
+		limit -= acted == ACTED;
+		good = good && acted == ACTED;
+		away = acted == ACTED_AWAY;
 	}
-	if (good && !any && !d.refused)
+	if (good && !any)
 		fprintf(stderr, "sluicectl: no such dead letter\n");
-	good = good && any && !d.refused;
+	say_left(ctl, left);
 	dead_fini(&d);
-	return good ? 0 : 1;
+	return good && any ? 0 : 1;
 }
 
 int ctl_dead_redrive(const struct ctl *ctl)

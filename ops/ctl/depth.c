@@ -24,15 +24,17 @@ struct depth {
 	struct loop *loop;
 	const char *topic;
 	const char *group; /* NULL: the archive, whose place is in PostgreSQL */
-	bool read;	   /* somebody reads it and its place is known */
+	bool read;	   /* somebody reads it, and began */
+	bool unknown;	   /* PostgreSQL does not say how far it was read */
 	int64_t low, base, end, depth, beyond;
 	int32_t partitions;
 	uint64_t oldest_ms;
 };
 
-/* The archive's next offset in one partition, or -1. */
+/* The archive's next offset in one partition; -1: it has none yet. */
 struct archived {
 	bool ended;
+	bool known;
 	int64_t offset;
 };
 
@@ -41,6 +43,7 @@ static void on_archived(void *ctx, enum pg_result result, const struct pg_rows *
 	struct archived *a = ctx;
 
 	a->ended = true;
+	a->known = result == PG_OK;
 	a->offset = result == PG_OK ? pg_int(rows, 0, 0, -1) : -1;
 }
 
@@ -57,13 +60,22 @@ static int64_t archived(struct depth *d, int32_t partition)
 		 params, 2, on_archived, &a);
 	while (!a.ended)
 		loop_turn(d->loop, TURN_US);
+	d->unknown = !a.known;
 	return a.offset;
+}
+
+/* Where the reader is: the group's commit, or what the archive wrote; not asked for again where one partition's did not come. */
+static int64_t base_of(struct depth *d, const struct lane_look *look)
+{
+	if (d->group)
+		return look->committed;
+	return d->unknown ? -1 : archived(d, look->partition);
 }
 
 static void on_look(void *ctx, const struct lane_look *look)
 {
 	struct depth *d = ctx;
-	int64_t base = d->group ? look->committed : archived(d, look->partition);
+	int64_t base = base_of(d, look);
 	int64_t from = base > look->low ? base : look->low;
 	struct done done;
 
@@ -84,33 +96,48 @@ static void on_look(void *ctx, const struct lane_look *look)
 	done_fini(&done);
 }
 
-static void say(const struct depth *d, const char *reader, bool json)
+static uint64_t age_ms(const struct depth *d)
 {
 	struct timespec t;
 	uint64_t now;
-	struct buf out = {0};
-	struct json_out o = {.buf = &out};
 
 	clock_gettime(CLOCK_REALTIME, &t);
 	now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-	if (!json) {
+	return d->oldest_ms && now > d->oldest_ms ? now - d->oldest_ms : 0;
+}
+
+static void say_row(const struct depth *d, const char *reader)
+{
+	if (d->unknown)
+		printf("%-24s %-16s %10s %10s %10s\n", d->topic, reader, "unknown", "unknown",
+		       "unknown");
+	else
 		printf("%-24s %-16s %10lld %10lld %10.1f\n", d->topic, reader, (long long)d->depth,
-		       (long long)d->beyond,
-		       d->oldest_ms && now > d->oldest_ms ? (double)(now - d->oldest_ms) / 1000
-							  : 0.0);
-		return;
-	}
+		       (long long)d->beyond, (double)age_ms(d) / 1000);
+}
+
+static void say_json(const struct depth *d, const char *reader)
+{
+	struct buf out = {0};
+	struct json_out o = {.buf = &out};
+
 	json_open(&o, '{');
 	json_put_text(&o, "topic", d->topic);
 	json_put_text(&o, "group", reader);
 	json_put_int(&o, "partitions", d->partitions);
 	json_put_int(&o, "low", d->low);
-	json_put_int(&o, "base", d->read ? d->base : -1);
 	json_put_int(&o, "end", d->end);
-	json_put_int(&o, "depth", d->depth);
-	json_put_int(&o, "completed_beyond_base", d->beyond);
-	json_put_int(&o, "oldest_ms",
-		     d->oldest_ms && now > d->oldest_ms ? (int64_t)(now - d->oldest_ms) : 0);
+	if (d->unknown) {
+		json_put_null(&o, "base");
+		json_put_null(&o, "depth");
+		json_put_null(&o, "completed_beyond_base");
+		json_put_null(&o, "oldest_ms");
+	} else {
+		json_put_int(&o, "base", d->read ? d->base : -1);
+		json_put_int(&o, "depth", d->depth);
+		json_put_int(&o, "completed_beyond_base", d->beyond);
+		json_put_int(&o, "oldest_ms", (int64_t)age_ms(d));
+	}
 	json_close(&o, '}');
 	printf("%s\n", buf_text(&out));
 	buf_fini(&out);
@@ -136,8 +163,24 @@ static int one(struct depth *all, const struct lane_options *kafka, enum topic t
 		      all->ctl->log, on_look, &d);
 	if (r < 0)
 		return err_trace(r);
-	say(&d, d.group ? d.group : "archive", all->ctl->json);
+	if (all->ctl->json)
+		say_json(&d, d.group ? d.group : "archive");
+	else
+		say_row(&d, d.group ? d.group : "archive");
+	fflush(stdout);
+	all->unknown |= d.unknown;
 	return 0;
+}
+
+/* The topics whose readers' places are in Kafka (not @archive), or in PostgreSQL. */
+static int some(struct depth *all, const struct lane_options *kafka, bool archive)
+{
+	int r = 0;
+
+	for (int t = 0; !r && t < TOPIC_COUNT; t++)
+		if ((topic_info((enum topic)t)->kind == TOPIC_KIND_RESULT) == archive)
+			r = one(all, kafka, (enum topic)t);
+	return err_trace(r);
 }
 
 int ctl_depth(const struct ctl *ctl)
@@ -149,15 +192,19 @@ int ctl_depth(const struct ctl *ctl)
 
 	options.conninfo = ctl->config->postgres.conninfo;
 	options.connections = 1;
-	r = pg_open(d.loop, &options, ctl->log, &d.pg);
-	if (!r && !ctl->json)
+	if (!ctl->json)
 		printf("%-24s %-16s %10s %10s %10s\n", "topic", "reader", "depth", "beyond",
 		       "oldest_s");
-	for (int t = 0; !r && t < TOPIC_COUNT; t++)
-		r = one(&d, &kafka, (enum topic)t);
+	r = some(&d, &kafka, false);
+	if (r >= 0)
+		r = pg_open(d.loop, &options, ctl->log, &d.pg);
+	if (r >= 0)
+		r = some(&d, &kafka, true);
 	if (r < 0)
 		log_error(ctl->log, "depth not known", F_ERR(r));
+	if (d.unknown)
+		log_error(ctl->log, "PostgreSQL does not say how far the archive is");
 	pg_close(d.pg);
 	loop_free(d.loop);
-	return r < 0 ? 1 : 0;
+	return r < 0 || d.unknown ? 1 : 0;
 }

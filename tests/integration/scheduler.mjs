@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readlinkSync, writeFileSync } from 'node:fs'
+import { readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { answer } from '../support/answer.mjs'
 import { Api, chat } from '../support/api.mjs'
-import { Stack } from '../support/stack.mjs'
+import { freePort, Stack } from '../support/stack.mjs'
 import { pass, run, test, until } from '../support/test.mjs'
 
 const exec = promisify(execFile)
@@ -34,9 +34,11 @@ async function after() {
 }
 
 /** sluicectl with the stack's configuration: {code, out, err}. */
-async function ctl(...words) {
+const ctl = (...words) => ctl_of(`${stack.dir}/sluice.yaml`, ...words)
+
+async function ctl_of(config, ...words) {
 	const program = `${dirname(readlinkSync(`/proc/${stack.pid('sluice-front-1')}/exe`))}/sluicectl`
-	const args = ['--config', `${stack.dir}/sluice.yaml`, ...words]
+	const args = ['--config', config, ...words]
 	try {
 		const { stdout, stderr } = await exec(program, args, { maxBuffer: 1 << 24 })
 		return { code: 0, out: stdout, err: stderr }
@@ -134,6 +136,28 @@ test('what everybody has read is deleted, and nothing else', async () => {
 	assert.ok(tier.reduce((n, r) => n + r.depth, 0) >= 1, 'the tier still has the job that waits')
 	assert.equal((await api.ended(waiting.id, 40000)).status, 'succeeded')
 }, { limit_ms: 80000 })
+
+test('depth without PostgreSQL: what Kafka knows, and of the archive that it is unknown', async () => {
+	const file = `${stack.dir}/no-postgres.yaml`
+	const text = readFileSync(`${stack.dir}/sluice.yaml`, 'utf8')
+	const blind = text.replace(/conninfo:.*/, `conninfo: "host=127.0.0.1 port=${await freePort()} dbname=none"`)
+	assert.notEqual(blind, text)
+	writeFileSync(file, blind)
+	const from = Date.now()
+	const { code, out, err } = await ctl_of(file, 'depth', '--json')
+	const took = Date.now() - from
+	assert.equal(code, 1)
+	assert.match(err, /PostgreSQL does not say how far the archive is/)
+	const rows = new Map(out.trim().split('\n').map((line) => [JSON.parse(line).topic, JSON.parse(line)]))
+	assert.ok(rows.get('llm.interactive').depth >= 0)
+	assert.deepEqual([rows.get('results').depth, rows.get('results').base], [null, null])
+	assert.ok(rows.get('results').end > 0)
+	assert.equal([...rows.keys()].at(-1), 'results')
+	assert.ok(took < 10000, `it took ${took} ms`)
+	const table = await ctl_of(file, 'depth')
+	assert.match(table.out, /^results +archive +unknown/m)
+	assert.equal(table.code, 1)
+})
 
 /** What `dead list` prints, as rows of words. */
 async function letters(...filters) {
