@@ -220,6 +220,20 @@ static void cancel_drop(void *work, bool left)
 	mem_free(c);
 }
 
+/* Neither Redis nor PostgreSQL has it: there is none where Redis has forgotten nothing that may have been it. */
+static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct cancel *c = ctx;
+	struct front *front = c->x->front;
+
+	c->request = NULL;
+	if (!redis_epoch_stands(front->redis, result, value) ||
+	    relay_unsure(front->relay, c->x->param))
+		exchange_fault(c->x, FAULT_STATE_UNKNOWN, NULL);
+	else
+		exchange_fault(c->x, FAULT_NOT_FOUND, "There is no such job.");
+}
+
 static void on_ended_job(void *ctx, bool sure, const struct result *result)
 {
 	struct cancel *c = ctx;
@@ -228,10 +242,10 @@ static void on_ended_job(void *ctx, bool sure, const struct result *result)
 	c->lookup = NULL;
 	if (result)
 		exchange_fault(x, FAULT_TERMINAL, NULL);
-	else if (!sure || relay_unsure(x->front->relay, x->param))
+	else if (!sure)
 		exchange_fault(x, FAULT_STATE_UNKNOWN, NULL);
 	else
-		exchange_fault(x, FAULT_NOT_FOUND, "There is no such job.");
+		c->request = redis_ask_epoch(x->front->redis, x->param, on_epoch, c);
 }
 
 /* A cancel that nobody waits for. */

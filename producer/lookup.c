@@ -53,6 +53,20 @@ static void show(struct look *l)
 	exchange_reply(l->x, 200, &body);
 }
 
+/* Neither Redis nor PostgreSQL has it: there is none where Redis has forgotten nothing that may have been it. */
+static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct look *l = ctx;
+	struct front *front = l->x->front;
+
+	l->request = NULL;
+	if (!redis_epoch_stands(front->redis, result, value) ||
+	    relay_unsure(front->relay, l->x->param))
+		exchange_fault(l->x, FAULT_STATE_UNKNOWN, NULL);
+	else
+		exchange_fault(l->x, FAULT_NOT_FOUND, "There is no such job.");
+}
+
 static void on_ended(void *ctx, bool sure, const struct result *result)
 {
 	struct look *l = ctx;
@@ -62,10 +76,10 @@ static void on_ended(void *ctx, bool sure, const struct result *result)
 	if (result) {
 		shown_from_result(&l->shown, result);
 		show(l);
-	} else if (!sure || relay_unsure(x->front->relay, x->param)) {
+	} else if (!sure) {
 		exchange_fault(x, FAULT_STATE_UNKNOWN, NULL);
 	} else {
-		exchange_fault(x, FAULT_NOT_FOUND, "There is no such job.");
+		l->request = redis_ask_epoch(x->front->redis, x->param, on_epoch, l);
 	}
 }
 

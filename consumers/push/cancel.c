@@ -30,6 +30,20 @@ static void refuse(struct cancel *c, enum fault fault, const char *message)
 	cancel_free(c);
 }
 
+/* Neither Redis nor PostgreSQL has it: there is none where Redis has forgotten nothing that may have been it. */
+static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct cancel *c = ctx;
+	const struct push *push = c->session->push;
+
+	c->request = NULL;
+	if (!redis_epoch_stands(push->redis, result, value) ||
+	    relay_unsure(push->relay, str_of(c->job)))
+		refuse(c, FAULT_STATE_UNKNOWN, NULL);
+	else
+		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+}
+
 static void on_looked_up(void *ctx, bool sure, const struct result *result, int64_t total)
 {
 	struct cancel *c = ctx;
@@ -41,10 +55,10 @@ static void on_looked_up(void *ctx, bool sure, const struct result *result, int6
 		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
 	else if (result)
 		refuse(c, FAULT_TERMINAL, NULL);
-	else if (!sure || relay_unsure(c->session->push->relay, str_of(c->job)))
+	else if (!sure)
 		refuse(c, FAULT_STATE_UNKNOWN, NULL);
 	else
-		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+		c->request = redis_ask_epoch(c->session->push->redis, str_of(c->job), on_epoch, c);
 }
 
 static void on_wish(void *ctx, enum redis_result result, struct str state, struct str worker)
