@@ -71,6 +71,13 @@ static void drain(void *ctx)
 		   p->svc->leaving || o->leave, drained, p);
 }
 
+static void leave(void *ctx)
+{
+	struct program *p = ctx;
+
+	pool_leave(p->pool);
+}
+
 static int reload(void *ctx, const struct config *old)
 {
 	struct program *p = ctx;
@@ -100,6 +107,7 @@ int main(int argc, char **argv)
 	    .open = open,
 	    .ready = ready,
 	    .drain = drain,
+	    .leave = leave,
 	    .reload = reload,
 	    .close = end,
 	};

@@ -710,6 +710,12 @@ void pool_drain(struct pool *pool, uint64_t limit_us, bool leave, void (*done)(v
 	drain_on(pool);
 }
 
+void pool_leave(struct pool *pool)
+{
+	pool->leave = true;
+	drain_on(pool);
+}
+
 void pool_close(struct pool *pool)
 {
 	if (!pool)

@@ -132,6 +132,8 @@ void pool_ready(struct pool *pool, void (*waits)(void *ctx, const char *what), v
  * ended. Else it stays a member until a session time-out: whoever is started under its id goes on. */
 void pool_drain(struct pool *pool, uint64_t limit_us, bool leave, void (*drained)(void *ctx),
 		void *ctx);
+/* The drain under way is with @leave from now on. What has given back its lanes already is over in a moment, and stays as it is. */
+void pool_leave(struct pool *pool);
 void pool_close(struct pool *pool); /* accepts NULL */
 
 /* measure.c: the gauges, once a second. */

@@ -5,6 +5,7 @@
 
 #include "lib/base/id.h"
 #include "lib/base/mem.h"
+#include "lib/lane/lane.h"
 #include "lib/net/address.h"
 #include "lib/svc/lists.h"
 #include "lib/svc/record.h"
@@ -37,38 +38,38 @@ static const struct option common_options[] = {
 #undef OPTION_OF
 #define OPTION_OF struct config_kafka
 static const struct option kafka_options[] = {
-	OPTION_LINE(brokers, "brokers", STRING, "127.0.0.1:9092", 1, 4096, "host:port,host:port")
-	OPTION_LINE(topic_prefix, "topic_prefix", STRING, "", 0, 64, "stands before every topic and group")
+	OPTION_LINE(brokers, "brokers", STRING, "127.0.0.1:9092", 1, 4096, "host:port,host:port", RESTART)
+	OPTION_LINE(topic_prefix, "topic_prefix", STRING, "", 0, 64, "stands before every topic and group", RESTART)
 };
 #undef OPTION_OF
 #define OPTION_OF struct config_redis
 static const struct option redis_options[] = {
 	OPTION_LINE(url, "url", STRING, "redis://127.0.0.1:6379", 1, 1024,
-		    "redis://[user:password@]host[:port][/db], or rediss:// for TLS")
-	OPTION_LINE(ca_file, "ca_file", STRING, "", 0, 4096, "CAs to trust; the system's where empty")
-	OPTION_LINE(connections, "connections", INT, 2, 1, 64, "connections of one process")
-	OPTION_LINE(connect_ms, "connect_ms", MS, 2000, 10, 60000, "until connected")
-	OPTION_LINE(command_ms, "command_ms", MS, 2000, 10, 60000, "until a command is answered")
+		    "redis://[user:password@]host[:port][/db], or rediss:// for TLS", RESTART)
+	OPTION_LINE(ca_file, "ca_file", STRING, "", 0, 4096, "CAs to trust; the system's where empty", RESTART)
+	OPTION_LINE(connections, "connections", INT, 2, 1, 64, "connections of one process", RESTART)
+	OPTION_LINE(connect_ms, "connect_ms", MS, 2000, 10, 60000, "until connected", RESTART)
+	OPTION_LINE(command_ms, "command_ms", MS, 2000, 10, 60000, "until a command is answered", RESTART)
 };
 #undef OPTION_OF
 #define OPTION_OF struct config_postgres
 static const struct option postgres_options[] = {
-	OPTION_LINE(conninfo, "conninfo", STRING, "", 0, 4096, "as libpq reads it")
-	OPTION_LINE(connections, "connections", INT, 2, 1, 64, "connections of one process")
-	OPTION_LINE(connect_ms, "connect_ms", MS, 5000, 10, 60000, "until connected")
-	OPTION_LINE(query_ms, "query_ms", MS, 10000, 10, 600000, "until a query is answered")
+	OPTION_LINE(conninfo, "conninfo", STRING, "", 0, 4096, "as libpq reads it", RESTART)
+	OPTION_LINE(connections, "connections", INT, 2, 1, 64, "connections of one process", RESTART)
+	OPTION_LINE(connect_ms, "connect_ms", MS, 5000, 10, 60000, "until connected", RESTART)
+	OPTION_LINE(query_ms, "query_ms", MS, 10000, 10, 600000, "until a query is answered", RESTART)
 };
 #undef OPTION_OF
 #define OPTION_OF struct config_blob
 static const struct option blob_options[] = {
-	OPTION_LINE(dir, "dir", STRING, "/var/lib/sluice/blob", 1, 4096, "payloads above 256 KiB")
+	OPTION_LINE(dir, "dir", STRING, "/var/lib/sluice/blob", 1, 4096, "payloads above 256 KiB", RESTART)
 };
 #undef OPTION_OF
 #define OPTION_OF struct config_webhooks
 static const struct option webhooks_options[] = {
 	OPTION_LINE(http, "http", BOOL, false, 0, 0, "a job may name an http:// URL too")
 	OPTION_LINE(networks, "networks", STRING, "", 0, 4096, "networks allowed besides public addresses")
-	OPTION_LINE(ca_file, "ca_file", STRING, "", 0, 4096, "CAs to trust for receivers; the system's where empty")
+	OPTION_LINE(ca_file, "ca_file", STRING, "", 0, 4096, "CAs to trust for receivers; the system's where empty", RESTART)
 };
 #undef OPTION_OF
 /* clang-format on */
@@ -277,6 +278,52 @@ enum config_result config_load(const struct config_request *request, struct conf
 	result = config_parse(request, request->file, buf_str(&text), ret_config, errors);
 	buf_fini(&text);
 	return result;
+}
+
+static bool same_settings(const struct config_kafka *a, const struct config_kafka *b)
+{
+	if (a->setting_count != b->setting_count)
+		return false;
+	for (size_t i = 0; i < a->setting_count; i++)
+		if (strcmp(a->settings[i].name, b->settings[i].name) != 0 ||
+		    strcmp(a->settings[i].value, b->settings[i].value) != 0)
+			return false;
+	return true;
+}
+
+static void keep_section(const struct section *now, const struct section *before, config_kept *each,
+			 void *ctx)
+{
+	for (size_t k = 0; k < now->table_count; k++) {
+		const struct record_table *t = &now->tables[k];
+
+		for (size_t i = 0; i < t->count; i++) {
+			const struct option *o = &t->options[i];
+
+			if (!o->restart || option_same(o, t->values, before->tables[k].values))
+				continue;
+			option_copy(o, t->values, before->tables[k].values);
+			each(ctx, now->name, o->key);
+		}
+	}
+}
+
+void config_keep(const struct config_request *request, struct config *config, struct config *old,
+		 config_kept *each, void *ctx)
+{
+	struct log_words words;
+	struct section now[SECTIONS], before[SECTIONS];
+
+	sections_of(request, config, &words, now);
+	sections_of(request, old, &words, before);
+	for (size_t i = 0; i < SECTIONS; i++)
+		if (i != SECTION_LOG)
+			keep_section(&now[i], &before[i], each, ctx);
+	if (same_settings(&config->kafka, &old->kafka))
+		return;
+	config->kafka.settings = old->kafka.settings;
+	config->kafka.setting_count = old->kafka.setting_count;
+	each(ctx, "kafka", "settings");
 }
 
 void config_free(struct config *config)

@@ -229,6 +229,11 @@ must_check enum config_result config_load(const struct config_request *request,
 must_check enum config_result config_parse(const struct config_request *request, const char *name,
 					   struct str text, struct config **ret_config,
 					   struct buf *errors);
+/* Values that are read at the start only (RESTART in their table, kafka.settings): where @config, read anew, has others than @old, which is
+ * in use, it gets the old ones, and @each hears of which. Strings stay @old's, which must live as long as @config. */
+typedef void config_kept(void *ctx, const char *section, const char *key);
+void config_keep(const struct config_request *request, struct config *config, struct config *old,
+		 config_kept *each, void *ctx);
 /* Wipes the secrets. Accepts NULL. */
 void config_free(struct config *config);
 

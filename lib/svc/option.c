@@ -218,6 +218,40 @@ enum option_result option_read(const struct option *option, struct str text, voi
 	return OPTION_BAD;
 }
 
+static size_t option_size(const struct option *option)
+{
+	switch (option->type) {
+	case OPTION_INT:
+		return sizeof(int64_t);
+	case OPTION_BYTES:
+	case OPTION_MS:
+		return sizeof(uint64_t);
+	case OPTION_BOOL:
+		return sizeof(bool);
+	case OPTION_STRING:
+		return sizeof(const char *);
+	case OPTION_DOUBLE:
+		return sizeof(double);
+	}
+	return 0;
+}
+
+bool option_same(const struct option *option, const void *values, const void *others)
+{
+	const char *a = (const char *)values + option->offset;
+	const char *b = (const char *)others + option->offset;
+
+	if (option->type == OPTION_STRING)
+		return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
+	return memcmp(a, b, option_size(option)) == 0;
+}
+
+void option_copy(const struct option *option, void *values, const void *from)
+{
+	memcpy((char *)values + option->offset, (const char *)from + option->offset,
+	       option_size(option));
+}
+
 static void add_default(struct buf *out, const struct option *option)
 {
 	switch (option->type) {
@@ -249,6 +283,7 @@ void option_help(const struct option *table, size_t count, const char *prefix, s
 		add_limits(out, &table[i]);
 		buf_add_text(out, "; default ");
 		add_default(out, &table[i]);
-		buf_printf(out, ")\n      %s\n", table[i].help);
+		buf_printf(out, ")\n      %s%s\n", table[i].help,
+			   table[i].restart ? "; a change needs a restart" : "");
 	}
 }

@@ -4,6 +4,7 @@
  *
  * An options.def has lines
  *	OPTION(field, "key", TYPE, default, min, max, "help")
+ *	OPTION(field, "key", TYPE, default, min, max, "help", RESTART)	a running program keeps the value that it has
  * with TYPE one of
  *	INT     int64_t
  *	BYTES   uint64_t; "64KiB", "25MiB", "1GiB" or a plain number
@@ -46,6 +47,7 @@ struct option {
 	size_t offset; /* of the member in the struct of values */
 	double min;
 	double max;
+	bool restart; /* read at the start only: a reload keeps the old value and says so */
 	union {
 		int64_t i;
 		uint64_t u;
@@ -68,14 +70,19 @@ struct option {
 #define OPTION_U_STRING s
 #define OPTION_U_DOUBLE d
 
-#define OPTION_MEMBER(field_, key_, type_, default_, min_, max_, help_) OPTION_C_##type_ field_;
-#define OPTION_LINE(field_, key_, type_, default_, min_, max_, help_) \
-	{.key = (key_),                                               \
-	 .help = (help_),                                             \
-	 .type = OPTION_##type_,                                      \
-	 .offset = offsetof(OPTION_OF, field_),                       \
-	 .min = (min_),                                               \
-	 .max = (max_),                                               \
+#define OPTION_IS_ false
+#define OPTION_IS_RESTART true
+
+#define OPTION_MEMBER(field_, key_, type_, default_, min_, max_, help_, ...) \
+	OPTION_C_##type_ field_;
+#define OPTION_LINE(field_, key_, type_, default_, min_, max_, help_, ...) \
+	{.key = (key_),                                                    \
+	 .help = (help_),                                                  \
+	 .type = OPTION_##type_,                                           \
+	 .offset = offsetof(OPTION_OF, field_),                            \
+	 .min = (min_),                                                    \
+	 .max = (max_),                                                    \
+	 .restart = OPTION_IS_##__VA_ARGS__,                               \
 	 .otherwise.OPTION_U_##type_ = (default_)},
 
 /* NULL where the table has no such key; '-' in @key is read as '_'. */
@@ -90,6 +97,11 @@ enum option_result { OPTION_OK = 0, OPTION_BAD = 1 };
  * @ret_why says what is allowed ("a whole number from 1 to 64"), in @arena. */
 must_check enum option_result option_read(const struct option *option, struct str text,
 					  void *values, struct arena *arena, const char **ret_why);
+
+/* Whether both structs hold the same value of @option. */
+bool option_same(const struct option *option, const void *values, const void *others);
+/* @values gets the value that @from holds; a string stays @from's. */
+void option_copy(const struct option *option, void *values, const void *from);
 
 /* One paragraph per option for --help: key, type, default, limits, help. @prefix stands before each
  * key. */

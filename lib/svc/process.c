@@ -125,15 +125,9 @@ static void on_drain_limit(struct timer *t)
 	loop_stop(p->svc.loop);
 }
 
-static void on_term(struct process *p)
+static void drain(struct process *p)
 {
-	if (p->svc.draining) {
-		log_warn(&p->svc.log, "asked twice to end");
-		p->cut = true;
-		loop_stop(p->svc.loop);
-		return;
-	}
-	log_info(&p->svc.log, "draining");
+	log_info(&p->svc.log, p->svc.leaving ? "draining, for good" : "draining");
 	p->svc.draining = true;
 	if (!p->program->drain) {
 		svc_drained(&p->svc);
@@ -143,12 +137,46 @@ static void on_term(struct process *p)
 	p->program->drain(p->ctx);
 }
 
+/* The first one behind a SIGUSR1 asks for what is being done. */
+static void on_term(struct process *p)
+{
+	if (++p->terms > 1) {
+		log_warn(&p->svc.log, "asked twice to end");
+		p->cut = true;
+		loop_stop(p->svc.loop);
+	} else if (!p->svc.draining) {
+		drain(p);
+	}
+}
+
+static void on_leave(struct process *p)
+{
+	if (p->svc.leaving)
+		return;
+	p->svc.leaving = true;
+	if (!p->svc.draining) {
+		drain(p);
+		return;
+	}
+	log_info(&p->svc.log, "the drain is for good");
+	if (p->program->leave)
+		p->program->leave(p->ctx);
+}
+
 static void use_config(struct process *p, struct config *config)
 {
 	p->svc.config = config;
 	p->svc.options = config->own;
 	p->sink.level = config->log_level;
 	p->sink.json = config->log_json;
+}
+
+static void on_kept(void *ctx, const char *section, const char *key)
+{
+	struct process *p = ctx;
+
+	log_warn(&p->svc.log, "needs a restart: the old value stays", F_STR("section", section),
+		 F_STR("option", key));
 }
 
 static void on_hup(struct process *p)
@@ -166,6 +194,7 @@ static void on_hup(struct process *p)
 		buf_fini(&errors);
 		return;
 	}
+	config_keep(&request, config, old, on_kept, p);
 	use_config(p, config);
 	if (p->program->reload)
 		error = p->program->reload(p->ctx, old);
@@ -186,12 +215,12 @@ static void on_signal(void *ctx, int signum)
 {
 	struct process *p = ctx;
 
-	if (signum == SIGHUP) {
+	if (signum == SIGHUP)
 		on_hup(p);
-		return;
-	}
-	p->svc.leaving = p->svc.leaving || signum == SIGUSR1;
-	on_term(p);
+	else if (signum == SIGUSR1)
+		on_leave(p);
+	else
+		on_term(p);
 }
 
 static void process_init(struct process *p, struct config *config, unsigned worker)

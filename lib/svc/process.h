@@ -11,7 +11,8 @@ struct http_server;
 
 struct process {
 	struct svc svc;
-	bool cut; /* ends without drain, or in the midst of one */
+	bool cut;	/* ends without drain, or in the midst of one */
+	unsigned terms; /* SIGTERM and SIGINT so far */
 	const struct svc_program *program;
 	const struct args *args;
 	void *ctx;

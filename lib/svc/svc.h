@@ -70,7 +70,9 @@ struct svc_program {
 	/* Take nothing new, end what is at hand, then call svc_drained (also from inside).
 	 * Optional: ends at once. */
 	void (*drain)(void *ctx);
-	/* svc->config and svc->options are the new ones. Returns -errno where they cannot be taken:
+	/* The drain under way is for good from now on (svc->leaving): a SIGUSR1 came behind a SIGTERM. Optional: nothing changes. */
+	void (*leave)(void *ctx);
+	/* svc->config and svc->options are the new ones; options that are read at the start only have kept their values. Returns -errno where they cannot be taken:
 	 * then the old ones are set again. Optional: new values of log and routes are seen by those
 	 * who look. */
 	int (*reload)(void *ctx, const struct config *old);

@@ -86,7 +86,7 @@ async function change(what, act) {
 	const longest = await waits(ids, from)
 	const again = (await stack.calls()).begun - before - ids.length
 	console.log(`        ${what}: ${ids.length} jobs, the longest wait until a call ${longest} ms, the process ended after ${took} ms, ${again} calls repeated`)
-	return { code, longest, took, again, ids }
+	return { code, from, longest, took, again, ids }
 }
 
 test('a pool that leaves for good: others have its lanes while it ends what it runs', async () => {
@@ -96,6 +96,22 @@ test('a pool that leaves for good: others have its lanes while it ends what it r
 	assert.equal(c.again, 0)
 	assert.ok(c.took > 1500, 'it ended the long jobs that it had')
 	assert.ok(c.longest < 1500, `a job waited ${c.longest} ms`)
+	for (const [id, rows] of await api.recorded(c.ids, 60000)) assert.ok(rows.length === 1 && rows[0].status === 'succeeded', id)
+}, { limit_ms: 120000 })
+
+test('a restart that turns out to be for good (SIGTERM, then SIGUSR1): as when it leaves, and what it runs is not repeated', async () => {
+	await second()
+	let then
+	const c = await change('SIGTERM, then SIGUSR1', async () => {
+		extra.child.kill('SIGTERM')
+		await pass(700)
+		then = Date.now()
+		return extra.end('SIGUSR1')
+	})
+	assert.equal(c.code, 0)
+	assert.equal(c.again, 0)
+	assert.ok(c.took > 1500, 'it ended the long jobs that it had')
+	assert.ok(c.longest < 3500, `a job waited ${c.longest} ms, the second signal came after ${then - c.from}`)
 	for (const [id, rows] of await api.recorded(c.ids, 60000)) assert.ok(rows.length === 1 && rows[0].status === 'succeeded', id)
 }, { limit_ms: 120000 })
 

@@ -24,6 +24,7 @@
 struct values {
 	const char *gate; /* ready once this file is there */
 	bool hold;	  /* a drain never ends by itself */
+	int64_t fixed;	  /* is read at the start */
 };
 
 #define OPTION_OF struct values
@@ -31,6 +32,7 @@ struct values {
 static const struct option options[] = {
 	OPTION_LINE(gate, "gate", STRING, "", 0, 200, "the file that is waited for")
 	OPTION_LINE(hold, "hold", BOOL, false, 0, 0, "never ends by itself")
+	OPTION_LINE(fixed, "fixed", INT, 1, 1, 9, "is read at the start", RESTART)
 };
 /* clang-format on */
 
@@ -57,6 +59,13 @@ static void serve_drain(void *ctx)
 		svc_drained(svc);
 }
 
+static void serve_leave(void *ctx)
+{
+	struct svc *svc = ctx;
+
+	log_info(&svc->log, "leaves", F_INT("fixed", ((const struct values *)svc->options)->fixed));
+}
+
 static const struct svc_program program = {.name = "sluice-front",
 					   .section = "front",
 					   .summary = "a program for tests",
@@ -65,7 +74,8 @@ static const struct svc_program program = {.name = "sluice-front",
 					   .options_size = sizeof(struct values),
 					   .open = serve_open,
 					   .ready = serve_ready,
-					   .drain = serve_drain};
+					   .drain = serve_drain,
+					   .leave = serve_leave};
 
 /* -- looking at it */
 
@@ -248,6 +258,40 @@ static void one_process(uint16_t port, const char *admin)
 	unlink(gate_path);
 }
 
+static void leaves(uint16_t port, const char *admin)
+{
+	pid_t pid;
+
+	write_file(config_path, "front: {hold: true, drain_ms: 1m}\n");
+	pid = START("--config", config_path, "--admin", admin);
+	claim(answers(port, "/readyz", 200, "true"), "it serves");
+	write_file(config_path, "redis: {url: \"redis://127.0.0.1:1\"}\n"
+				"front: {hold: true, drain_ms: 1m, fixed: 7, workers: 3}\n");
+	kill(pid, SIGHUP);
+	claim(logged("configuration read again"), "what can be taken is taken");
+	claim(logged("section=front option=fixed") && logged("section=front option=workers") &&
+		  logged("section=redis option=url"),
+	      "what needs a restart is named");
+	kill(pid, SIGTERM);
+	claim(answers(port, "/readyz", 503, "drain"), "it drains");
+	kill(pid, SIGUSR1);
+	claim(logged("leaves") && logged("fixed=1"),
+	      "SIGUSR1 makes the drain one for good, with the old value of what needs a restart");
+	kill(pid, SIGUSR1);
+	claim(answers(port, "/readyz", 503, "drain"), "and does not end it, nor does a second one");
+	kill(pid, SIGINT);
+	claim(ended(pid) == 0, "SIGINT behind SIGTERM ends it at once");
+	pid = START("--config", config_path, "--admin", admin);
+	claim(answers(port, "/readyz", 200, "true"), "it serves again");
+	kill(pid, SIGUSR1);
+	claim(answers(port, "/readyz", 503, "drain"), "SIGUSR1 begins a drain");
+	kill(pid, SIGTERM);
+	claim(answers(port, "/readyz", 503, "drain"),
+	      "the first SIGTERM behind it changes nothing");
+	kill(pid, SIGTERM);
+	claim(ended(pid) == 0, "the second one ends it");
+}
+
 static void ends(uint16_t port, const char *admin)
 {
 	pid_t pid = START("--admin", admin);
@@ -329,6 +373,7 @@ int main(int argc, char **argv)
 	port = free_pair();
 	snprintf(admin, sizeof(admin), "127.0.0.1:%u", port);
 	one_process(port, admin);
+	leaves(port, admin);
 	ends(port, admin);
 	workers(port, admin);
 	unlink(log_path);

@@ -15,6 +15,7 @@ struct front_values {
 	uint64_t wait_ms;
 	bool strict;
 	double share;
+	const char *fixed;
 };
 
 #define OPTION_OF struct front_values
@@ -26,6 +27,7 @@ static const struct option front_options[] = {
 	OPTION_LINE(wait_ms, "wait_ms", MS, 1500, 0, 60000, "time")
 	OPTION_LINE(strict, "strict", BOOL, true, 0, 0, "yes or no")
 	OPTION_LINE(share, "share", DOUBLE, 0.5, 0, 1, "a part")
+	OPTION_LINE(fixed, "fixed", STRING, "one", 1, 16, "a word", RESTART)
 };
 /* clang-format on */
 
@@ -388,4 +390,44 @@ TEST(quotas_that_mean_nothing_are_refused)
 	refuses(QUOTA_ACCOUNTS "quotas:\n- {name: q, accounts: a, requests: 1}\n"
 			       "- {name: q, accounts: b, requests: 1}\n",
 		"s.yaml:6: quota 'q' stands in line 5 already\n");
+}
+
+static struct buf kept;
+
+static void on_kept(void *ctx, const char *section, const char *key)
+{
+	(void)ctx;
+	buf_printf(&kept, "%s.%s ", section, key);
+}
+
+TEST(what_needs_a_restart_keeps_its_value_and_is_named_and_the_rest_is_new)
+{
+	static const struct config_request request = {.section = "front",
+						      .options = front_options,
+						      .option_count = sizeof(front_options) /
+								      sizeof(front_options[0]),
+						      .own_size = sizeof(struct front_values)};
+	const struct front_values *values = parse_good(
+	    "kafka: {brokers: \"a:1\", settings: [{name: x, value: y}]}\nfront: {fixed: two}");
+	struct config *old = config;
+
+	ck_assert_str_eq(values->fixed, "two");
+	values = parse_good("kafka: {brokers: \"a:1\", settings: [{name: x, value: z}]}\n"
+			    "postgres: {query_ms: 20}\n"
+			    "front: {fixed: three, limit: 11, drain_ms: 7, seed: 4}");
+	config_keep(&request, config, old, on_kept, NULL);
+	ck_assert_str_eq(buf_text(&kept),
+			 "postgres.query_ms front.seed front.fixed kafka.settings ");
+	ck_assert_str_eq(values->fixed, "two");
+	ck_assert_int_eq(values->limit, 11);
+	ck_assert_uint_eq(config->common.drain_ms, 7);
+	ck_assert_int_eq(config->common.seed, 0);
+	ck_assert_uint_eq(config->postgres.query_ms, 10000);
+	ck_assert_str_eq(config->kafka.settings[0].value, "y");
+	buf_reset(&kept);
+	config_keep(&request, config, old, on_kept, NULL);
+	ck_assert_uint_eq(kept.len, 0);
+	buf_fini(&kept);
+	config_free(config);
+	config_free(old);
 }
