@@ -67,6 +67,7 @@ struct h2_link {
 	uint32_t limit;	    /* streams at once: ours and the peer's */
 	uint32_t max_calls; /* with jitter */
 	uint32_t calls_begun;
+	uint32_t resets;    /* calls since the last head that the peer reset without one */
 	uint64_t dialed_us; /* loop time */
 	uint64_t opened_us; /* SETTINGS came */
 	uint64_t set_up_us; /* between the two */

@@ -17,6 +17,8 @@
 #define PROVE_MAX_US US_PER_S
 /* Of the calls that it may carry, the last tenth goes where its successor is not there yet. */
 #define LEAVE_PART 10
+/* So many calls in turn that the peer resets without a head: the connection is left. */
+#define RESETS_MOST 3
 
 static struct client_call *call_of(nghttp2_session *session, int32_t stream)
 {
@@ -348,6 +350,8 @@ static void on_head(struct h2_link *l, int32_t stream)
 		l->useful = true;
 		client_link_useful(l->client);
 	}
+	if (l->status >= 200)
+		l->resets = 0;
 	if (call && !call->head_given && l->status >= 200) {
 		call->head_given = true;
 		call->ops->head(call->ctx, l->status, l->fields, l->field_count);
@@ -477,6 +481,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
 
 static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t error, void *user)
 {
+	struct h2_link *l = user;
 	struct client_call *call = call_of(session, stream);
 	if (!call)
 		return 0;
@@ -487,7 +492,10 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
 		end = CLIENT_RESET;
 	else if (error == NGHTTP2_REFUSED_STREAM)
 		end = CLIENT_CUT;
-	link_end_call(user, call, end, nghttp2_http2_strerror(error));
+	/* A peer that is short of something for this connection alone may serve the next one. */
+	if (end == CLIENT_RESET && !call->head_given && ++l->resets >= RESETS_MOST)
+		link_retire(l, "resets streams");
+	link_end_call(l, call, end, nghttp2_http2_strerror(error));
 	return 0;
 }
 

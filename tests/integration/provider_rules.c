@@ -221,6 +221,25 @@ static void resets(struct test *t)
 	finish(t);
 }
 
+static void resets_without_a_head(struct test *t)
+{
+	begin(t, (struct h2_peer_options){0});
+	for (int i = 0; i < 3; i++) {
+		ask(t);
+		turn_until(t, &t->seen_count, i + 1);
+		h2_peer_reset(t->seen[i].conn, t->seen[i].stream, NGHTTP2_ENHANCE_YOUR_CALM);
+		turn_until(t, &t->ended, i + 1);
+	}
+	uint64_t opened = client_stats(t->client).connections_opened;
+	t->at_once = true;
+	ask(t);
+	claim(t,
+	      turn_until(t, &t->ended, 4) && t->calls[3].end == CLIENT_DONE &&
+		  client_stats(t->client).connections_opened == opened + 1,
+	      "a connection that resets call after call without a head is left for another one");
+	finish(t);
+}
+
 static void cut(struct test *t)
 {
 	begin(t, (struct h2_peer_options){0});
@@ -434,6 +453,7 @@ int main(void)
 	goaway_below(&t);
 	goaway_graceful(&t);
 	resets(&t);
+	resets_without_a_head(&t);
 	cut(&t);
 	never_left(&t);
 	cancelled(&t);
