@@ -395,7 +395,7 @@ static void start(struct compat *c, bool submit, bool again)
 					 .fresh = submit,
 					 .fresh_us =
 					     (front->options->produce_ms + 5000) * US_PER_MS,
-					 .again = again};
+					 .submitted_before = again};
 
 	snprintf(c->id, sizeof(c->id), "%.*s", STR_FMT(c->job.id));
 	c->follow = follow_open(front->relay, &request, &follow_ops, c);

@@ -316,9 +316,8 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 		finish_begin(w, "succeeded", FAULT_NONE, STR(""));
 		return;
 	}
-	/* A provider's 429 burns no try (an error inside of an answer does), and neither does a probe: it asks for all that wait. */
-	if ((retry == FAULT_WAIT && !o->taken) || (w->probe != PROBE_NONE && !text_seen))
-		w->tries--;
+	if (retry == FAULT_WAIT && !o->taken)
+		w->tries--; /* a provider's 429 burns no try; an error inside of an answer does */
 	if (w->call_count == WORK_CALLS_MAX)
 		retry_forget_oldest(w);
 	if (w->tries >= w->pool->options->max_tries || w->call_count == WORK_CALLS_MAX) {

@@ -48,7 +48,7 @@ struct stream {
 	bool probing; /* the text at the wanted byte shows whether it goes on from there */
 	bool asked;   /* attached while it is being submitted: from there once that is over */
 	struct op_position ask;
-	bool again;	     /* the follow was opened again: its first word is no answer */
+	bool reopened;	     /* the follow was opened again: its first word is no answer */
 	int64_t attempt, at; /* wanted; then where it stood */
 	struct buf frames;   /* held: length and text of each */
 	int64_t piece;	     /* bytes of text at a time */
@@ -410,7 +410,7 @@ static void note_waiting(struct stream *st, const struct job_view *view)
 
 	if (state_terminal(view->state) || str_is(view->state, "finishing"))
 		return;
-	if (!view->why.len && (view->provider.len || st->fresh || st->again))
+	if (!view->why.len && (view->provider.len || st->fresh || st->reopened))
 		return;
 	frame_queued(&f, str_of(st->job), view);
 	latest_put(&st->waiting, &f.text);
@@ -438,7 +438,7 @@ static void on_state(void *ctx, const struct job_view *view, bool resumed)
 	st->target = view->bytes < st->piece ? view->bytes : st->piece - 3;
 	keep_status(st, view->state);
 	note_waiting(st, view);
-	if (st->again) {
+	if (st->reopened) {
 		if (!resumed && st->at > 0)
 			say_reset(st, view->attempt);
 		st->attempt = view->attempt;
@@ -616,7 +616,7 @@ static const struct follow_ops ops = {.state = on_state,
 				      .end = on_end,
 				      .gone = on_gone};
 
-static void open_follow(struct stream *st, struct str channel, bool again)
+static void open_follow(struct stream *st, struct str channel, bool submitted_before)
 {
 	struct push *push = st->session->push;
 	struct follow_request request = {
@@ -627,9 +627,9 @@ static void open_follow(struct stream *st, struct str channel, bool again)
 	    .attempt = st->attempt,
 	    .at = st->at + (PLANTED(RESUME_BYTE_OFF) && st->named && st->at > 0),
 	    .piece_bytes = (size_t)st->piece,
-	    .fresh = st->fresh && !st->again,
+	    .fresh = st->fresh && !st->reopened,
 	    .fresh_us = push->options->produce_ms * US_PER_MS + FRESH_EXTRA_US,
-	    .again = again};
+	    .submitted_before = submitted_before};
 
 	st->follow = follow_open(push->relay, &request, &ops, st);
 	flow(st);
@@ -639,8 +639,8 @@ static void reopen(struct stream *st)
 {
 	unroll(st);
 	/* Before its first word is out, it begins as it was wanted. A follow that told nothing leaves the position as it was. */
-	st->again = st->again || st->answered || st->fresh;
-	if (st->again && follow_attempt(st->follow) > 0) {
+	st->reopened = st->reopened || st->answered || st->fresh;
+	if (st->reopened && follow_attempt(st->follow) > 0) {
 		st->attempt = follow_attempt(st->follow);
 		st->at = follow_at(st->follow);
 	}
@@ -680,7 +680,8 @@ static bool room(const struct session *s)
 	return s->streams.count < (size_t)s->push->options->max_jobs;
 }
 
-struct stream *stream_submit(struct session *s, struct str job, struct str channel, bool again)
+struct stream *stream_submit(struct session *s, struct str job, struct str channel,
+			     bool submitted_before)
 {
 	struct stream *st = stream_find(s, job);
 
@@ -690,7 +691,7 @@ struct stream *stream_submit(struct session *s, struct str job, struct str chann
 	st->fresh = true;
 	st->piece = session_piece_bytes(s, 0);
 	st->held = !PLANTED(BEFORE_ACCEPTED);
-	open_follow(st, channel, again);
+	open_follow(st, channel, submitted_before);
 	return st;
 }
 

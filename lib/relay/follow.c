@@ -51,7 +51,7 @@ struct follow {
 	int64_t known_end;  /* the answer is known to reach at least here */
 	bool more;	    /* the last piece was a full one: there may be more behind it */
 	bool told;	    /* ops.state was called */
-	bool again;	    /* something was missed: look once more when caught up */
+	bool look_again;    /* something was missed: look once more when caught up */
 	bool paused;
 	bool stored;	      /* paused, and the rest of the text is in PostgreSQL */
 	bool handing;	      /* inside of what hands it over */
@@ -145,8 +145,8 @@ static void ask_postgres(struct follow *f);
 
 static void caught_up(struct follow *f)
 {
-	if (f->again) {
-		f->again = false;
+	if (f->look_again) {
+		f->look_again = false;
 		look(f);
 	} else if (f->terminal) {
 		end_from_state(f);
@@ -387,7 +387,7 @@ static void on_view(void *ctx, enum redis_result result, const struct job_view *
 static void look(struct follow *f)
 {
 	if (f->request || f->lookup) {
-		f->again = true;
+		f->look_again = true;
 		return;
 	}
 	f->request = state_read(f->relay->redis, f->job, on_view, f);
@@ -437,7 +437,7 @@ static void on_standing(void *ctx)
 	} else if (!f->paused) {
 		look(f);
 	} else {
-		f->again = true;
+		f->look_again = true;
 	}
 }
 
@@ -460,7 +460,7 @@ static void on_delta(struct follow *f, const struct event *event)
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
 		if (last > f->known_end)
 			f->known_end = last;
-		f->again = f->again || f->paused;
+		f->look_again = f->look_again || f->paused;
 	} else if (last <= f->tell.at) {
 		return; /* known already */
 	} else if (known < 0 && PLANTED(GAP_NOT_HEALED)) {
@@ -481,7 +481,7 @@ static void on_part(struct follow *f, const struct event *event)
 	int64_t at = json_int(part, "at", 0), index = json_int(part, "index", 0);
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused) {
-		f->again = true;
+		f->look_again = true;
 	} else if (part && (start_was_missed(f) || at > f->tell.at)) {
 		look(f);
 	} else if (part && index >= f->tell.parts_seen) {
@@ -496,7 +496,7 @@ static void on_seam(struct follow *f, const struct event *event)
 	int64_t at = json_int(seam, "at", 0);
 
 	if (sm_state(&f->sm) != FOLLOW_LIVE || f->paused)
-		f->again = true;
+		f->look_again = true;
 	else if (seam && at > f->tell.at)
 		look(f);
 	else if (seam && seams_tell(&f->tell.seams, at))
@@ -512,7 +512,7 @@ static void on_message(void *ctx, struct str payload)
 		return;
 	if (!f->told ||
 	    (event.attempt > f->tell.attempt && (sm_state(&f->sm) != FOLLOW_LIVE || f->paused))) {
-		f->again = true;
+		f->look_again = true;
 		return;
 	}
 	if (event.attempt < f->tell.attempt)
@@ -531,7 +531,7 @@ static void on_message(void *ctx, struct str payload)
 		on_seam(f, &event);
 	} else if (str_is(event.ev, "result") || str_is(event.ev, "fault")) {
 		if (f->paused || sm_state(&f->sm) != FOLLOW_LIVE)
-			f->again = true;
+			f->look_again = true;
 		else
 			look(f);
 	} else if (str_is(event.ev, "started")) {
@@ -577,7 +577,7 @@ struct follow *follow_open(struct relay *relay, const struct follow_request *req
 	f->want_attempt = request->attempt;
 	f->want_at = request->at;
 	f->fresh = request->fresh && request->channel.len;
-	f->look_at_once = request->again;
+	f->look_at_once = request->submitted_before;
 	f->piece = request->piece_bytes ? (int64_t)request->piece_bytes : RANGE_BYTES;
 	f->fresh_until_us = loop_now_us(relay->loop) + request->fresh_us;
 	sm_init(&f->sm, moves, relay->log, "follow", FOLLOW_OPENING);
@@ -619,7 +619,7 @@ void follow_pause(struct follow *follow, bool pause)
 		ask_postgres(follow);
 		return;
 	}
-	follow->again = false;
+	follow->look_again = false;
 	look(follow);
 }
 

@@ -68,7 +68,7 @@ struct follow_request {
 	/* Bytes of the text that are read at a time; 0: 64 KiB. */
 	size_t piece_bytes;
 	/* With fresh: it may have been submitted before (the same Idempotency-Key): look at once. */
-	bool again;
+	bool submitted_before;
 };
 struct follow *follow_open(struct relay *relay, const struct follow_request *request,
 			   const struct follow_ops *ops, void *ctx);

@@ -99,7 +99,8 @@ test('depth, age, jobs in flight and in the line: by the pool, and by offsets an
 	})
 	const [depth_then, in_flight, waiting] = ['depth', 'in_flight', 'waiting'].map((name) => of(seen_at_once, name))
 	assert.ok(depth_then >= 20 && depth_then <= 30, `depth ${depth_then}`)
-	assert.ok(in_flight >= 3 && in_flight <= 3 + 4, `${in_flight} in flight: three slots, four claimed ahead`)
+	// and those whose call is over while their result is written: they hold no slot any more
+	assert.ok(in_flight >= 3 && in_flight <= 3 + 4 + 3, `${in_flight} in flight: three slots, four claimed ahead, three that end`)
 	assert.ok(waiting >= 20 - 7, `${waiting} wait`)
 	const outside = await depth('llm.background')
 	assert.ok(outside.depth > 0 && outside.depth <= 30, JSON.stringify(outside))

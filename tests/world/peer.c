@@ -66,6 +66,8 @@ static const uint64_t paces_us[] = {30000, 30000, 30000, 400000, 400000, 2000000
 /* Of so many streams one ends so much later than its last word. */
 #define LATE 4
 #define LATE_US (300 * US_PER_MS)
+/* Of so many refusals one's body stops in the middle and does not end, and one breaks off there. */
+#define UNSAID 5
 #define END_STALL_MOST_US (25 * US_PER_S)
 
 struct list peer_calls;
@@ -298,11 +300,13 @@ static void fail(struct client_call *c, int status, const char *type)
 		     ? "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":\"no\"}}"
 		     : "{\"error\":{\"message\":\"no\",\"type\":\"%s\",\"code\":null}}",
 		 type);
+	if (c->number % UNSAID < 2)
+		body[strlen(body) / 2] = 0;
 	head(c, status);
 	if (!c->cancelled)
 		say(c, body);
-	if (!c->cancelled)
-		end(c, CLIENT_DONE);
+	if (!c->cancelled && c->number % UNSAID)
+		end(c, c->number % UNSAID == 1 ? CLIENT_CUT : CLIENT_DONE);
 }
 
 static void on_answer(void *ctx)
