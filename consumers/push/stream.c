@@ -616,7 +616,7 @@ static const struct follow_ops ops = {.state = on_state,
 				      .end = on_end,
 				      .gone = on_gone};
 
-static void open_follow(struct stream *st, struct str channel, bool submitted_before)
+static void open_follow(struct stream *st, struct str channel, bool twice)
 {
 	struct push *push = st->session->push;
 	struct follow_request request = {
@@ -629,7 +629,7 @@ static void open_follow(struct stream *st, struct str channel, bool submitted_be
 	    .piece_bytes = (size_t)st->piece,
 	    .fresh = st->fresh && !st->reopened,
 	    .fresh_us = push->options->produce_ms * US_PER_MS + FRESH_EXTRA_US,
-	    .submitted_before = submitted_before};
+	    .submitted_before = twice};
 
 	st->follow = follow_open(push->relay, &request, &ops, st);
 	flow(st);
@@ -680,8 +680,7 @@ static bool room(const struct session *s)
 	return s->streams.count < (size_t)s->push->options->max_jobs;
 }
 
-struct stream *stream_submit(struct session *s, struct str job, struct str channel,
-			     bool submitted_before)
+struct stream *stream_submit(struct session *s, struct str job, struct str channel, bool twice)
 {
 	struct stream *st = stream_find(s, job);
 
@@ -691,7 +690,7 @@ struct stream *stream_submit(struct session *s, struct str job, struct str chann
 	st->fresh = true;
 	st->piece = session_piece_bytes(s, 0);
 	st->held = !PLANTED(BEFORE_ACCEPTED);
-	open_follow(st, channel, submitted_before);
+	open_follow(st, channel, twice);
 	return st;
 }
 

@@ -15,10 +15,9 @@
 struct session;
 struct stream;
 
-/* The job that is being submitted, from its first byte; held until stream_release. @submitted_before: perhaps, under the same ref.
+/* The job that is being submitted, from its first byte; held until stream_release. @twice: it may have been submitted before, under the same ref.
  * NULL where the connection follows too many jobs. A job that is followed already goes on as it is. */
-struct stream *stream_submit(struct session *s, struct str job, struct str channel,
-			     bool submitted_before);
+struct stream *stream_submit(struct session *s, struct str job, struct str channel, bool twice);
 /* A job that was met on the session's channel. */
 void stream_meet(struct session *s, struct str job, struct str channel);
 /* Follows @jobs (again) as they say. @said: the client named them, so it hears of those that are not known; the others are
