@@ -224,14 +224,12 @@ static void cancel_drop(void *work, bool left)
 static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct cancel *c = ctx;
-	struct front *front = c->x->front;
 
 	c->request = NULL;
-	if (!redis_epoch_stands(front->redis, result, value) ||
-	    relay_unsure(front->relay, c->x->param))
-		exchange_fault(c->x, FAULT_STATE_UNKNOWN, NULL);
-	else
+	if (relay_is_none(c->x->front->relay, c->x->param, result, value))
 		exchange_fault(c->x, FAULT_NOT_FOUND, "There is no such job.");
+	else
+		exchange_fault(c->x, FAULT_STATE_UNKNOWN, NULL);
 }
 
 static void on_ended_job(void *ctx, bool sure, const struct result *result)

@@ -57,14 +57,12 @@ static void show(struct look *l)
 static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct look *l = ctx;
-	struct front *front = l->x->front;
 
 	l->request = NULL;
-	if (!redis_epoch_stands(front->redis, result, value) ||
-	    relay_unsure(front->relay, l->x->param))
-		exchange_fault(l->x, FAULT_STATE_UNKNOWN, NULL);
-	else
+	if (relay_is_none(l->x->front->relay, l->x->param, result, value))
 		exchange_fault(l->x, FAULT_NOT_FOUND, "There is no such job.");
+	else
+		exchange_fault(l->x, FAULT_STATE_UNKNOWN, NULL);
 }
 
 static void on_ended(void *ctx, bool sure, const struct result *result)

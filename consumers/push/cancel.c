@@ -34,14 +34,12 @@ static void refuse(struct cancel *c, enum fault fault, const char *message)
 static void on_epoch(void *ctx, enum redis_result result, const struct redis_value *value)
 {
 	struct cancel *c = ctx;
-	const struct push *push = c->session->push;
 
 	c->request = NULL;
-	if (!redis_epoch_stands(push->redis, result, value) ||
-	    relay_unsure(push->relay, str_of(c->job)))
-		refuse(c, FAULT_STATE_UNKNOWN, NULL);
-	else
+	if (relay_is_none(c->session->push->relay, str_of(c->job), result, value))
 		refuse(c, FAULT_NOT_FOUND, "There is no such job.");
+	else
+		refuse(c, FAULT_STATE_UNKNOWN, NULL);
 }
 
 static void on_looked_up(void *ctx, bool sure, const struct result *result, int64_t total)

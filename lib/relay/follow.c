@@ -295,8 +295,7 @@ static void on_epoch(void *ctx, enum redis_result result, const struct redis_val
 	struct follow *f = ctx;
 
 	f->request = NULL;
-	gone(f,
-	     !redis_epoch_stands(f->relay->redis, result, value) || relay_unsure(f->relay, f->job));
+	gone(f, !relay_is_none(f->relay, f->job, result, value));
 }
 
 static void on_result(void *ctx, bool sure, const struct result *result, int64_t total)

@@ -97,5 +97,8 @@ relay_piece(struct relay *relay, struct str job, struct str org, int64_t at, siz
 void relay_lookup_cancel(struct relay_lookup *lookup);
 /* What a job that is neither in Redis nor in PostgreSQL is: true where it may have stood in a Redis that lost its memory. */
 bool relay_unsure(const struct relay *relay, struct str job);
+/* The same, with the reply to redis_ask_epoch (@result, @value): true where there is no such job, and never was in what Redis lost. */
+bool relay_is_none(const struct relay *relay, struct str job, enum redis_result result,
+		   const struct redis_value *value);
 
 #endif

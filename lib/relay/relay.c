@@ -32,6 +32,12 @@ void relay_use_blob(struct relay *relay, struct blob *blob)
 	relay->lookups.blob = blob;
 }
 
+bool relay_is_none(const struct relay *relay, struct str job, enum redis_result result,
+		   const struct redis_value *value)
+{
+	return redis_epoch_stands(relay->redis, result, value) && !relay_unsure(relay, job);
+}
+
 bool relay_unsure(const struct relay *relay, struct str job)
 {
 	uint64_t epoch = redis_epoch_wall_ms(relay->redis), at = id_wall_ms(job);

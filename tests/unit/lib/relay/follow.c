@@ -22,8 +22,8 @@ static void fake_lookup_cancel(struct relay_lookup *lookup);
 static bool fake_unsure(const struct relay *relay, struct str job);
 static struct redis_request *fake_ask_epoch(struct redis *redis, struct str order, redis_fn *done,
 					    void *ctx);
-static bool fake_epoch_stands(const struct redis *redis, enum redis_result result,
-			      const struct redis_value *value);
+static bool fake_is_none(const struct relay *relay, struct str job, enum redis_result result,
+			 const struct redis_value *value);
 
 #define state_read fake_read
 #define redis_command fake_command
@@ -34,7 +34,7 @@ static bool fake_epoch_stands(const struct redis *redis, enum redis_result resul
 #define relay_lookup_cancel fake_lookup_cancel
 #define relay_unsure fake_unsure
 #define redis_ask_epoch fake_ask_epoch
-#define redis_epoch_stands fake_epoch_stands
+#define relay_is_none fake_is_none
 #define follow_open test_follow_open
 #define follow_close test_follow_close
 #define follow_pause test_follow_pause
@@ -156,11 +156,10 @@ static struct redis_request *fake_ask_epoch(struct redis *redis, struct str orde
 }
 
 /* The test says so by the kind of reply. */
-static bool fake_epoch_stands(const struct redis *redis, enum redis_result result,
-			      const struct redis_value *value)
+static bool fake_is_none(const struct relay *relay, struct str job, enum redis_result result,
+			 const struct redis_value *value)
 {
-	(void)redis;
-	return result == REDIS_OK && value->type == REDIS_STR;
+	return result == REDIS_OK && value->type == REDIS_STR && !fake_unsure(relay, job);
 }
 
 /* What the follower heard, as one text. */
