@@ -77,12 +77,19 @@ function freePort() {
 	})
 }
 
-/** A configuration with an account, a model and a route of its own for each case: no case meets another one's breakers. */
-function config(list, ports) {
+/**
+ * A configuration with an account, its key, a model and a route of its own for each case: no case meets another one's breakers, and an
+ * account is its key.
+ */
+function config(list, ports, work) {
 	const clocks = ['connect_ms', 'headers_ms', 'first_token_ms', 'silence_ms'].map((k) => `    ${k}: ${CLOCK_MS}\n`).join('')
-	const account = (name, port, more = '') =>
-		`  - name: ${name}\n    kind: anthropic\n    base_url: "https://127.0.0.1:${port}"\n    ca_file: "${DIR}/tls/ca.crt"\n` +
-		`    key_file: "${DIR}/keys/anthropic"\n    warm: 1\n${clocks}${more}`
+	const account = (name, port) => {
+		writeFileSync(`${work}/${name}.key`, `sim-${name}`, { mode: 0o600 })
+		return (
+			`  - name: ${name}\n    kind: anthropic\n    base_url: "https://127.0.0.1:${port}"\n    ca_file: "${DIR}/tls/ca.crt"\n` +
+			`    key_file: "${work}/${name}.key"\n    warm: 1\n${clocks}`
+		)
+	}
 	let text = 'accounts:\n'
 	for (const c of list) text += account(`bad-${c.name}`, c.fault.door ? ports.door : ports.bad)
 	text += account('good', ports.good)
@@ -270,7 +277,7 @@ async function main() {
 			ports[name] = await freePort()
 			sims[name] = await Sim.open(...tls, '--listen', `127.0.0.1:${ports[name]}`, '--journal', files[name])
 		}
-		writeFileSync(`${DIR}.yaml`, config(list, ports))
+		writeFileSync(`${DIR}.yaml`, config(list, ports, work))
 		await promisify(execFile)('compose/stack', ['up', '--dir', DIR, '--config', `${DIR}.yaml`], { maxBuffer: 1 << 24 })
 		const stack = await Stack.open(DIR)
 		const api = new Api(stack)
