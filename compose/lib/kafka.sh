@@ -120,10 +120,10 @@ kafka_dump() {
 	rm -rf "$folder"
 	mkdir -p "$folder"
 	cp -r "$KAFKA_HOME/formatted/1" "$folder/data"
-	free_base 25000 && base=$REPLY
+	base=$(free_base 25000 && echo "$REPLY") || exit 1
 	kafka_properties 1 1 "$base" "$folder/data" >"$folder/server.properties"
 	"$JAVA" "${JVM_FLAGS[@]}" "-XX:ArchiveClassesAtExit=$ARCHIVE.new" -cp "$CLASSPATH" kafka.Kafka \
-		"$folder/server.properties" >"$folder/log" 2>&1 9>&- &
+		"$folder/server.properties" >"$folder/log" 2>&1 8>&- 9>&- &
 	pid=$!
 	# shellcheck disable=SC2064 # this pid
 	trap "kill -TERM $pid 2>/dev/null" EXIT
@@ -160,7 +160,8 @@ bases_held() {
 	done < <(grep -lsz '^SLUICE_STACK_PORTS=' /proc/[0-9]*/environ)
 }
 
-# free_base FROM: sets REPLY to the first of FROM, FROM+100… whose hundred ports nobody listens on, and no stack's process points to.
+# free_base FROM: sets REPLY to the first of FROM, FROM+100… whose hundred ports nobody listens on, no stack's process points to, and no
+# other stack that is just coming up has chosen: the choice is locked (descriptor 8) until this shell ends.
 free_base() {
 	local base p
 	listening
@@ -172,6 +173,7 @@ free_base() {
 		for p in "${!HELD[@]}"; do
 			((base >= p && base < p + 100)) && continue 2
 		done
+		if { exec 8>"${TMPDIR:-/tmp}/sluice-ports-$UID-$base.lock"; } 2>/dev/null; then flock -n 8 || continue; fi
 		REPLY=$base
 		return 0
 	done

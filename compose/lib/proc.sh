@@ -59,7 +59,7 @@ spawn() {
 		ulimit -Sn "$(ulimit -Hn)" 2>/dev/null
 		stat=$(</proc/$$/stat); stat=${stat##*) }; f=($stat)
 		echo "$$ ${f[19]}" >"$dir/run/$name.pid.new" && mv "$dir/run/$name.pid.new" "$dir/run/$name.pid"
-		exec "$@"' stack "$name" "$DIR" "$@" </dev/null >>"$DIR/logs/$name.log" 2>&1 9>&- &
+		exec "$@"' stack "$name" "$DIR" "$@" </dev/null >>"$DIR/logs/$name.log" 2>&1 8>&- 9>&- &
 	for ((i = 0; i < 200; i++)); do
 		[[ -s $DIR/run/$name.pid ]] && return 0
 		sleep 0.01

@@ -10,7 +10,9 @@ passed=0 failed=0 stranger= holder=
 
 stack() { "$TOP/compose/stack" "$@" --dir "$dir"; }
 cleanup() {
+	local n
 	stack reset >/dev/null 2>&1
+	for n in "$work"/at-once-*; do [[ ! -d $n ]] || "$TOP/compose/stack" reset --dir "$n" >/dev/null 2>&1; done
 	[[ -n $stranger ]] && kill "$stranger" 2>/dev/null
 	[[ -n $holder ]] && kill "$holder" 2>/dev/null
 	rm -rf "$work"
@@ -102,6 +104,21 @@ nothing_left() {
 	done
 }
 
+# Each takes some seconds until it listens; the free ports of the one are not free for the other by then.
+two_at_once_differ() {
+	local n first second both=()
+	for n in 1 2; do
+		"$TOP/compose/stack" up --no-services --dir "$work/at-once-$n" --ports auto &
+		both+=($!)
+	done
+	wait "${both[@]}"
+	first=$(sed -n 's/^ports=//p' "$work/at-once-1/settings") second=$(sed -n 's/^ports=//p' "$work/at-once-2/settings")
+	echo "ports from $first and from $second on"
+	for n in 1 2; do "$TOP/compose/stack" status --dir "$work/at-once-$n" || first=; done
+	for n in 1 2; do "$TOP/compose/stack" reset --dir "$work/at-once-$n" || return 1; done
+	[[ -n $first && $first != "$second" ]]
+}
+
 reset_deletes() { stack reset && [[ ! -e $dir/postgres && ! -e $dir/redis && ! -e $dir/settings ]]; }
 
 claim "a new folder comes up" -- stack up --no-services --ports auto
@@ -111,6 +128,7 @@ claim "after SIGKILL of every part, up starts them with their data" -- data_surv
 claim "one part is stopped and started while the others run on" -- one_part_alone
 claim "a port that is somebody else's is named" -- others_port_is_named
 claim "a second stack runs beside the first" -- second_stack_beside
+claim "two stacks that come up at once take other ports" -- two_at_once_differ
 claim "ports that another stack's process points to are passed by, and refused" -- held_ports_are_passed_by
 claim "a process that only has a recorded pid is not ended" -- stranger_is_left_alone
 claim "down leaves no process" -- nothing_left
