@@ -204,16 +204,21 @@ static void on_delta(void *ctx, int64_t attempt, int64_t at, struct str text)
 
 static void tell_part(struct compat *c, struct json_object *payload)
 {
+	static const char *const types[] = {
+	    [PART_THINKING] = "thinking",
+	    [PART_TOOL_CALL] = "tool_call",
+	    [PART_SIGNATURE] = "signature",
+	    [PART_REDACTED] = "redacted_thinking",
+	};
 	struct arena *arena = http_arena(c->x->req);
 	struct str type = json_str(payload, "type");
 	struct part part = {.id = admit_copy(arena, json_str(payload, "id")),
 			    .name = admit_copy(arena, json_str(payload, "name"))};
 	struct buf out = {0};
 
-	if (str_is(type, "thinking"))
-		part.type = PART_THINKING;
-	else if (str_is(type, "tool_call"))
-		part.type = PART_TOOL_CALL;
+	for (size_t i = PART_THINKING; i < countof(types); i++)
+		if (str_is(type, types[i]))
+			part.type = (enum part_type)i;
 	begin(c, &out);
 	if (c->job.stream)
 		c->ops->part(c, &part, &out);
@@ -310,6 +315,7 @@ static void compat_free(struct compat *c)
 	if (c->request)
 		redis_cancel(c->request);
 	buf_fini(&c->text);
+	buf_fini(&c->sealed);
 	mem_free(c->parts);
 	mem_free(c);
 }

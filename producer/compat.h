@@ -13,7 +13,7 @@
 #include "producer/front.h"
 #include "producer/idem.h"
 
-enum part_type { PART_TEXT, PART_THINKING, PART_TOOL_CALL };
+enum part_type { PART_TEXT, PART_THINKING, PART_TOOL_CALL, PART_SIGNATURE, PART_REDACTED };
 
 /* A piece of an answer. Views live as long as the request. */
 struct part {
@@ -63,6 +63,11 @@ struct compat {
 
 	/* the dialect's own */
 	bool include_usage;
+	bool functions;	    /* asked for in the words of before tools */
+	bool function_told; /* so was a call of one */
+	bool function_open;
+	struct buf
+	    sealed; /* streaming: of a signature or of redacted thinking, told in one piece */
 	enum part_type open_type;
 	bool open_part;
 	int64_t index; /* of the open block or tool call */

@@ -32,6 +32,39 @@ static void admit_version(struct compat *c, struct json_object *body, struct adm
 	}
 }
 
+/* What the vendor's own tools do and find comes in blocks that have no place here, and must come back in the next turn: the tools that
+ * the client runs are taken, by their names before the date, and no others. */
+static void admit_tools(struct json_object *body, struct admitted *a)
+{
+	static const char *const taken[] = {"custom", "bash_", "text_editor_", "computer_",
+					    "memory_"};
+	struct json_object *tools = json_member(body, "tools");
+	struct json_object *servers = json_member(body, "mcp_servers");
+	size_t count =
+	    json_object_is_type(tools, json_type_array) ? json_object_array_length(tools) : 0;
+	char param[64];
+
+	for (size_t i = 0; i < count; i++) {
+		struct str type = json_str(json_object_array_get_idx(tools, i), "type");
+		bool known = !type.len;
+
+		for (size_t t = 0; t < countof(taken) && !known; t++)
+			known = str_starts(type, taken[t]);
+		if (type.len > 60)
+			type = STR("a tool of this type");
+		snprintf(param, sizeof(param), "tools[%zu].type", i);
+		if (!known)
+			admitted_fail(
+			    a, FAULT_NOT_SUPPORTED, param,
+			    "%s: %.*s runs at the provider, which is not supported yet; tools "
+			    "that the client runs are.",
+			    param, STR_FMT(type));
+	}
+	if (json_object_is_type(servers, json_type_array) && json_object_array_length(servers))
+		admitted_fail(a, FAULT_NOT_SUPPORTED, "mcp_servers",
+			      "mcp_servers: tools that run at the provider are not supported yet.");
+}
+
 static void admit(struct compat *c, struct json_object *body, struct admitted *a)
 {
 	struct json_object *max = json_member(body, "max_tokens");
@@ -46,6 +79,7 @@ static void admit(struct compat *c, struct json_object *body, struct admitted *a
 		c->job.max_tokens = json_object_get_int64(max);
 	compat_stream(c, body, a);
 	compat_messages(body, roles, a);
+	admit_tools(body, a);
 }
 
 static struct json_out event(struct buf *out, const char *type)
@@ -124,57 +158,25 @@ static void begin(struct compat *c, struct buf *out)
 	event_close(&o);
 }
 
-static void block_stop(struct compat *c, struct buf *out)
+static struct json_out block_start(struct compat *c, const char *type, struct buf *out)
 {
-	struct json_out o;
+	struct json_out o = event(out, "content_block_start");
 
-	if (!c->open_part)
-		return;
-	o = event(out, "content_block_stop");
-	json_put_int(&o, "index", c->index);
-	event_close(&o);
-	c->open_part = false;
-}
-
-static void put_block_start(struct json_out *o, const struct part *p)
-{
-	switch (p->type) {
-	case PART_TEXT:
-		json_put_text(o, "type", "text");
-		json_put_text(o, "text", "");
-		return;
-	case PART_THINKING:
-		json_put_text(o, "type", "thinking");
-		json_put_text(o, "thinking", "");
-		json_put_text(o, "signature", "");
-		return;
-	case PART_TOOL_CALL:
-		json_put_text(o, "type", "tool_use");
-		json_put_str(o, "id", p->id);
-		json_put_str(o, "name", p->name);
-		json_put_raw(o, "input", STR("{}"));
-		return;
-	}
-}
-
-static void part(struct compat *c, const struct part *p, struct buf *out)
-{
-	struct json_out o;
-
-	block_stop(c, out);
-	c->index++;
 	c->open_part = true;
-	c->open_type = p->type;
-	o = event(out, "content_block_start");
-	json_put_int(&o, "index", c->index);
+	json_put_int(&o, "index", ++c->index);
 	json_key(&o, "content_block");
 	json_open(&o, '{');
-	put_block_start(&o, p);
-	json_close(&o, '}');
-	event_close(&o);
+	json_put_text(&o, "type", type);
+	return o;
 }
 
-static void text(struct compat *c, struct str bytes, struct buf *out)
+static void block_started(struct json_out *o)
+{
+	json_close(o, '}');
+	event_close(o);
+}
+
+static void put_delta(struct compat *c, enum part_type type, struct str bytes, struct buf *out)
 {
 	static const struct {
 		const char *type;
@@ -183,19 +185,84 @@ static void text(struct compat *c, struct str bytes, struct buf *out)
 	    [PART_TEXT] = {"text_delta", "text"},
 	    [PART_THINKING] = {"thinking_delta", "thinking"},
 	    [PART_TOOL_CALL] = {"input_json_delta", "partial_json"},
+	    [PART_SIGNATURE] = {"signature_delta", "signature"},
 	};
-	struct json_out o;
+	struct json_out o = event(out, "content_block_delta");
 
-	if (!c->open_part)
-		part(c, &(struct part){.type = PART_TEXT}, out);
-	o = event(out, "content_block_delta");
 	json_put_int(&o, "index", c->index);
 	json_key(&o, "delta");
 	json_open(&o, '{');
-	json_put_text(&o, "type", deltas[c->open_type].type);
-	json_put_str(&o, deltas[c->open_type].member, bytes);
+	json_put_text(&o, "type", deltas[type].type);
+	json_put_str(&o, deltas[type].member, bytes);
 	json_close(&o, '}');
 	event_close(&o);
+}
+
+/* Ends the part at hand. A signature comes in one delta, redacted thinking in the block's start, however many pieces they came in. */
+static void block_stop(struct compat *c, struct buf *out)
+{
+	struct json_out o;
+
+	if (c->open_type == PART_REDACTED) {
+		o = block_start(c, "redacted_thinking", out);
+		json_put_str(&o, "data", buf_str(&c->sealed));
+		block_started(&o);
+	} else if (c->open_type == PART_SIGNATURE) {
+		put_delta(c, PART_SIGNATURE, buf_str(&c->sealed), out);
+	}
+	c->open_type = PART_TEXT;
+	buf_fini(&c->sealed);
+	if (!c->open_part)
+		return;
+	o = event(out, "content_block_stop");
+	json_put_int(&o, "index", c->index);
+	event_close(&o);
+	c->open_part = false;
+}
+
+static void part(struct compat *c, const struct part *p, struct buf *out)
+{
+	bool goes_on = p->type == PART_SIGNATURE && c->open_type == PART_THINKING;
+	struct json_out o;
+
+	if (!goes_on)
+		block_stop(c, out);
+	c->open_type = p->type;
+	switch (p->type) {
+	case PART_TEXT:
+		o = block_start(c, "text", out);
+		json_put_text(&o, "text", "");
+		break;
+	case PART_SIGNATURE:
+		if (goes_on)
+			return;
+		/* fallthrough */
+	case PART_THINKING:
+		o = block_start(c, "thinking", out);
+		json_put_text(&o, "thinking", "");
+		json_put_text(&o, "signature", "");
+		break;
+	case PART_TOOL_CALL:
+		o = block_start(c, "tool_use", out);
+		json_put_str(&o, "id", p->id);
+		json_put_str(&o, "name", p->name);
+		json_put_raw(&o, "input", STR("{}"));
+		break;
+	case PART_REDACTED:
+		return; /* begins when all of it is there */
+	}
+	block_started(&o);
+}
+
+static void text(struct compat *c, struct str bytes, struct buf *out)
+{
+	if (c->open_type == PART_SIGNATURE || c->open_type == PART_REDACTED) {
+		buf_add_str(&c->sealed, bytes); /* no longer than an answer is */
+		return;
+	}
+	if (!c->open_part)
+		part(c, &(struct part){.type = PART_TEXT}, out);
+	put_delta(c, c->open_type, bytes, out);
 }
 
 static void end(struct compat *c, const struct result *r, struct buf *out)
@@ -224,6 +291,14 @@ static void error(struct compat *c, const struct refusal *refusal, struct buf *o
 
 /* ── whole ── */
 
+/* Of the thinking at @n: the part behind it. */
+static struct str signature_of(const struct compat *c, size_t n)
+{
+	bool is = n + 1 < c->part_count && c->parts[n + 1].type == PART_SIGNATURE;
+
+	return is ? compat_part_text(c, n + 1) : STR("");
+}
+
 static void put_part(struct compat *c, size_t n, struct json_out *o)
 {
 	const struct part *p = &c->parts[n];
@@ -231,6 +306,8 @@ static void put_part(struct compat *c, size_t n, struct json_out *o)
 	cleanup_json struct json_object *input = NULL;
 	struct json_error bad;
 
+	if (p->type == PART_SIGNATURE)
+		return; /* stands in its thinking */
 	json_open(o, '{');
 	switch (p->type) {
 	case PART_TEXT:
@@ -240,7 +317,13 @@ static void put_part(struct compat *c, size_t n, struct json_out *o)
 	case PART_THINKING:
 		json_put_text(o, "type", "thinking");
 		json_put_str(o, "thinking", bytes);
-		json_put_text(o, "signature", "");
+		json_put_str(o, "signature", signature_of(c, n));
+		break;
+	case PART_SIGNATURE:
+		break;
+	case PART_REDACTED:
+		json_put_text(o, "type", "redacted_thinking");
+		json_put_str(o, "data", bytes);
 		break;
 	case PART_TOOL_CALL:
 		json_put_text(o, "type", "tool_use");

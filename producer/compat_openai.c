@@ -22,6 +22,38 @@ static void number_field(struct json_object *body, const char *key, int64_t *ret
 			      "%s must be a whole number from 1 to %d.", key, MAX_TOKENS_MAX);
 }
 
+static bool asks(struct json_object *body, const char *key)
+{
+	struct json_object *value = json_member(body, key);
+
+	return value && !json_object_is_type(value, json_type_null);
+}
+
+/* What could be asked for and not be given back: calls whose input is no JSON, and sound. */
+static void admit_output(struct json_object *body, struct admitted *a)
+{
+	struct json_object *tools = json_member(body, "tools");
+	struct json_object *modalities = json_member(body, "modalities");
+	size_t tool_count =
+	    json_object_is_type(tools, json_type_array) ? json_object_array_length(tools) : 0;
+	size_t count = json_object_is_type(modalities, json_type_array)
+			   ? json_object_array_length(modalities)
+			   : 0;
+	char param[64];
+
+	for (size_t i = 0; i < tool_count; i++) {
+		snprintf(param, sizeof(param), "tools[%zu].type", i);
+		if (str_is(json_str(json_object_array_get_idx(tools, i), "type"), "custom"))
+			admitted_fail(a, FAULT_NOT_SUPPORTED, param,
+				      "%s: custom tools are not supported yet; functions are.",
+				      param);
+	}
+	for (size_t i = 0; i < count; i++)
+		if (!str_is(json_text(json_object_array_get_idx(modalities, i)), "text"))
+			admitted_fail(a, FAULT_NOT_SUPPORTED, "modalities",
+				      "modalities: answers other than text are not supported yet.");
+}
+
 static void admit(struct compat *c, struct json_object *body, struct admitted *a)
 {
 	struct json_object *options = json_member(body, "stream_options");
@@ -40,6 +72,8 @@ static void admit(struct compat *c, struct json_object *body, struct admitted *a
 	    !json_object_is_type(options, json_type_null))
 		admitted_fail(a, FAULT_INVALID_REQUEST, "stream_options",
 			      "stream_options must be an object.");
+	admit_output(body, a);
+	c->functions = asks(body, "functions");
 	c->include_usage = json_bool(options, "include_usage", false);
 }
 
@@ -117,24 +151,45 @@ static void tool_close(struct json_out *o)
 	json_close(o, ']');
 }
 
+/* Who asked for functions hears of a call without an id, as the dialect told it before it had tools; only one can be told so. */
+static bool is_function(const struct compat *c, const struct part *p)
+{
+	return c->functions && !c->function_told && p->type == PART_TOOL_CALL && !p->id.len;
+}
+
+static void put_function(struct json_out *o, const char *key, struct str name, struct str arguments)
+{
+	json_key(o, key);
+	json_open(o, '{');
+	if (name.len)
+		json_put_str(o, "name", name);
+	json_put_str(o, "arguments", arguments);
+	json_close(o, '}');
+}
+
 static void part(struct compat *c, const struct part *p, struct buf *out)
 {
 	struct json_out o;
 
 	c->open_type = p->type;
+	c->function_open = is_function(c, p);
 	if (p->type != PART_TOOL_CALL)
 		return;
-	c->index++;
 	o = delta_open(c, out);
-	tool_open(&o, c->index);
-	json_put_str(&o, "id", p->id);
-	json_put_text(&o, "type", "function");
-	json_key(&o, "function");
-	json_open(&o, '{');
-	json_put_str(&o, "name", p->name);
-	json_put_text(&o, "arguments", "");
-	json_close(&o, '}');
-	tool_close(&o);
+	if (c->function_open) {
+		c->function_told = true;
+		put_function(&o, "function_call", p->name, STR(""));
+	} else {
+		tool_open(&o, ++c->index);
+		json_put_str(&o, "id", p->id);
+		json_put_text(&o, "type", "function");
+		json_key(&o, "function");
+		json_open(&o, '{');
+		json_put_str(&o, "name", p->name);
+		json_put_text(&o, "arguments", "");
+		json_close(&o, '}');
+		tool_close(&o);
+	}
 	delta_close(c, &o, NULL);
 }
 
@@ -143,17 +198,16 @@ static void text(struct compat *c, struct str bytes, struct buf *out)
 	struct json_out o;
 
 	/* The dialect has no place for thinking. */
-	if (c->open_type == PART_THINKING)
+	if (c->open_type != PART_TEXT && c->open_type != PART_TOOL_CALL)
 		return;
 	o = delta_open(c, out);
 	if (c->open_type == PART_TEXT) {
 		json_put_str(&o, "content", bytes);
+	} else if (c->function_open) {
+		put_function(&o, "function_call", STR(""), bytes);
 	} else {
 		tool_open(&o, c->index);
-		json_key(&o, "function");
-		json_open(&o, '{');
-		json_put_str(&o, "arguments", bytes);
-		json_close(&o, '}');
+		put_function(&o, "function", STR(""), bytes);
 		tool_close(&o);
 	}
 	delta_close(c, &o, NULL);
@@ -179,8 +233,10 @@ static void put_usage_member(struct json_out *o, const struct result *r)
 	json_close(o, '}');
 }
 
-static struct str finish_reason(const struct result *r)
+static struct str finish_reason(const struct compat *c, const struct result *r)
 {
+	if (c->function_told && str_is(r->finish_reason, "tool_calls"))
+		return STR("function_call");
 	return r->finish_reason.len ? r->finish_reason : STR("stop");
 }
 
@@ -190,7 +246,7 @@ static void end(struct compat *c, const struct result *r, struct buf *out)
 
 	json_close(&o, '}');
 	json_put_null(&o, "logprobs");
-	json_put_str(&o, "finish_reason", finish_reason(r));
+	json_put_str(&o, "finish_reason", finish_reason(c, r));
 	json_close(&o, '}');
 	chunk_close(c, &o);
 	if (c->include_usage) {
@@ -212,25 +268,8 @@ static void error(struct compat *c, const struct refusal *refusal, struct buf *o
 
 /* ── whole ── */
 
-static void put_content(struct compat *c, struct json_out *o)
+static void put_tool_calls(struct compat *c, struct json_out *o)
 {
-	struct buf content = {0};
-	bool any = false, tools = false;
-
-	for (size_t i = 0; i < c->part_count; i++) {
-		tools = tools || c->parts[i].type == PART_TOOL_CALL;
-		if (c->parts[i].type != PART_TEXT)
-			continue;
-		any = true;
-		buf_add_str(&content, compat_part_text(c, i));
-	}
-	if (any || !tools)
-		json_put_str(o, "content", buf_str(&content));
-	else
-		json_put_null(o, "content");
-	buf_fini(&content);
-	if (!tools)
-		return;
 	json_key(o, "tool_calls");
 	json_open(o, '[');
 	for (size_t i = 0; i < c->part_count; i++) {
@@ -247,6 +286,33 @@ static void put_content(struct compat *c, struct json_out *o)
 		json_close(o, '}');
 	}
 	json_close(o, ']');
+}
+
+static void put_content(struct compat *c, struct json_out *o)
+{
+	struct buf content = {0};
+	size_t texts = 0, calls = 0, last = 0;
+
+	for (size_t i = 0; i < c->part_count; i++) {
+		if (c->parts[i].type == PART_TOOL_CALL) {
+			calls++;
+			last = i;
+		}
+		if (c->parts[i].type != PART_TEXT)
+			continue;
+		texts++;
+		buf_add_str(&content, compat_part_text(c, i));
+	}
+	if (texts || !calls)
+		json_put_str(o, "content", buf_str(&content));
+	else
+		json_put_null(o, "content");
+	buf_fini(&content);
+	c->function_told = calls == 1 && is_function(c, &c->parts[last]);
+	if (c->function_told)
+		put_function(o, "function_call", c->parts[last].name, compat_part_text(c, last));
+	else if (calls)
+		put_tool_calls(c, o);
 }
 
 static void whole(struct compat *c, const struct result *r, struct buf *out)
@@ -271,7 +337,7 @@ static void whole(struct compat *c, const struct result *r, struct buf *out)
 	json_put_null(&o, "refusal");
 	json_close(&o, '}');
 	json_put_null(&o, "logprobs");
-	json_put_str(&o, "finish_reason", finish_reason(r));
+	json_put_str(&o, "finish_reason", finish_reason(c, r));
 	json_close(&o, '}');
 	json_close(&o, ']');
 	put_usage_member(&o, r);

@@ -155,7 +155,6 @@ static void init(struct answer *a, const struct answer_ops *ops, const struct an
 	a->ops = ops;
 	a->sink = *sink;
 	a->outcome = (struct answer_outcome){.retry_after_ms = -1, .finish_reason = ""};
-	a->part_index = -1;
 	for (int u = 0; u < CHARGE_UNITS; u++)
 		a->outcome.rates.limit[u] = a->outcome.rates.remaining[u] =
 		    a->outcome.rates.reset_ms[u] = -1;
@@ -176,6 +175,7 @@ void answer_free(struct answer *a)
 		return;
 	sse_fini(&a->sse);
 	quick_fini(&a->quick);
+	parts_fini(&a->parts);
 	buf_fini(&a->body);
 	buf_fini(&a->scratch);
 	mem_free(a);
@@ -199,6 +199,7 @@ void answer_done(struct answer *a)
 {
 	if (a->over)
 		return;
+	parts_end(a);
 	put_half(a);
 	a->over = true;
 	a->outcome.complete = true;

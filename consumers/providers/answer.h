@@ -2,6 +2,7 @@
 #ifndef SLUICE_CONSUMERS_PROVIDERS_ANSWER_H
 #define SLUICE_CONSUMERS_PROVIDERS_ANSWER_H
 
+#include "consumers/providers/parts.h"
 #include "consumers/providers/provider.h"
 #include "consumers/providers/quick.h"
 #include "lib/net/sse.h"
@@ -38,9 +39,9 @@ struct answer {
 	uint32_t half_next; /* so of this event */
 	int status;
 	bool over; /* complete or at fault: the rest is ignored */
-	/* the vendor's own, small: which part is open */
-	int64_t part_index; /* -1: none, or text */
-	bool part_any;	    /* a part was announced: every following one is */
+	struct parts parts;
+	int64_t quick_key; /* of the part that `quick` was learned for */
+	bool part_any;	   /* a part was announced: every following one is */
 };
 
 /* Ended by answer_free. */
@@ -58,7 +59,7 @@ int64_t answer_count(struct answer *a, struct json_object *usage, const char *ke
 		     int64_t otherwise);
 /* The terminator was seen. */
 void answer_done(struct answer *a);
-/* Hands text over; notes that output began. */
+/* Hands text over, for the part that was announced last; notes that output began. Vendors' events go by parts.h. */
 void answer_text(struct answer *a, struct str text);
 /* Announces a part: always where it is no text, or once one was. */
 void answer_part(struct answer *a, const char *type, struct str id, struct str name);

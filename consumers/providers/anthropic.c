@@ -290,32 +290,83 @@ static void read_usage(struct answer *a, struct json_object *usage)
 	u->output_tokens = answer_count(a, usage, "output_tokens", u->output_tokens);
 }
 
-static void on_block(struct answer *a, struct json_object *event)
-{
-	struct json_object *block = json_member(event, "content_block");
-	struct str type = json_str(block, "type");
+/* A key that no block has: of a part whose index another block took over. */
+#define KEY_NONE (-1)
 
-	if (str_is(type, "text"))
-		answer_part(a, "text", STR(""), STR(""));
-	else if (str_is(type, "thinking"))
-		answer_part(a, "thinking", STR(""), STR(""));
-	else if (str_is(type, "tool_use"))
-		answer_part(a, "tool_call", json_str(block, "id"), json_str(block, "name"));
-	answer_text(a, json_str(block, "text"));
+/* What proves to the vendor that the thinking is his own, and must come back with it: a part of its own, right behind. */
+static void on_signature(struct answer *a, struct part *part, struct str signature)
+{
+	if (!signature.len)
+		return;
+	if (part != parts_last(a))
+		answer_fail(a, FAULT_PROVIDER_MALFORMED,
+			    STR("thinking is signed when something else has begun"));
+	else if (strcmp(part->type, "thinking") == 0)
+		part = parts_begin(a, "signature", part->key, STR(""), STR(""));
+	if (part)
+		parts_text(a, part, signature);
 }
 
+static int64_t block_key(struct json_object *event)
+{
+	int64_t index = json_int(event, "index", 0);
+
+	return index < 0 ? 0 : index;
+}
+
+/* A block of a kind that is not here (what the vendor's own tools do and find) is left out with all of its deltas. */
+static void on_block(struct answer *a, struct json_object *event)
+{
+	static const struct {
+		const char *theirs;
+		const char *ours;
+		const char *bytes; /* the member that may hold the beginning, or all */
+	} kinds[] = {
+	    {"text", "text", "text"},
+	    {"thinking", "thinking", "thinking"},
+	    {"redacted_thinking", "redacted_thinking", "data"},
+	    {"tool_use", "tool_call", ""},
+	};
+	struct json_object *block = json_member(event, "content_block");
+	int64_t key = block_key(event);
+	struct part *part;
+
+	while ((part = parts_find(a, key, STR("")))) {
+		part->key = KEY_NONE;
+		parts_stop(a, part);
+	}
+	for (size_t i = 0; i < countof(kinds); i++) {
+		if (!str_is(json_str(block, "type"), kinds[i].theirs))
+			continue;
+		part = parts_begin(a, kinds[i].ours, key, json_str(block, "id"),
+				   json_str(block, "name"));
+		if (part)
+			parts_text(a, part, json_str(block, kinds[i].bytes));
+	}
+	if (part && strcmp(part->type, "thinking") == 0)
+		on_signature(a, part, json_str(block, "signature"));
+}
+
+/* A delta belongs to the block of its index, and to nobody where that has no part or is of another kind. */
 static void on_delta(struct answer *a, struct json_object *event, struct str data)
 {
 	struct json_object *delta = json_member(event, "delta");
 	struct str type = json_str(delta, "type");
+	int64_t key = block_key(event);
+	struct part *part = parts_find(a, key, STR(""));
+	const char *kind = part ? part->type : "";
 
-	if (str_is(type, "text_delta")) {
-		answer_text(a, json_str(delta, "text"));
+	if (str_is(type, "text_delta") && strcmp(kind, "text") == 0) {
+		parts_text(a, part, json_str(delta, "text"));
 		quick_learn(&a->quick, data, "\"text\":\"");
-	} else if (str_is(type, "input_json_delta")) {
-		answer_text(a, json_str(delta, "partial_json"));
-	} else if (str_is(type, "thinking_delta")) {
-		answer_text(a, json_str(delta, "thinking"));
+		a->quick_key = key;
+	} else if (str_is(type, "input_json_delta") && strcmp(kind, "tool_call") == 0) {
+		parts_text(a, part, json_str(delta, "partial_json"));
+	} else if (str_is(type, "thinking_delta") && strcmp(kind, "thinking") == 0) {
+		parts_text(a, part, json_str(delta, "thinking"));
+	} else if (str_is(type, "signature_delta") &&
+		   (strcmp(kind, "thinking") == 0 || strcmp(kind, "signature") == 0)) {
+		on_signature(a, part, json_str(delta, "signature"));
 	}
 }
 
@@ -350,7 +401,8 @@ static void on_event(struct answer *a, struct str name, struct str data)
 	struct str text, type;
 
 	(void)name;
-	if (quick_match(&a->quick, data, &a->scratch, &text)) {
+	if (parts_flows(a, a->quick_key, "text") &&
+	    quick_match(&a->quick, data, &a->scratch, &text)) {
 		answer_text(a, text);
 		return;
 	}
@@ -364,13 +416,15 @@ static void on_event(struct answer *a, struct str name, struct str data)
 		read_usage(a, json_member(json_member(event, "message"), "usage"));
 	else if (str_is(type, "content_block_start"))
 		on_block(a, event);
+	else if (str_is(type, "content_block_stop"))
+		parts_stop(a, parts_find(a, block_key(event), STR("")));
 	else if (str_is(type, "message_delta"))
 		on_message_delta(a, event);
 	else if (str_is(type, "message_stop"))
 		answer_done(a);
 	else if (str_is(type, "error"))
 		on_error(a, 200, event);
-	/* ping, content_block_stop and whatever is new: nothing to do */
+	/* ping and whatever is new: nothing to do */
 }
 
 /* ── limits: requests, input and output tokens of a minute ── */

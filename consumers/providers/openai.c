@@ -227,19 +227,39 @@ static struct str error_message(struct json_object *body)
 	return message.len ? message : json_str(body, "message");
 }
 
-static void on_error(struct answer *a, int status, struct json_object *body)
+/* What is said of the error: its members, or the body's own where "error" is text or missing. */
+static struct json_object *error_object(struct json_object *body)
 {
 	struct json_object *error = json_member(body, "error");
+
+	return json_object_is_type(error, json_type_object) ? error : body;
+}
+
+/* The status of an error inside of a 200, where its code is one (vLLM and others say it so); 200: it is not. */
+static int error_status(struct json_object *error)
+{
+	int64_t number = json_int(error, "code", 0);
+	uint64_t digits;
+
+	if (str_u64(json_str(error, "code"), &digits) && digits < 600)
+		number = (int64_t)digits;
+	return number >= 400 && number < 600 ? (int)number : 200;
+}
+
+static void on_error(struct answer *a, int status, struct json_object *body)
+{
+	struct json_object *error = error_object(body);
 	struct str message = error_message(body);
 	struct str words[2] = {json_str(error, "code"), json_str(error, "type")};
-	enum fault fault = status == 200 ? FAULT_PROVIDER_OVERLOADED : answer_status_fault(status);
+	int said = status == 200 ? error_status(error) : status;
+	enum fault fault = said == 200 ? FAULT_PROVIDER_OVERLOADED : answer_status_fault(said);
 	bool found = false;
 
 	for (size_t w = 0; w < countof(words) && !found; w++) {
 		for (size_t i = 0; i < countof(faults) && !found; i++) {
 			/* a status outside of 429 says more than the broad type does */
 			if (!str_is(words[w], faults[i].word) ||
-			    (w == 1 && status != 200 && status != 429))
+			    (w == 1 && said != 200 && said != 429))
 				continue;
 			fault = faults[i].fault;
 			found = true;
@@ -252,9 +272,10 @@ static void on_error(struct answer *a, int status, struct json_object *body)
 
 /* ── the stream ── */
 
-/* Which part is open: a tool call by the vendor's index, or one that has none. */
-#define INDEX_TEXT (-1)
-#define INDEX_THINKING (-2)
+/* Keys of parts: a tool call's is the vendor's index. */
+#define KEY_TEXT (-1)
+#define KEY_THINKING (-2)
+#define KEY_FUNCTION (-3)
 
 static void read_usage(struct answer *a, struct json_object *usage)
 {
@@ -270,11 +291,42 @@ static void read_usage(struct answer *a, struct json_object *usage)
 	    answer_count(a, details, "cache_write_tokens", u->cache_write_tokens);
 }
 
-static int64_t tool_index(struct json_object *call)
+static void unreadable(struct answer *a, struct str type)
 {
-	int64_t index = json_int(call, "index", 0);
+	char message[128];
 
-	return index < 0 ? 0 : index;
+	snprintf(message, sizeof(message),
+		 "the answer has content of a kind that is not known: %.*s",
+		 (int)(type.len < 60 ? type.len : 60), type.len ? type.ptr : "");
+	answer_fail(a, FAULT_PROVIDER_MALFORMED, str_of(message));
+}
+
+static void put_arguments(struct answer *a, struct part *part, struct json_object *arguments)
+{
+	if (json_object_is_type(arguments, json_type_object))
+		parts_text(
+		    a, part,
+		    str_of(json_object_to_json_string_ext(
+			arguments, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)));
+	else
+		parts_text(a, part, json_text(arguments));
+}
+
+/* One piece of a call. Another call begins at a new index, or with another id at the same one; some servers repeat the id in every
+ * piece, and some mix the pieces of several calls. */
+static void on_tool_call(struct answer *a, int64_t key, struct str id, struct json_object *function)
+{
+	struct str name = json_str(function, "name");
+	struct part *part = parts_find(a, key, id);
+
+	if (!part) {
+		parts_stop(a, parts_find(a, key, STR("")));
+		part = parts_begin(a, "tool_call", key, id, name);
+	} else {
+		parts_name(a, part, name);
+	}
+	if (part)
+		put_arguments(a, part, json_member(function, "arguments"));
 }
 
 static void on_tool_calls(struct answer *a, struct json_object *calls)
@@ -284,28 +336,61 @@ static void on_tool_calls(struct answer *a, struct json_object *calls)
 
 	for (size_t i = 0; i < count; i++) {
 		struct json_object *call = json_object_array_get_idx(calls, i);
-		struct json_object *function = json_member(call, "function");
-		int64_t index = tool_index(call);
+		int64_t index = json_int(call, "index", 0);
 
-		if (index != a->part_index || json_str(call, "id").len) {
-			a->part_index = index;
-			answer_part(a, "tool_call", json_str(call, "id"),
-				    json_str(function, "name"));
-		}
-		answer_text(a, json_str(function, "arguments"));
+		if (json_object_is_type(json_member(call, "custom"), json_type_object))
+			unreadable(a, STR("custom tool"));
+		on_tool_call(a, index < 0 ? 0 : index, json_str(call, "id"),
+			     json_member(call, "function"));
 	}
 }
 
 static const char *const reasons[] = {"stop", "length", "tool_calls", "content_filter"};
 
-/* Text of the part of this index, which begins where another one is open. */
-static void on_words(struct answer *a, int64_t index, const char *type, struct str text)
+/* Text of this kind goes on where nothing else began since. */
+static void on_words(struct answer *a, int64_t key, const char *type, struct str text)
 {
-	if (text.len && a->part_index != index) {
-		a->part_index = index;
-		answer_part(a, type, STR(""), STR(""));
+	struct part *part = parts_last(a);
+
+	if (!text.len)
+		return;
+	if (!part || part->key != key)
+		part = parts_begin(a, type, key, STR(""), STR(""));
+	if (part)
+		parts_text(a, part, text);
+}
+
+static void on_content(struct answer *a, int64_t key, const char *type,
+		       struct json_object *content);
+
+/* A block of a list: Mistral's models that reason answer so. Where a text comes from ("reference") is left out, as quotations are. */
+static void on_content_block(struct answer *a, int64_t key, const char *type,
+			     struct json_object *block)
+{
+	struct str kind = json_str(block, "type");
+
+	if (str_is(kind, "text"))
+		on_content(a, key, type, json_member(block, "text"));
+	else if (str_is(kind, "thinking"))
+		on_content(a, KEY_THINKING, "thinking", json_member(block, "thinking"));
+	else if (!str_is(kind, "reference"))
+		unreadable(a, kind);
+}
+
+/* Text, or a list of blocks of it (no deeper than the JSON was read). */
+static void on_content(struct answer *a, int64_t key, const char *type, struct json_object *content)
+{
+	size_t count;
+
+	if (json_object_is_type(content, json_type_array)) {
+		count = json_object_array_length(content);
+		for (size_t i = 0; i < count; i++)
+			on_content_block(a, key, type, json_object_array_get_idx(content, i));
+	} else if (json_object_is_type(content, json_type_string)) {
+		on_words(a, key, type, json_text(content));
+	} else if (!json_object_is_type(content, json_type_null)) {
+		unreadable(a, STR(""));
 	}
-	answer_text(a, text);
 }
 
 /* What servers that speak the protocol show of a model's thinking; some say it under both names. */
@@ -316,25 +401,49 @@ static struct str reasoning(struct json_object *delta)
 	return words.len ? words : json_str(delta, "reasoning");
 }
 
+static void on_reason(struct answer *a, struct str reason)
+{
+	const char *ours = "stop";
+
+	for (size_t i = 0; i < countof(reasons); i++)
+		if (str_is(reason, reasons[i]))
+			ours = reasons[i];
+	if (str_is(reason, "function_call"))
+		ours = "tool_calls";
+	a->outcome.finish_reason = ours;
+}
+
 static void on_choice(struct answer *a, struct json_object *choice, struct str data)
 {
 	struct json_object *delta = json_member(choice, "delta");
-	struct str content = json_str(delta, "content"), reason = json_str(choice, "finish_reason");
+	struct json_object *function = json_member(delta, "function_call");
+	struct str reason = json_str(choice, "finish_reason");
 	struct str thinking = reasoning(delta);
 
-	on_words(a, INDEX_THINKING, "thinking", thinking);
-	on_words(a, INDEX_TEXT, "text", content);
-	on_words(a, INDEX_TEXT, "text", json_str(delta, "refusal"));
+	on_words(a, KEY_THINKING, "thinking", thinking);
+	on_content(a, KEY_TEXT, "text", json_member(delta, "content"));
+	on_words(a, KEY_TEXT, "text", json_str(delta, "refusal"));
 	on_tool_calls(a, json_member(delta, "tool_calls"));
-	if (content.len && !thinking.len && !reason.len && !json_member(delta, "role") &&
-	    a->part_index == INDEX_TEXT)
+	if (json_object_is_type(function, json_type_object)) /* before tools there were functions */
+		on_tool_call(a, KEY_FUNCTION, STR(""), function);
+	if (json_object_is_type(json_member(delta, "audio"), json_type_object))
+		unreadable(a, STR("audio"));
+	if (json_str(delta, "content").len && !thinking.len && !reason.len &&
+	    !json_member(delta, "role") && parts_flows(a, KEY_TEXT, "text"))
 		quick_learn(&a->quick, data, "\"content\":\"");
-	if (!reason.len)
-		return;
-	a->outcome.finish_reason = str_is(reason, "function_call") ? "tool_calls" : "stop";
-	for (size_t i = 0; i < countof(reasons); i++)
-		if (str_is(reason, reasons[i]))
-			a->outcome.finish_reason = reasons[i];
+	if (reason.len)
+		on_reason(a, reason);
+}
+
+/* The end is believed where what it speaks of was there. */
+static void on_done(struct answer *a)
+{
+	if (!a->outcome.finish_reason[0])
+		return; /* the end makes it a cut */
+	if (strcmp(a->outcome.finish_reason, "tool_calls") == 0 && !parts_last(a))
+		answer_fail(a, FAULT_PROVIDER_MALFORMED,
+			    STR("the answer ends with a tool's call and has none"));
+	answer_done(a);
 }
 
 static void on_event(struct answer *a, struct str name, struct str data)
@@ -344,20 +453,20 @@ static void on_event(struct answer *a, struct str name, struct str data)
 	struct str text;
 
 	(void)name;
-	if (a->part_index == INDEX_TEXT && quick_match(&a->quick, data, &a->scratch, &text)) {
+	if (parts_flows(a, KEY_TEXT, "text") && quick_match(&a->quick, data, &a->scratch, &text)) {
 		answer_text(a, text);
 		return;
 	}
 	if (str_is(str_trim(data), "[DONE]")) {
-		if (a->outcome.finish_reason[0])
-			answer_done(a);
-		return; /* without a finish_reason the end makes it a cut */
+		on_done(a);
+		return;
 	}
 	event = answer_json(a, data);
 	if (!event)
 		return;
 	error = json_member(event, "error");
-	if (json_object_is_type(error, json_type_object) || json_str(event, "error").len) {
+	if (json_object_is_type(error, json_type_object) || json_str(event, "error").len ||
+	    str_is(json_str(event, "object"), "error")) {
 		on_error(a, 200, event);
 		return;
 	}

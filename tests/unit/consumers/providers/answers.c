@@ -178,6 +178,23 @@ static const struct {
     {"openai", "{\"error\":{\"type\":\"something_new\"}}", FAULT_PROVIDER_OVERLOADED},
     {"openai", "{\"error\":\"boom\"}", FAULT_PROVIDER_OVERLOADED},
     {"openai", "{\"error\":null,\"choices\":[]}", FAULT_NONE},
+    /* a code that is a status */
+    {"openai", "{\"error\":{\"message\":\"max\",\"type\":\"BadRequestError\",\"code\":400}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", "{\"error\":{\"type\":\"server_error\",\"code\":422}}", FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", "{\"error\":{\"code\":429}}", FAULT_PROVIDER_RATE},
+    {"openai", "{\"error\":{\"code\":\"429\",\"type\":\"insufficient_quota\"}}",
+     FAULT_PROVIDER_QUOTA},
+    {"openai", "{\"error\":{\"code\":401}}", FAULT_PROVIDER_AUTH},
+    {"openai", "{\"error\":{\"code\":\"402\"}}", FAULT_PROVIDER_QUOTA},
+    {"openai", "{\"error\":{\"code\":413}}", FAULT_PROVIDER_TOO_BIG},
+    {"openai", "{\"error\":{\"code\":500}}", FAULT_PROVIDER_OVERLOADED},
+    {"openai", "{\"error\":{\"code\":17}}", FAULT_PROVIDER_OVERLOADED},
+    {"openai", "{\"error\":{\"code\":17,\"type\":\"invalid_request_error\"}}",
+     FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", "{\"error\":\"boom\",\"code\":400}", FAULT_PROVIDER_BAD_REQUEST},
+    {"openai", "{\"object\":\"error\",\"message\":\"max\",\"code\":400}",
+     FAULT_PROVIDER_BAD_REQUEST},
     {"anthropic", "{\"type\":\"error\",\"error\":\"boom\"}", FAULT_PROVIDER_OVERLOADED},
 };
 
