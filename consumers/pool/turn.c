@@ -109,38 +109,48 @@ static void on_refused(void *ctx, enum redis_result result, struct str state)
 		wait_more(w);
 }
 
+/* Was it never accepted, as far as Redis can say? What stands there ends a day behind a job's deadline: of a job that was accepted nothing is
+ * left then but its record. */
+static bool never_stood(const struct work *w)
+{
+	const struct pool *pool = w->pool;
+	uint64_t made = id_wall_ms(w->prev);
+
+	return made >= redis_epoch_wall_ms(w->redis) &&
+	       loop_wall_ms(pool->loop) >= made + PRODUCE_LIMIT_MS &&
+	       loop_now_us(pool->loop) >= w->missing_us + EPOCH_SEEN_US;
+}
+
 static void on_record(void *ctx, enum pg_result result, const struct pg_rows *rows)
 {
 	struct work *w = ctx;
 
 	w->pg_request = NULL;
-	if (result == PG_OK && pg_count(rows))
+	if (result == PG_OK && pg_count(rows)) {
 		go_on(w);
-	else
+	} else if (result == PG_OK && never_stood(w)) {
+		log_warn(&w->log, "turn before was never accepted", F_VIEW("prev", w->prev));
+		w->request =
+		    state_refuse(w->redis, w->prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
+	} else {
 		wait_more(w);
+	}
 }
 
-/* Nothing stands of the turn before: was Redis emptied, or was it never accepted? */
+/* Nothing stands of the turn before: did it end long ago, was Redis emptied, or was it never accepted? The record is asked for at once, before
+ * anything is refused, and where Redis cannot know; until it says something nothing is decided. */
 static void missing(struct work *w)
 {
 	struct pool *pool = w->pool;
-	uint64_t made = id_wall_ms(w->prev), now = loop_wall_ms(pool->loop);
+	bool first = !w->missing_us;
 
-	if (made < redis_epoch_wall_ms(w->redis)) {
+	if (first)
+		w->missing_us = loop_now_us(pool->loop);
+	if (first || id_wall_ms(w->prev) < redis_epoch_wall_ms(w->redis) || never_stood(w))
 		w->pg_request = pg_query(pool->pg, "SELECT 1 FROM results WHERE job = $1", &w->prev,
 					 1, on_record, w);
-		return;
-	}
-	if (!w->missing_us)
-		w->missing_us = loop_now_us(pool->loop);
-	if (now < made + PRODUCE_LIMIT_MS ||
-	    loop_now_us(pool->loop) < w->missing_us + EPOCH_SEEN_US) {
+	else
 		wait_more(w);
-		return;
-	}
-	log_warn(&w->log, "turn before was never accepted", F_VIEW("prev", w->prev));
-	w->request =
-	    state_refuse(w->redis, w->prev, w->head.org, STATE_TTL_EXTRA_MS, on_refused, w);
 }
 
 static void on_state(void *ctx, enum redis_result result, const struct redis_value *value)
