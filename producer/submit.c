@@ -557,12 +557,12 @@ static void on_lent(void *ctx, enum redis_result result, const struct redis_valu
 static void ask_turn(struct submit *s)
 {
 	struct submitter_options *o = &s->submitter->o;
-	struct key key = key_session(s->job.session);
-	const struct str name = key_str(&key);
-	char max[24];
+	struct key keys[2] = {key_session(s->job.session), key_conversation(s->job.session)};
+	const struct str names[2] = {key_str(&keys[0]), key_str(&keys[1])};
+	char max[24], left[24];
 
 	if (str_is(s->job.lane, lane_name(LANE_BACKGROUND)) || s->job.not_before_ms) {
-		const struct str args[] = {STR("HMGET"), name,		STR("org"),
+		const struct str args[] = {STR("HMGET"), names[0],	STR("org"),
 					   STR("task"),	 STR("system"), STR("unheard")};
 
 		s->request =
@@ -570,9 +570,11 @@ static void ask_turn(struct submit *s)
 		return;
 	}
 	snprintf(max, sizeof(max), "%lld", (long long)o->max_open_turns);
-	s->request =
-	    redis_script(o->redis, s->job.session, &script_turn, &name, 1,
-			 (const struct str[]){s->job.org, s->job.id, str_of(max)}, 3, on_turn, s);
+	snprintf(left, sizeof(left), "%lld",
+		 (long long)(s->job.deadline_ms - (int64_t)loop_wall_ms(o->loop)));
+	s->request = redis_script(
+	    o->redis, s->job.session, &script_turn, names, 2,
+	    (const struct str[]){s->job.org, s->job.id, str_of(max), str_of(left)}, 4, on_turn, s);
 }
 
 /* ── life ── */

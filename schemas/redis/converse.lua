@@ -2,7 +2,7 @@
 -- KEYS: s:{session}, c:{session}
 -- ARGV: turn, job, then messages as JSON
 -- Returns: '1' appended; '0' it was there already; '' where the session is not here (the record in PostgreSQL has it).
-local h = redis.call('HMGET', KEYS[1], 'conv', 'ttl_ms', 'org', 'd:' .. ARGV[2], 'over')
+local h = redis.call('HMGET', KEYS[1], 'conv', 'ttl_ms', 'org', 'd:' .. ARGV[2], 'over', 'turn', 'until_ms')
 if not h[3] then
 	return ''
 end
@@ -38,6 +38,14 @@ if #ARGV > 2 then
 		redis.call('RPUSH', KEYS[2], ARGV[i])
 	end
 end
-redis.call('PEXPIRE', KEYS[1], h[2] or '3600000')
-redis.call('PEXPIRE', KEYS[2], h[2] or '3600000')
+-- Its time runs from now on, or from the last deadline of the turns that are open.
+local stays = tonumber(h[2] or '3600000')
+if conv >= tonumber(h[6] or '0') then
+	redis.call('HDEL', KEYS[1], 'until_ms')
+elseif h[7] then
+	local t = redis.call('TIME')
+	stays = stays + math.max(0, tonumber(h[7]) - (t[1] * 1000 + math.floor(t[2] / 1000)))
+end
+redis.call('PEXPIRE', KEYS[1], tostring(stays))
+redis.call('PEXPIRE', KEYS[2], tostring(stays))
 return '1'

@@ -239,12 +239,13 @@ static void on_turn(void *ctx, enum redis_result result, const struct redis_valu
 static bool next_turn(struct test *t, int turn)
 {
 	char job[24];
-	struct str key = STR("s:{x}"), args[3] = {STR("org"), {0}, STR("8")};
+	struct str keys[2] = {STR("s:{x}"), STR("c:{x}")};
+	struct str args[4] = {STR("org"), {0}, STR("8"), STR("1000")};
 
 	snprintf(job, sizeof(job), "job_%d", turn);
 	args[1] = str_of(job);
 	reset(t);
-	redis_script(t->redis, str_of("x"), &script_turn, &key, 1, args, 3, on_turn, t);
+	redis_script(t->redis, str_of("x"), &script_turn, keys, 2, args, 4, on_turn, t);
 	return turn_until(&t->p, &t->done, 1, 2000) && t->ok;
 }
 
