@@ -15,12 +15,20 @@
 	" AND (classid::bigint << 32 | objid::bigint) = " LOCK ")"                    \
 	" THEN true ELSE pg_try_advisory_lock(" LOCK ") END"
 
+/* A leader that stands still, or whose machine vanished, asks no more: the server ends its session, and with it the lock, by its own clock. Looks
+ * that come less often than that lose the lead in between, so it is so many of them at least. */
+#define IDLE_US (10 * US_PER_S)
+#define IDLE_LOOKS 5
+
 struct lease {
 	struct scheduler *s;
 	struct pg *pg; /* one connection: the lock is its session's */
 	struct pg_request *request;
 	struct timer timer;
 	bool held;
+	uint64_t idle_us;
+	uint64_t asked_us; /* the latest look */
+	uint64_t until_us; /* the lock is ours until then, while the connection stands */
 };
 
 static void set_held(struct lease *l, bool held)
@@ -37,6 +45,7 @@ static void on_answer(void *ctx, enum pg_result result, const struct pg_rows *ro
 
 	l->request = NULL;
 	set_held(l, result == PG_OK && pg_count(rows) && str_is(pg_text(rows, 0, 0), "t"));
+	l->until_us = l->asked_us + l->idle_us;
 	timer_set(&l->timer, l->s->options->tick_ms * US_PER_MS);
 }
 
@@ -44,6 +53,7 @@ static void on_timer(struct timer *t)
 {
 	struct lease *l = container_of(t, struct lease, timer);
 
+	l->asked_us = loop_now_us(l->s->loop);
 	l->request = pg_query(l->pg, LOOK, NULL, 0, on_answer, l);
 }
 
@@ -58,13 +68,17 @@ int lease_open(struct scheduler *s, struct lease **ret_lease)
 	timer_set(&l->timer, 0);
 	pg.conninfo = s->config->postgres.conninfo;
 	pg.connections = 1;
+	l->idle_us = IDLE_LOOKS * s->options->tick_ms * US_PER_MS;
+	if (l->idle_us < IDLE_US)
+		l->idle_us = IDLE_US;
+	pg.idle_us = l->idle_us;
 	pg.timeout_us = s->config->postgres.query_ms * US_PER_MS;
 	return err_trace(pg_open(s->loop, &pg, s->log, &l->pg));
 }
 
 bool lease_held(const struct lease *lease)
 {
-	return lease->held;
+	return lease->held && pg_up(lease->pg) && loop_now_us(lease->s->loop) < lease->until_us;
 }
 
 void lease_close(struct lease *l)

@@ -39,6 +39,8 @@ struct pg_options {
 	uint32_t connections; /* 2 */
 	uint64_t wait_us;     /* 2 s */
 	uint64_t timeout_us;  /* 10 s per statement (statement_timeout too) */
+	uint64_t idle_us;     /* the server ends a session that asked nothing for so long
+			       * (idle_session_timeout); 0: not set */
 };
 struct pg_options pg_defaults(void);
 

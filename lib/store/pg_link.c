@@ -320,18 +320,23 @@ static void no_notice(void *ctx, const PGresult *result)
 
 static void link_set(struct pg_link *link)
 {
-	char limit[32];
-	char *values[] = {limit};
+	char limit[32], idle[32];
+	char *limits[] = {limit}, *idles[] = {idle};
 
 	snprintf(limit, sizeof(limit), "%llu",
 		 (unsigned long long)(link->pg->options.timeout_us / US_PER_MS));
+	snprintf(idle, sizeof(idle), "%llu",
+		 (unsigned long long)(link->pg->options.idle_us / US_PER_MS));
 	link->state = PG_LINK_SETTING;
 	PQsetNoticeReceiver(link->conn, no_notice, link->pg);
 	if (PQsetnonblocking(link->conn, 1) || !PQenterPipelineMode(link->conn) ||
 	    !send_statement(link,
 			    "SELECT set_config('statement_timeout', $1, false), "
 			    "set_config('idle_in_transaction_session_timeout', $1, false)",
-			    values, 1) ||
+			    limits, 1) ||
+	    (link->pg->options.idle_us &&
+	     !send_statement(link, "SELECT set_config('idle_session_timeout', $1, false)", idles,
+			     1)) ||
 	    !send_sync(link)) {
 		link_fail(link, "session");
 		return;

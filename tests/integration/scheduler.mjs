@@ -123,6 +123,36 @@ test('a job in a tier is cancelled when the client says so, not when it is due',
 	assert.equal(j.status, 'cancelled')
 })
 
+test('a leader that stands still is followed: a job in a tier is cancelled all the same', async () => {
+	const leads = async ({ id, admin }) => {
+		const text = await (await fetch(`${admin ?? stack.service(id).admin}/metrics`)).text()
+		return /^sluice_scheduler_leader 1$/m.test(text)
+	}
+	const first = { id: SCHEDULER, pid: stack.pid(SCHEDULER) }
+	const second = await stack.more('sluice-scheduler', 'scheduler-second', 'scheduler')
+	try {
+		await until('the first leads', () => leads(first))
+		assert.ok(!(await leads(second)), 'and nobody else')
+		const { id } = await api.accepted(chat('never', undefined, { not_before: soon(600_000) }))
+		await until('it is in a tier', async () => (await stack.redis_cli('HGET', `j:{${id}}`, 'copy')) === '1')
+		process.kill(first.pid, 'SIGSTOP')
+		try {
+			assert.equal((await api.cancel(id)).status, 202)
+			const j = await api.ended(id, 20000)
+			assert.equal(j.status, 'cancelled')
+			assert.ok(await leads(second))
+		} finally {
+			process.kill(first.pid, 'SIGCONT')
+		}
+		await until('the old leader knows', async () => !(await leads(first)))
+		assert.ok(await leads(second), 'the new one stays')
+		assert.equal((await api.recorded([id])).get(id).length, 1)
+	} finally {
+		await second.end('SIGTERM')
+	}
+	await until('the first leads again', () => leads(first))
+}, { limit_ms: 60000 })
+
 test('what everybody has read is deleted, and nothing else', async () => {
 	const waiting = await api.accepted(chat('waits', undefined, { lane: 'background', not_before: soon(20000) }))
 	for (let i = 0; i < 10; i++) await api.ended((await api.accepted(chat(`read ${i}`, undefined, { lane: 'background' }))).id)

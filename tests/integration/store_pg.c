@@ -244,6 +244,29 @@ static void limits(struct test *t)
 	t->pg = keep;
 }
 
+/* A lock goes with its session, and that with its silence. */
+static void silence(struct test *t)
+{
+	struct pg *keep = t->pg;
+	struct pg_options options = pg_defaults();
+	int turns = 0;
+
+	options.conninfo = t->conninfo;
+	options.connections = 1;
+	options.idle_us = 300 * US_PER_MS;
+	if (pg_open(t->p.loop, &options, &t->p.log, &t->pg) < 0)
+		exit(2);
+	query(t, "SELECT pg_try_advisory_lock(7)::int", NULL);
+	claim(&t->p, t->ok == 1 && t->number == 1, "a session holds a lock");
+	while (pg_up(t->pg) && turns++ < 1000)
+		loop_turn(t->p.loop, 10 * US_PER_MS);
+	claim(&t->p, !pg_up(t->pg), "one that asks nothing for its time is ended by the server");
+	pg_close(t->pg);
+	t->pg = keep;
+	query(t, "SELECT pg_try_advisory_lock(7)::int", NULL);
+	claim(&t->p, t->ok == 1 && t->number == 1, "and its lock is free");
+}
+
 static void migrations(struct test *t)
 {
 	struct pg_migration m[] = {
@@ -378,6 +401,7 @@ int main(void)
 	statements(&t);
 	transactions(&t);
 	limits(&t);
+	silence(&t);
 	migrations(&t);
 	keys = keys_new(t.p.loop, t.pg, NULL, &t.p.log);
 	api_keys(&t, keys, token);
