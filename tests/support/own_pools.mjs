@@ -16,8 +16,10 @@ export function route(name, targets, more = {}) {
 }
 
 export class OwnPools {
-	/** `routes`: text of routes beside the stack's; `pools`: a name and what its command line says more. `api` asks the front. */
-	static async open(stack, name, routes, pools) {
+	/**
+	 * `routes`, `accounts`: text of such beside the stack's; `pools`: a name and what its command line says more. `api` asks the front.
+	 */
+	static async open(stack, name, routes, pools, accounts = '') {
 		const own = new OwnPools()
 		const config = `${stack.dir}/${name}.yaml`
 		own.stack = stack
@@ -25,7 +27,8 @@ export class OwnPools {
 		own.name = name
 		own.config = config
 		own.pools = pools
-		writeFileSync(config, readFileSync(stack.config, 'utf8').replace(/^prices:/m, `${routes}prices:`), { mode: 0o600 })
+		const given = readFileSync(stack.config, 'utf8').replace(/^accounts:\n/m, `accounts:\n${accounts}`)
+		writeFileSync(config, given.replace(/^prices:/m, `${routes}prices:`), { mode: 0o600 })
 		await stack.down(POOL)
 		try {
 			for (const [pool, words] of Object.entries(pools)) own[pool] = await own.#start('sluice-pool', `${name}-${pool}`, 'pool', ...words)
