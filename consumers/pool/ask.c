@@ -514,11 +514,10 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 		w->picked_up_ms = now;
 		series_observe_us(metric_one(pool->metric.pickup, lane_name(w->lane->lane)),
 				  loop_fresh_us(pool->loop) - w->taken_us);
-		uint64_t end = now + (uint64_t)w->job.run_ms;
-
-		if (!w->job.run_ms || end > (uint64_t)w->head.deadline_ms)
-			end = (uint64_t)w->head.deadline_ms;
-		timer_set(&w->deadline, end > now ? (end - now) * US_PER_MS : 0);
+	}
+	if (!w->run_from_ms) {
+		w->run_from_ms = now;
+		work_time(w);
 	}
 	/* A background call that ends before it is due is written with its result. */
 	if (w->lane->lane == LANE_BACKGROUND)

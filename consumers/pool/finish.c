@@ -124,11 +124,17 @@ static void decide(struct work *w);
 
 void finish_write(struct work *w)
 {
+	bool reads = w->fault && past_has_text(w);
+
 	w->waits = 0;
 	w->fetching = false;
-	if (w->scribe.rewrite) {
-		sm_move(&w->sm, WORK_WRITING);
-		scribe_flush(&w->scribe);
+	if (reads || w->scribe.rewrite) {
+		if (sm_state(&w->sm) != WORK_WRITING)
+			sm_move(&w->sm, WORK_WRITING);
+		if (reads)
+			past_text(w);
+		else
+			scribe_flush(&w->scribe);
 		return;
 	}
 	if (sm_state(&w->sm) != WORK_DECIDING)

@@ -36,7 +36,11 @@ static void loaded(struct work *w)
 		return;
 	}
 	w->routes = routes_ref(w->pool->routes);
-	retry_wait_due(w);
+	work_time(w);
+	if (work_is_late(w))
+		work_stop(w, FAULT_EXPIRED);
+	else
+		retry_wait_due(w);
 }
 
 static void broken(struct work *w, const char *why)

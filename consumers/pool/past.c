@@ -78,6 +78,47 @@ void past_calls(struct work *w, struct str calls, int64_t bytes)
 	price(w, last);
 }
 
+/* ── the text ── */
+
+bool past_has_text(const struct work *w)
+{
+	const struct work_call *last = w->call_count ? &w->calls[w->call_count - 1] : NULL;
+
+	return last && last->attempt < w->attempt && !w->scribe.text.len && !w->scribe.part_count &&
+	       !PLANTED(PAST_UNREAD);
+}
+
+static void on_text_timer(struct timer *t)
+{
+	finish_write(container_of(t, struct work, timer));
+}
+
+static void on_text(void *ctx, enum redis_result result, const struct redis_value *value)
+{
+	struct work *w = ctx;
+	int64_t attempt = w->calls[w->call_count - 1].attempt;
+
+	w->request = NULL;
+	if (result != REDIS_OK) {
+		work_again(w, work_pause_us(w, 100, 2000), on_text_timer);
+		return;
+	}
+	if (value->type == REDIS_STR)
+		scribe_recall(&w->scribe, value->str, w->past_parts, w->past_first_ms);
+	for (size_t i = 0; i < w->call_count; i++)
+		if (w->calls[i].attempt == attempt)
+			w->calls[i].attempt = w->attempt;
+	finish_write(w);
+}
+
+void past_text(struct work *w)
+{
+	struct key key = key_out(w->head.job, w->calls[w->call_count - 1].attempt);
+
+	w->request = redis_command(w->redis, w->head.job, (struct str[]){STR("GET"), key_str(&key)},
+				   2, on_text, w);
+}
+
 int64_t past_tokens(size_t request_bytes)
 {
 	return ((int64_t)request_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;

@@ -173,8 +173,13 @@ static void on_raised(void *ctx, enum state_held held, bool cancel)
 
 static void raise_copy(struct work *w)
 {
+	struct buf calls = {0};
+
+	if (w->call_count)
+		work_calls_json(w, &calls);
 	w->request = state_release(w->redis, w->head.job, str_of(w->fence), w->tries,
-				   w->head.copy + 1, on_raised, w);
+				   w->head.copy + 1, buf_str(&calls), on_raised, w);
+	buf_fini(&calls);
 }
 
 static void begin(struct work *w, uint64_t due_wall_ms)
@@ -264,8 +269,8 @@ bool retry_first_sight(struct work *w)
 {
 	if (!w->loaded && !lane_record_body(w->record).len) {
 		/* Only a nudge for a job that was to end: nothing can be run from it. */
-		state_release(w->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy, NULL,
-			      NULL);
+		state_release(w->redis, w->head.job, str_of(w->fence), w->tries, w->head.copy,
+			      STR(""), NULL, NULL);
 		w->claimed = false;
 		work_over(w, true);
 		return true;

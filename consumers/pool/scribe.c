@@ -124,6 +124,45 @@ void scribe_adopt(struct scribe *s, int64_t attempt)
 	pump(s);
 }
 
+/* Room for @count of them. */
+static void parts_room(struct scribe *s, size_t count)
+{
+	while (s->part_room < count) {
+		s->part_room = s->part_room ? 2 * s->part_room : 4;
+		s->parts = mem_resize(s->parts, s->part_room * sizeof(s->parts[0]));
+	}
+}
+
+static struct str kept(struct scribe *s, struct str text)
+{
+	return (struct str){arena_dup(&s->arena, text.ptr, text.len), text.len};
+}
+
+void scribe_recall(struct scribe *s, struct str text, struct str parts, uint64_t first_wall_ms)
+{
+	cleanup_json struct json_object *list = NULL;
+	struct json_error error;
+	size_t count = 0;
+
+	buf_add_str(&s->text, text);
+	s->first_wall_ms = first_wall_ms;
+	s->rewrite = text.len > 0;
+	if (parts.len && !json_read(parts, &list, &error) &&
+	    json_object_is_type(list, json_type_array))
+		count = json_object_array_length(list);
+	for (size_t i = 0; i < count && i < SCRIBE_PARTS_MAX; i++) {
+		struct json_object *part = json_object_array_get_idx(list, i);
+
+		parts_room(s, s->part_count + 1);
+		s->parts[s->part_count++] =
+		    (struct scribe_part){.at = json_int(part, "at", 0),
+					 .type = kept(s, json_str(part, "type")).ptr,
+					 .id = kept(s, json_str(part, "id")),
+					 .name = kept(s, json_str(part, "name"))};
+	}
+	s->parts_dirty = s->part_count > 0;
+}
+
 static void on_written(void *ctx, enum state_held held, bool cancel)
 {
 	struct write *w = ctx;
@@ -371,17 +410,14 @@ bool scribe_part(struct scribe *s, const char *type, struct str id, struct str n
 
 	if (s->part_count + 2 > SCRIBE_PARTS_MAX)
 		return false;
-	if (s->part_count + 2 > s->part_room) {
-		s->part_room = s->part_room ? 2 * s->part_room : 4;
-		s->parts = mem_resize(s->parts, s->part_room * sizeof(s->parts[0]));
-	}
+	parts_room(s, s->part_count + 2);
 	if (!s->part_count && s->text.len)
 		s->parts[s->part_count++] = (struct scribe_part){0, "text", STR(""), STR("")};
 	part = &s->parts[s->part_count];
 	part->at = (int64_t)s->text.len;
 	part->type = type;
-	part->id = (struct str){arena_dup(&s->arena, id.ptr, id.len), id.len};
-	part->name = (struct str){arena_dup(&s->arena, name.ptr, name.len), name.len};
+	part->id = kept(s, id);
+	part->name = kept(s, name);
 	s->part_bytes += id.len + name.len;
 	send_before(s);
 	say_part(s, part, s->part_count++);

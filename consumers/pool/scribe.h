@@ -85,6 +85,9 @@ void scribe_begin(struct scribe *s, int64_t attempt);
 void scribe_hold(struct scribe *s);
 /* The same text under another attempt and fence: after a claim was lost and won again. */
 void scribe_adopt(struct scribe *s, int64_t attempt);
+/* Of the present attempt, nothing said yet: an owner's before goes on as its own, written anew as a whole. @parts: as scribe_parts_json
+ * wrote them; empty: all is text. */
+void scribe_recall(struct scribe *s, struct str text, struct str parts, uint64_t first_wall_ms);
 /* What follows is another part. False, and nothing done, where the answer has SCRIBE_PARTS_MAX of them. */
 must_check bool scribe_part(struct scribe *s, const char *type, struct str id, struct str name);
 void scribe_text(struct scribe *s, struct str text);

@@ -191,6 +191,8 @@ static void adopt(struct work *w)
 			w->calls[i].attempt = w->attempt;
 }
 
+static void stop_running(struct work *w);
+
 /* The claim was won again after it was lost: goes on where it was. */
 static void go_on(struct work *w)
 {
@@ -204,6 +206,8 @@ static void go_on(struct work *w)
 		adopt(w);
 		ask_say_call(w);
 		scribe_adopt(&w->scribe, w->attempt);
+		if (w->end_as) /* wished meanwhile */
+			stop_running(w);
 	} else if (resume == WORK_DEFERRING) {
 		retry_go_on(w);
 	} else if (w->status) {
@@ -213,8 +217,47 @@ static void go_on(struct work *w)
 	} else {
 		forget_call(w);
 		scribe_begin(&w->scribe, w->attempt);
-		load_begin(w);
+		if (w->end_as)
+			stop_running(w);
+		else
+			load_begin(w);
 	}
+}
+
+/* When the first call that was not made before @from_ms began; 0: there is none. */
+static uint64_t first_call_ms(const struct work *w, uint64_t from_ms)
+{
+	uint64_t first = 0;
+
+	for (size_t i = 0; i < w->call_count; i++)
+		if (w->calls[i].started_ms >= from_ms && (!first || w->calls[i].started_ms < first))
+			first = w->calls[i].started_ms;
+	return first;
+}
+
+/* What owners before had of it: when it was picked up, the calls, and of which parts the text is that stands. */
+static void take_over(struct work *w, const struct claim *claim)
+{
+	const struct work_call *last;
+
+	past_calls(w, claim->calls, claim->bytes);
+	last = w->call_count ? &w->calls[w->call_count - 1] : NULL;
+	w->past_parts = (struct str){arena_dup(&w->arena, claim->parts.ptr, claim->parts.len),
+				     claim->parts.len};
+	w->past_first_ms =
+	    last && last->first_token_ms ? last->first_token_ms : (uint64_t)claim->first_token_ms;
+	if (PLANTED(PICKUP_FORGOTTEN))
+		return;
+	w->picked_up_ms = (uint64_t)claim->picked_up_ms;
+	if (!w->picked_up_ms)
+		w->picked_up_ms = first_call_ms(w, 0);
+	/* A time in a tier is none of running, and what was before it is over. */
+	w->run_from_ms = w->picked_up_ms >= (uint64_t)w->head.due_ms
+			     ? w->picked_up_ms
+			     : first_call_ms(w, (uint64_t)w->head.due_ms);
+	if (w->end_as == FAULT_EXPIRED && !work_is_late(w))
+		w->end_as = FAULT_NONE; /* its time in queue, which ended when it was picked up */
+	work_time(w);
 }
 
 static void granted(struct work *w, const struct claim *claim)
@@ -232,7 +275,7 @@ static void granted(struct work *w, const struct claim *claim)
 		return;
 	}
 	scribe_begin(&w->scribe, w->attempt);
-	past_calls(w, claim->calls, claim->bytes);
+	take_over(w, claim);
 	if (claim->cancel && !w->end_as)
 		w->end_as = FAULT_CANCELLED;
 	if (w->end_as)
@@ -432,6 +475,32 @@ void work_stop(struct work *w, enum fault as)
 	}
 }
 
+/* The wall time by which it is to have begun, or ended; 0: none. */
+static uint64_t end_ms(const struct work *w)
+{
+	uint64_t end = w->run_from_ms + (uint64_t)w->job.run_ms;
+	uint64_t deadline = (uint64_t)w->head.deadline_ms;
+
+	if (!w->picked_up_ms && !w->call_count && w->head.start_by_ms)
+		return (uint64_t)w->head.start_by_ms;
+	return w->run_from_ms && w->job.run_ms && end < deadline ? end : deadline;
+}
+
+bool work_is_late(const struct work *w)
+{
+	uint64_t end = end_ms(w);
+
+	return end && end <= loop_wall_ms(w->pool->loop);
+}
+
+void work_time(struct work *w)
+{
+	uint64_t end = end_ms(w), now = loop_wall_ms(w->pool->loop);
+
+	if (end)
+		timer_set(&w->deadline, end > now ? (end - now) * US_PER_MS : 0);
+}
+
 static void on_deadline(struct timer *t)
 {
 	work_stop(container_of(t, struct work, deadline), FAULT_EXPIRED);
@@ -531,7 +600,6 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 						     ask_call_due};
 	struct work *w = mem_new(struct work);
 	struct lane_record *record = head->record;
-	uint64_t now = loop_wall_ms(pool->loop);
 
 	w->pool = pool;
 	w->lane = lane;
@@ -585,9 +653,7 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 	if (!map_find(&pool->works, w->head.job))
 		map_set(&pool->works, w->head.job, w);
 	if (w->head.start_by_ms)
-		timer_set(&w->deadline, (uint64_t)w->head.start_by_ms > now
-					    ? ((uint64_t)w->head.start_by_ms - now) * US_PER_MS
-					    : 0);
+		work_time(w);
 	turn_wait(w);
 	if (str_is(w->head.wish, "cancel"))
 		work_stop(w, FAULT_CANCELLED);
@@ -596,13 +662,23 @@ void work_new(struct pool *pool, struct pool_lane *lane, struct head *head)
 bool work_hand_back(struct work *w, bool running_too)
 {
 	enum work_state state = (enum work_state)sm_state(&w->sm);
+	struct buf calls = {0};
 
 	if (w->status || state >= WORK_WRITING || (w->call && !running_too))
 		return false;
+	hedge_drop(w);
+	if (w->call) {
+		call_stop(w->call);
+		ask_note_end(w, FAULT_DRAINING);
+	}
+	/* How its calls ended is known only here. */
+	if (w->claimed && w->call_count && !PLANTED(DRAIN_FORGETS))
+		work_calls_json(w, &calls);
 	/* A claim that is asked for is given back as well: nobody would wait for its lease. */
 	if (w->claimed || state == WORK_CLAIMING)
 		state_release(w->redis, w->head.job, str_of(w->fence), w->claimed ? w->tries : -1,
-			      w->head.copy, NULL, NULL);
+			      w->head.copy, buf_str(&calls), NULL, NULL);
+	buf_fini(&calls);
 	work_over(w, false);
 	return true;
 }

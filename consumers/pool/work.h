@@ -189,7 +189,11 @@ struct work {
 	size_t call_count;
 	size_t call_room;
 	bool past_open; /* the last of the calls was begun by an owner who saw no end of it */
-	uint64_t picked_up_ms;
+	uint64_t picked_up_ms; /* by any owner; 0: never */
+	uint64_t
+	    run_from_ms; /* its time running began then, with any owner; 0: it waits for a call */
+	struct str past_parts;	/* JSON, of the answer that the last call of owners before gave */
+	uint64_t past_first_ms; /* its first token, as far as it is known; 0 */
 
 	/* the end */
 	const char *status;
@@ -217,6 +221,10 @@ struct work {
 void work_new(struct pool *pool, struct pool_lane *lane, struct head *head);
 /* A slot is granted: asks the next target. */
 void work_run(struct work *w);
+/* How long it may last, as far as that is known by now: its timer. */
+void work_time(struct work *w);
+/* That is over. */
+bool work_is_late(const struct work *w);
 /* The client, or the clock, wants it to end: FAULT_CANCELLED or FAULT_EXPIRED. */
 void work_stop(struct work *w, enum fault as);
 /* Redis lost its memory, or a fenced write was refused: the claim is made again. */
@@ -264,6 +272,10 @@ bool past_is_sure(const struct work *w);
 extern const struct gather_kind past_kind; /* of pool->past */
 /* past.c: calls that owners before began go on standing in the ledger. @bytes: how long the answer was. */
 void past_calls(struct work *w, struct str calls, int64_t bytes);
+/* What an owner before was told last is the job's text, of which nothing was said since: it is to be read before the job ends. */
+bool past_has_text(const struct work *w);
+/* Reads it as the present attempt's, then finish_write. */
+void past_text(struct work *w);
 /* The body is known: what the last of them was asked, where its end was not seen. */
 void past_estimate(struct work *w);
 /* Tokens that so many bytes may be, of a request or of an answer: where a provider that was asked does not say. That of the request stands in

@@ -185,6 +185,9 @@ static void claim_done(void *ctx, redis_then_fn *then, enum redis_result result,
 			claim.calls = redis_item_str(value, 5);
 			claim.bytes = redis_item_int(value, 6, 0);
 			claim.deaths = redis_item_int(value, 7, 0);
+			claim.picked_up_ms = redis_item_int(value, 8, 0);
+			claim.first_token_ms = redis_item_int(value, 9, 0);
+			claim.parts = redis_item_str(value, 10);
 		}
 	}
 	((claim_fn *)then)(ctx, &claim);
@@ -265,7 +268,8 @@ struct redis_request *state_renew(struct redis *redis, struct str job, struct st
 }
 
 struct redis_request *state_release(struct redis *redis, struct str job, struct str fence,
-				    int64_t tries, int64_t copy, state_fn *done, void *ctx)
+				    int64_t tries, int64_t copy, struct str calls, state_fn *done,
+				    void *ctx)
 {
 	struct args a = {0};
 	struct key key = key_job(job);
@@ -273,6 +277,7 @@ struct redis_request *state_release(struct redis *redis, struct str job, struct 
 	arg(&a, fence);
 	arg_int(&a, tries);
 	arg_int(&a, copy);
+	arg(&a, calls);
 	return run(redis, job, &script_release, &key, 1, &a, held_done, ctx, (redis_then_fn *)done);
 }
 

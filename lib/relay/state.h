@@ -62,7 +62,10 @@ struct claim {
 	struct str state;  /* TERMINAL */
 	struct str result; /* FINISHING: JSON without the text */
 	struct str calls; /* RUN: JSON list of the calls that owners before began; empty for none */
-	int64_t bytes;	  /* RUN, with calls: how long the answer was */
+	int64_t bytes;	  /* RUN, with calls: how long the last one's answer was */
+	struct str parts; /* RUN, with calls: JSON, of that answer; empty for none */
+	int64_t picked_up_ms;	/* RUN: by any owner; 0: never */
+	int64_t first_token_ms; /* RUN: of any owner; 0: none */
 };
 struct claim_request {
 	struct str job;
@@ -95,9 +98,10 @@ typedef void state_fn(void *ctx, enum state_held held, bool cancel);
 
 struct redis_request *state_renew(struct redis *redis, struct str job, struct str fence,
 				  state_fn *done, void *ctx);
-/* @tries -1: as they stand. A result that is decided stays so. */
+/* @tries -1: as they stand. @calls: JSON list with the ends that are known; empty: as they stand. A result that is decided stays so. */
 struct redis_request *state_release(struct redis *redis, struct str job, struct str fence,
-				    int64_t tries, int64_t copy, state_fn *done, void *ctx);
+				    int64_t tries, int64_t copy, struct str calls, state_fn *done,
+				    void *ctx);
 
 struct state_call {
 	struct str job;

@@ -7,8 +7,9 @@
 --       then field, value … to set where nothing stands
 -- Returns a list: verdict, attempt, tries, wish, and
 --   'run'       granted; attempt is the one to begin; the 5th says why the claim before ended: '' none, 'died'; the 6th are the
---               calls of owners before (JSON, '' none), the 7th the bytes that the answer had, the 8th how many owners died that had
---               called nobody for it
+--               calls of owners before (JSON, '' none), the 7th the bytes that the last one's answer had, the 8th how many owners died
+--               that had called nobody for it, the 9th picked_up_ms (0: never), the 10th first_token_ms (0: none), the 11th the parts
+--               of that answer (JSON, '' none)
 --   'finishing' granted; the result is decided: 5th its JSON; publish it again, do not call
 --   'held'      another live worker has it; 5th: ms until its lease ends
 --   'forgotten' it is older than this Redis's memory, and nothing stands of it: it may have ended. Nothing is written.
@@ -16,7 +17,7 @@
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local h = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tries', 'copy', 'wish', 'worker', 'incarnation',
-	'lease', 'result', 'fence', 'called', 'calls', 'deaths')
+	'lease', 'result', 'fence', 'called', 'calls', 'deaths', 'picked_up_ms', 'first_token_ms', 'parts', 'parts_before')
 local state, wish = h[1], h[5] or ''
 local attempt, tries = tonumber(h[2] or '0'), tonumber(h[3] or '0')
 local died, deaths = '', tonumber(h[13] or '0')
@@ -73,9 +74,19 @@ if state == 'finishing' then
 	redis.call('PEXPIRE', KEYS[1], ARGV[5])
 	return {'finishing', tostring(attempt), tostring(tries), wish, h[9] or ''}
 end
-local had = 0
-if h[12] then
-	had = redis.call('STRLEN', 'out:' .. string.sub(KEYS[1], 3) .. ':' .. tostring(attempt))
+-- What was said last stands under the last call's attempt. Its parts are set aside by the first claim behind it.
+local said, had, parts = h[12] and string.match(h[12], '.*"attempt":(%d+)'), 0, false
+if said then
+	had = redis.call('STRLEN', 'out:' .. string.sub(KEYS[1], 3) .. ':' .. said)
+	parts = h[17]
+	if said == h[2] then
+		parts = h[16]
+	end
+end
+if parts then
+	also('parts_before', parts)
+elseif h[17] then
+	redis.call('HDEL', KEYS[1], 'parts_before')
 end
 attempt = attempt + 1
 also('state', 'queued')
@@ -85,4 +96,5 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5])
 if state then
 	redis.call('HDEL', KEYS[1], 'parts') -- they are another answer's
 end
-return {'run', tostring(attempt), tostring(tries), wish, died, h[12] or '', tostring(had), tostring(deaths)}
+return {'run', tostring(attempt), tostring(tries), wish, died, h[12] or '', tostring(had), tostring(deaths),
+	h[14] or '0', h[15] or '0', parts or ''}

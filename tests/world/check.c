@@ -428,6 +428,59 @@ static void check_bill(const struct result *r)
 				(long long)r->cost_microusd, (long long)cost);
 }
 
+static const struct client_job *job_of(struct str id)
+{
+	for (int i = 0; i < fleet.job_count; i++)
+		for (size_t t = 0; t < fleet.jobs[i].try_count; t++)
+			if (str_is(id, fleet.jobs[i].tries[t].id))
+				return &fleet.jobs[i];
+	return NULL;
+}
+
+/* Who was picked up in time may run for as long as it was given, whoever has it. */
+static void check_expired(const struct result *r)
+{
+	const struct client_job *j = job_of(r->id);
+	cleanup_json struct json_object *list = NULL;
+	struct json_error error;
+	int64_t began = r->picked_up_ms;
+
+	if (!j || !str_is(r->status, "expired") || !r->calls.len ||
+	    json_read(r->calls, &list, &error) != JSON_OK || !json_object_array_length(list))
+		return;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		int64_t at = json_int(json_object_array_get_idx(list, i), "started_ms", 0);
+
+		began = !began || at < began ? at : began;
+	}
+	if (r->picked_up_ms != began)
+		world_violation("%.*s was called before it was picked up", STR_FMT(r->id));
+	if (r->finished_ms < began + j->run_ms)
+		world_violation("%.*s was picked up and expired %lld ms later, of %lld ms",
+				STR_FMT(r->id), (long long)(r->finished_ms - began),
+				(long long)j->run_ms);
+}
+
+/* Whoever ends it: what its last call said is its text; and each call has its end, but one whose owner died. */
+static void check_owners(const struct result *r)
+{
+	cleanup_json struct json_object *list = NULL;
+	struct json_error error;
+	struct json_object *call = NULL;
+
+	if (!r->calls.len || json_read(r->calls, &list, &error) != JSON_OK)
+		return;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		call = json_object_array_get_idx(list, i);
+		if (!json_int(call, "ended_ms", 0) && !fleet.excused)
+			world_violation("%.*s has a call without an end", STR_FMT(r->id));
+	}
+	if (call && !json_int(call, "ended_ms", 0) && !r->bytes &&
+	    json_int(json_member(call, "usage"), "output_tokens", 0))
+		world_violation("%.*s is %.*s without the text that it had", STR_FMT(r->id),
+				STR_FMT(r->status));
+}
+
 static void check_answers(void)
 {
 	struct map_entry *e;
@@ -436,6 +489,10 @@ static void check_answers(void)
 		struct kept_result *k = e->value;
 
 		check_bill(&k->r);
+		if (!redis_server_forgot()) {
+			check_expired(&k->r);
+			check_owners(&k->r);
+		}
 		if (str_is(k->r.status, "succeeded") && !call_of_result(&k->r))
 			world_violation("%.*s succeeded with a text that no call gave",
 					STR_FMT(k->r.id));

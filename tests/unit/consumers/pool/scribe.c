@@ -18,6 +18,7 @@ static void forget_request(struct redis_request *request);
 #define scribe_begin test_scribe_begin
 #define scribe_hold test_scribe_hold
 #define scribe_adopt test_scribe_adopt
+#define scribe_recall test_scribe_recall
 #define scribe_rest test_scribe_rest
 #define scribe_text test_scribe_text
 #define scribe_flush test_scribe_flush
@@ -130,6 +131,34 @@ TEST(while_its_claim_is_in_doubt_nothing_is_written_and_then_all_of_it_under_the
 	scribe_adopt(&s, 2);
 	ck_assert_view(buf_str(&told), "new 2 0:abcd\n");
 	scribe_fini(&s);
+	buf_fini(&told);
+	loop_free(loop);
+}
+
+TEST(what_an_owner_before_said_goes_on_with_its_parts_and_is_written_anew_as_a_whole)
+{
+	static const struct scribe_ops ops = {.begins = begins};
+	struct scribe s = {.fence = "f", .job = STR("job"), .channel = STR("ev:job")};
+	struct loop *loop = loop_new(1);
+	struct buf parts = {0};
+
+	buf_reset(&told);
+	scribe_init(&s, loop, NULL, &ops, NULL);
+	scribe_begin(&s, 3);
+	scribe_recall(&s, STR("hmHello"),
+		      STR("[{\"at\":0,\"type\":\"thinking\"},{\"at\":2,\"type\":\"text\"},"
+			  "{\"at\":7,\"type\":\"tool_call\",\"id\":\"t1\",\"name\":\"f\"}]"),
+		      5);
+	ck_assert(s.rewrite);
+	ck_assert_uint_eq(s.first_wall_ms, 5);
+	scribe_parts_json(&s, &parts);
+	ck_assert_view(buf_str(&parts),
+		       "[{\"at\":0,\"type\":\"thinking\"},{\"at\":2,\"type\":\"text\"},"
+		       "{\"at\":7,\"type\":\"tool_call\",\"id\":\"t1\",\"name\":\"f\"}]");
+	scribe_flush(&s);
+	ck_assert_view(buf_str(&told), "f 3 0:hmHello\n");
+	scribe_fini(&s);
+	buf_fini(&parts);
 	buf_fini(&told);
 	loop_free(loop);
 }
