@@ -17,6 +17,7 @@
 #include "producer/submit.h"
 #include "scheduler/later.h"
 #include "scheduler/scheduler.h"
+#include "tests/world/server.h"
 
 struct fleet fleet;
 
@@ -338,12 +339,14 @@ static void pg_away(uint64_t for_us)
 	pg_server_away(for_us);
 }
 
-/* A pool that had a call of it under way may go on with that one; who submits it again after the loss may have it again. */
+/* A pool that had a call of it under way may go on with that one, and one that stood still may believe a moment in the epoch before;
+ * who submits it again after the loss may have it again. */
 static void call_begins(const struct peer_call *call)
 {
 	if (call->job < 0 || call->job >= fleet.job_count || !past.recorded[call->job] ||
-	    world->now_us < past.known_us || fleet.jobs[call->job].phone ||
-	    fleet.jobs[call->job].rounds > 1)
+	    world->now_us < past.known_us ||
+	    world->now_us < redis_server.flushed_us + FLUSH_SEEN_US ||
+	    fleet.jobs[call->job].phone || fleet.jobs[call->job].rounds > 1)
 		return;
 	list_each (&peer_calls, at) {
 		const struct peer_call *other = container_of(at, struct peer_call, link);

@@ -11,9 +11,6 @@
 #include "lib/base/mem.h"
 #include "schemas/keys.h"
 
-/* Within this a flush is noticed by all. */
-#define FLUSH_SEEN_US 700000
-
 struct redis_server redis_server;
 
 /* ── keys ── */

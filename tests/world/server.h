@@ -26,6 +26,9 @@ struct value {
 	uint64_t expire_ms;
 };
 
+/* Within this a flush is noticed by all. */
+#define FLUSH_SEEN_US 700000
+
 struct redis_server {
 	struct map keys;
 	struct map before;  /* a second ago, where it will be set back to it */
@@ -35,8 +38,8 @@ struct redis_server {
 	uint64_t away_until_us;
 	uint64_t frozen_until_us;
 	uint64_t frozen_count;
-	uint64_t flushed_us;
-	uint64_t epoch; /* rises with each new one; 0: is to be made */
+	uint64_t flushed_us; /* or when one was told an epoch that was over, having stood still */
+	uint64_t epoch;	     /* rises with each new one; 0: is to be made */
 	uint64_t epochs;
 	uint64_t epoch_wall_ms;
 	bool cut; /* a connection to it was, once */
