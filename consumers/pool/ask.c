@@ -165,11 +165,12 @@ static void count_call(struct work *w, struct work_call *c)
 }
 
 /* Where the provider did not say what it used, as of most calls that are cut, and of whole ones at servers that never do: the request's
- * length stands for its input (@input), the text for its output. A loser was read, whoever was quicker. */
+ * length stands for its input (@input), the text for its output. A loser was read, whoever was quicker, but
+ * one that was refused. */
 static void estimate(struct work *w, struct work_call *c, const struct call_outcome *o, bool whole,
 		     int64_t input)
 {
-	bool read = o->begun || whole || (c->overhead && !o->unprocessed);
+	bool read = o->begun || whole || (c->overhead && !o->unprocessed && !o->refused);
 	int64_t unsaid = whole ? 0 : 1; /* a cut one has heard of its first token alone */
 	int64_t text = (int64_t)w->scribe.text.len - c->at;
 
@@ -260,6 +261,21 @@ void work_wake(struct work *w, bool well)
 	work_again(w, well ? rand_below(loop_rand(w->pool->loop), WAKE_US) : 0, on_backoff);
 }
 
+void work_reconfigured(struct work *w)
+{
+	uint64_t wait_us;
+	bool shut;
+
+	if (sm_state(&w->sm) == WORK_BUDGET && w->in_budget_line) {
+		spend_reconfigured(w);
+	} else if (sm_state(&w->sm) == WORK_BACKOFF) {
+		shut = !route_lets(&w->route, 0, &wait_us);
+		load_route(w);
+		if (shut && route_lets(&w->route, 0, &wait_us))
+			work_wake(w, true); /* with another key, or at another target */
+	}
+}
+
 void work_prefix_warm(struct work *w, uint64_t cache_key)
 {
 	if (sm_state(&w->sm) == WORK_BACKOFF && w->cache_key == cache_key && w->why &&
@@ -334,6 +350,7 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 		w->tried |= asked;
 	else
 		w->refused |= asked;
+	load_route(w);
 	if (route_lets(&w->route, w->tried, &wait_us)) {
 		if (sm_state(&w->sm) == WORK_CALLING)
 			work_run(w); /* the slot is kept: the next target at once */
@@ -672,6 +689,7 @@ void work_run(struct work *w)
 		if (w->reservation->state != RESERVATION_OURS)
 			w->short_of = 0;
 	}
+	load_route(w);
 	/* An owner before may have left no room for one more. */
 	if (w->call_count == WORK_CALLS_MAX)
 		retry_forget_oldest(w);

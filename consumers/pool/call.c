@@ -124,6 +124,7 @@ static void on_head(void *ctx, int status, const struct http_field *fields, size
 
 	answer_head(call->answer, status, fields, count, loop_wall_ms(call->loop));
 	call->outcome.taken = status == 200;
+	call->outcome.refused = status != 200;
 	if (status != 200) {
 		sm_move(&call->sm, CALL_REFUSED);
 		call->refused_us = loop_now_us(call->loop);

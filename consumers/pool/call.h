@@ -36,8 +36,9 @@ struct call_outcome {
 	const char *finish_reason;
 	struct usage usage;
 	struct str request_id;
-	bool begun; /* output was seen */
-	bool taken; /* its status was 200: the provider counts it, whatever came then */
+	bool begun;   /* output was seen */
+	bool taken;   /* its status was 200: the provider counts it, whatever came then */
+	bool refused; /* its status was another: its input was not read */
 	struct provider_rates rates;
 	bool unprocessed; /* provably: nothing was spent, and it may be asked again at once */
 	uint64_t first_token_wall_ms; /* 0: none */

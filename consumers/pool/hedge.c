@@ -189,7 +189,9 @@ static void on_heard(void *ctx, enum budget_word word)
 {
 	struct work *w = ctx;
 
-	if (word == BUDGET_OURS)
+	if (word == BUDGET_OURS && load_is_stale(w))
+		hedge_drop(w);
+	else if (word == BUDGET_OURS)
 		begin(w);
 	else if (word != BUDGET_MOVED)
 		forget_request(&w->hedge);
@@ -223,6 +225,8 @@ static void on_slow(struct timer *t)
 
 	if (!w->call || h->call || w->call_count + 2 > WORK_CALLS_MAX)
 		return;
+	if (load_is_stale(w))
+		return; /* its route's keys may be none any more */
 	h->target = route_choose(&w->route, w->tried | UINT32_C(1) << w->target_index,
 				 loop_rand(w->pool->loop), &h->target_index, &wait_us);
 	if (!h->target || !build(w))

@@ -1,4 +1,4 @@
-/* What a call needs: the job's body (or its blob) and the conversation before its turn. */
+/* What a call needs: the job's body (or its blob), the conversation before its turn, and its route. */
 #include <stdio.h>
 
 #include "consumers/pool/retry.h"
@@ -14,7 +14,9 @@
 
 static void read_history(struct work *w);
 
-static void loaded(struct work *w)
+/* ── the route ── */
+
+static enum route_found find_route(const struct work *w, struct route *ret_route)
 {
 	struct config_wish wish = {
 	    .task = w->job.task,
@@ -25,13 +27,67 @@ static void loaded(struct work *w)
 	    .job = w->head.job,
 	};
 
+	return route_find(w->pool->routes, &wish, ret_route);
+}
+
+/* Those of @marks, by @from's indices, whose targets stand in @to with the same key, by its indices. */
+static uint32_t carry(const struct route *from, uint32_t marks, const struct route *to)
+{
+	uint32_t carried = 0;
+
+	for (size_t i = 0; i < from->count; i++) {
+		int at = route_place(to, from->targets[i]);
+
+		if (at >= 0 && marks & (UINT32_C(1) << i) &&
+		    to->targets[at]->account->breaker == from->targets[i]->account->breaker)
+			carried |= UINT32_C(1) << at;
+	}
+	return carried;
+}
+
+bool load_is_stale(const struct work *w)
+{
+	return w->routes != w->pool->routes;
+}
+
+void load_route(struct work *w)
+{
+	struct route route;
+	int place = -1;
+
+	if (!w->routes || !load_is_stale(w) || w->call || w->hedge.call || find_route(w, &route))
+		return;
+	if (w->reserved_for)
+		place = route_place(&route, w->reserved_for);
+	w->reserved_for = place < 0 ? NULL : route.targets[place];
+	if (place >= 0)
+		w->target_index = (size_t)place;
+	/* What was not asked, for its words or its quota's sake, may be asked now. */
+	w->tried = carry(&w->route, w->tried & ~w->unfit, &route);
+	w->refused = carry(&w->route, w->refused, &route);
+	w->unfit = 0;
+	w->later_us = 0;
+	w->too_big = false;
+	if (w->short_of != SHORT_OF_ALL || !w->reserved_for)
+		w->short_of = 0;
+	w->target = NULL;
+	w->hedge.target = NULL;
+	w->route = route;
+	routes_unref(w->routes);
+	w->routes = routes_ref(w->pool->routes);
+}
+
+/* ── the body ── */
+
+static void loaded(struct work *w)
+{
 	w->loaded = true;
 	w->waits = 0;
 	past_estimate(w);
 	lane_record_forget_body(w->record);
 	routes_unref(w->routes); /* loaded before, and the claim was lost */
 	w->routes = NULL;
-	if (route_find(w->pool->routes, &wish, &w->route)) {
+	if (find_route(w, &w->route)) {
 		finish_begin(w, "failed", FAULT_UNKNOWN_ROUTE, STR(""));
 		return;
 	}

@@ -625,6 +625,8 @@ int pool_reload(struct pool *pool, const struct config *config, const struct poo
 	pool->options = options;
 	pool->pace.per_s = (uint64_t)options->max_writes_per_s;
 	budgets_reload(pool->budgets, config);
+	list_each (&pool->all, at)
+		work_reconfigured(container_of(at, struct work, link));
 	for (size_t i = 0; i < pool->lane_count; i++)
 		pool->lanes[i].weight = weight_of(options, pool->lanes[i].lane);
 	return 0;

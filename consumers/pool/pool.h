@@ -122,7 +122,7 @@ struct pool_request {
 };
 /* Opens everything and begins to take. -errno with a log line. */
 must_check int pool_open(const struct pool_request *request, struct pool **ret_pool);
-/* New accounts, routes and prices for the jobs that come; -EINVAL keeps the old ones. */
+/* New accounts, routes and prices for the calls that come, also of jobs that wait; -EINVAL keeps the old ones. */
 must_check int pool_reload(struct pool *pool, const struct config *config,
 			   const struct pool_options *options);
 /* Calls @waits with a word for each thing that is not there yet. */

@@ -274,6 +274,18 @@ int route_lets_this(const struct route *route, const struct target *target, uint
 	return -1;
 }
 
+int route_place(const struct route *route, const struct target *target)
+{
+	for (size_t i = 0; i < route->count; i++) {
+		const struct target *t = route->targets[i];
+
+		if (strcmp(t->account->config->name, target->account->config->name) == 0 &&
+		    strcmp(t->model, target->model) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
 /* One of @open within [from, to), by weight. */
 static size_t draw(const struct route *route, uint32_t open, size_t from, size_t to,
 		   struct rand *rand)

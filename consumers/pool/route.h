@@ -77,6 +77,8 @@ struct target *route_choose(const struct route *route, uint32_t skip, struct ran
 uint64_t route_back_us(const struct route *route);
 /* Whether there is one; else *ret_wait_us as route_choose. */
 bool route_lets(const struct route *route, uint32_t skip, uint64_t *ret_wait_us);
+/* The index of the target that is @target's account, by its name, and model, of this configuration or of one before; -1: there is none. */
+int route_place(const struct route *route, const struct target *target);
 /* The index of @target where it is not in @skip and may be asked; -1: it may not. */
 int route_lets_this(const struct route *route, const struct target *target, uint32_t skip);
 

@@ -123,6 +123,11 @@ static void moved(struct work *w)
 		stand_in_line(w);
 	if (!spend_waits(w))
 		return;
+	if (load_is_stale(w)) {
+		spend_reconfigured(w); /* it changed while this was asked */
+		if (!spend_waits(w))
+			return;
+	}
 	if (position <= NEAR ? position == said : said && said - position < said / NEAR)
 		return;
 	w->said_position = position;
@@ -156,13 +161,15 @@ static void on_heard(void *ctx, enum budget_word word)
 	case BUDGET_OURS:
 		w->in_budget_line = false;
 		work_waits(w, NULL);
-		if (!waited) {
-			sm_move(&w->sm, WORK_CALLING);
-			ask_spent(w, &w->request_built);
-			forget_request(w);
-		} else {
+		if (waited) {
 			pool_want_slot(w->pool, w);
+			return;
 		}
+		if (load_is_stale(w))
+			break; /* the request has a key in it: it is built anew */
+		sm_move(&w->sm, WORK_CALLING);
+		ask_spent(w, &w->request_built);
+		forget_request(w);
 		return;
 	case BUDGET_SHORT:
 		w->short_of |= UINT32_C(1) << w->target_index;
@@ -322,6 +329,22 @@ void spend_drop(struct work *w)
 	} else {
 		budget_return(w->reservation);
 	}
+}
+
+void spend_reconfigured(struct work *w)
+{
+	struct routes *old = routes_ref(w->routes);
+	struct route before = w->route;
+	bool added = false;
+
+	load_route(w);
+	for (size_t i = 0; i < w->route.count; i++)
+		added |= route_place(&before, w->route.targets[i]) < 0;
+	routes_unref(old);
+	if (w->reserved_for && !added && budget_of(w, w->reserved_for) == w->reservation->budget)
+		return;
+	spend_drop(w);
+	pool_want_slot(w->pool, w);
 }
 
 void spend_learn(struct work *w, const struct call_outcome *o)

@@ -27,6 +27,9 @@ int64_t spend_retry_after_ms(const struct target *t, const struct reservation *r
 /* There will be no call, or its end was not seen: what was not called for is given back, what was counts as reserved. Safe where nothing
  * is reserved or asked. */
 void spend_drop(struct work *w);
+/* @w waits in a line and the configuration changed: it keeps its place where that is its target's line still and its route has no new
+ * target; else it gives it up and asks anew. */
+void spend_reconfigured(struct work *w);
 /* The provider's limits, as its answer begins. */
 void spend_learn(struct work *w, const struct call_outcome *outcome);
 /* Waits in a budget's line. */

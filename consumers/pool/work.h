@@ -149,7 +149,7 @@ struct work {
 	uint64_t tag; /* among the lane's tenants */
 	bool slot_wanted;
 	bool slot_held;
-	struct routes *routes;
+	struct routes *routes; /* of the configuration that it chose its last call's target by */
 	struct route route;
 	uint32_t tried;
 	uint32_t refused; /* these refused a stream already */
@@ -253,6 +253,8 @@ void work_over(struct work *w, bool done);
 void work_park(struct work *w);
 /* Waits without a slot for @why (a word of the protocol), then wants one; the claim is kept, unless a tier takes it (retry.h). */
 void work_back_off(struct work *w, uint64_t us, const char *why);
+/* The pool's configuration changed: what it waits for may be there, or be none of its route any more. */
+void work_reconfigured(struct work *w);
 /* It waits for a breaker that lets somebody through by now. */
 bool work_waits_for_breaker(const struct work *w);
 /* Such a one goes on. @well: and so do all others. */
@@ -265,6 +267,11 @@ void work_waits(struct work *w, const char *why);
 void work_moved(struct work *w);
 /* load.c: body, blob, conversation; then pool_want_slot. */
 void load_begin(struct work *w);
+/* Its route is one of a configuration that is not in force any more. */
+bool load_is_stale(const struct work *w);
+/* It is about to ask, or waits for that: its route is that of the configuration in force. What is known of targets that stay (by account,
+ * key and model) holds. A call that runs keeps what it has, and so does a job that the configuration has no route for any more. */
+void load_route(struct work *w);
 /* past.c: what ended before Redis lost its memory. Asks for the record of a job of which nothing stands: claims it again, or it is over. */
 void past_ask(struct work *w);
 /* It goes on with a call or an answer of its own, or was asked for already: what this Redis forgot of it does not matter. */

@@ -13,9 +13,11 @@ const HEDGE_MS = 150
 // Shut for minutes, for all pools: no other test asks them.
 const DENIED = 'gpt-4.1-nano'
 const DENIED_TOO = 'gpt-5.4-nano'
+const LIMITED = 'gpt-4.1-mini'
 const routes = [
 	['hedged', ['anthropic-main', FIRST], ['openai-main', SECOND]],
 	['denied-second', ['anthropic-main', FIRST], ['openai-main', DENIED]],
+	['limited-second', ['anthropic-main', FIRST], ['openai-main', LIMITED]],
 	['denied-first', ['openai-main', DENIED_TOO], ['anthropic-main', FIRST]],
 ]
 
@@ -95,6 +97,18 @@ test('a hedge whose account refuses the model is told to the operators, and so i
 		assert.deepEqual([end.status, end.target.model], ['succeeded', FIRST], JSON.stringify(end.fault))
 		assert.equal(await refusals(model), 1)
 	}
+})
+
+test('a hedge that was refused is in the ledger, and cost nothing', async () => {
+	const overhead = () => own.metric(own.pool, 'sluice_pool_overhead_microusd_total', {})
+	const [before, failed] = [await overhead(), await hedges('failed')]
+	const job = chat('too many?', `ttft=600 rate=0 tokens=12 head=400 only=${LIMITED} status=429`, { task: 'limited-second', model: undefined, lane: 'interactive', max_tokens: 100 })
+	const end = await own.api.ended((await own.api.accepted(job)).id)
+	assert.deepEqual([end.status, end.target.model], ['succeeded', FIRST], JSON.stringify(end.fault))
+	assert.equal(await hedges('failed'), failed + 1)
+	const other = (await ledger(end.id)).find((r) => r.model === LIMITED)
+	assert.deepEqual(other, { model: LIMITED, overhead: true, fault: 'provider_rate_limited', input: 0, cost: 0 })
+	assert.equal(await overhead(), before)
 })
 
 /** All that the organisation's days cost, by the view that operators read. */

@@ -27,8 +27,7 @@ export class OwnPools {
 		own.name = name
 		own.config = config
 		own.pools = pools
-		const given = readFileSync(stack.config, 'utf8').replace(/^accounts:\n/m, `accounts:\n${accounts}`)
-		writeFileSync(config, given.replace(/^prices:/m, `${routes}prices:`), { mode: 0o600 })
+		own.write(routes, accounts)
 		await stack.down(POOL)
 		try {
 			for (const [pool, words] of Object.entries(pools)) own[pool] = await own.#start('sluice-pool', `${name}-${pool}`, 'pool', ...words)
@@ -47,6 +46,20 @@ export class OwnPools {
 		const process = await this.stack.more(program, `${program}-${name}`, section, '--config', this.config, ...words)
 		this.began.push(process)
 		return process
+	}
+
+	/** The configuration, as open has it. Who runs reads it at its start, and at a SIGHUP. */
+	write(routes, accounts = '') {
+		const text = readFileSync(this.stack.config, 'utf8').replace(/^accounts:\n/m, `accounts:\n${accounts}`).replace(/^prices:/m, `${routes}prices:`)
+		writeFileSync(this.config, text, { mode: 0o600 })
+	}
+
+	/** A SIGHUP, until the pool has taken what it reads. */
+	async reload(pool) {
+		const taken = () => this.metric(pool, 'sluice_reloads_total', { outcome: 'taken' })
+		const before = await taken()
+		pool.child.kill('SIGHUP')
+		await until('the configuration is taken', async () => (await taken()) > before)
 	}
 
 	/** Ends the pool and starts it again, by the same id. */

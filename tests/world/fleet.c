@@ -22,6 +22,7 @@
 struct fleet fleet;
 
 static struct config *config, *plain, *limited;
+static struct config *rotated[2]; /* plain and limited with other keys */
 static struct pool_options pool_options;
 static struct archive_options archive_options;
 static struct scheduler_options scheduler_options;
@@ -43,6 +44,9 @@ static const char config_text[] =
     "- {provider: anthropic, model: m1, input: \"3\", output: \"15\"}\n"
     "- {provider: openai, model: m2, input: \"1\", output: \"4\"}\n"
     "- {provider: openai, model: m3, input: \"2\", output: \"7\"}\n";
+
+/* In half of the histories keys are rotated so often. */
+#define ROTATION_US (7 * US_PER_S)
 
 /* In some histories: little enough that jobs wait for it. */
 #define QUOTA_A 12
@@ -85,16 +89,25 @@ static const char *no_env(const char *name)
 	return "none";
 }
 
+static const char *new_env(const char *name)
+{
+	(void)name;
+	return "another";
+}
+
 void fleet_prepare(void)
 {
-	struct config_request request = {.env = no_env};
+	struct config_request request = {.env = no_env}, again = {.env = new_env};
+	struct str bare = str_of(config_text);
 	struct buf errors = {0};
 
 	struct buf text = {0};
 
 	buf_printf(&text, "%s%s", config_text, quotas_text);
-	if (config_parse(&request, "world", str_of(config_text), &plain, &errors) != CONFIG_OK ||
-	    config_parse(&request, "world", buf_str(&text), &limited, &errors) != CONFIG_OK) {
+	if (config_parse(&request, "world", bare, &plain, &errors) != CONFIG_OK ||
+	    config_parse(&request, "world", buf_str(&text), &limited, &errors) != CONFIG_OK ||
+	    config_parse(&again, "world", bare, &rotated[0], &errors) != CONFIG_OK ||
+	    config_parse(&again, "world", buf_str(&text), &rotated[1], &errors) != CONFIG_OK) {
 		fprintf(stderr, "%s", buf_text(&errors));
 		must(!"the world's configuration is good");
 	}
@@ -189,6 +202,7 @@ static void node_open(struct node *n)
 	n->loop = world_loop(n->id);
 	n->back_us = 0;
 	n->draining = false;
+	n->rotated = false;
 	metrics_init(&n->metrics);
 	world_tell(n->id, "starts");
 	switch (n->kind) {
@@ -266,6 +280,27 @@ static void on_drain(void *ctx)
 
 	world_tell(n->id, leave ? "drains and leaves" : "drains");
 	pool_drain(n->pool, world_between(0, 10) * US_PER_S, leave, on_drained, n);
+}
+
+static void on_reload(void *ctx)
+{
+	struct node *n = ctx;
+
+	n->rotated = !n->rotated;
+	world_tell(n->id, "reads its configuration, with other keys");
+	must(pool_reload(n->pool, n->rotated ? rotated[config == limited] : config,
+			 &pool_options) == 0);
+}
+
+/* All pools, and again after a while. */
+static void on_rotation(void *ctx)
+{
+	(void)ctx;
+	for (size_t i = 0; i < fleet.node_count; i++)
+		if (fleet.nodes[i].kind == NODE_POOL && up(&fleet.nodes[i]))
+			world_in(0, fleet.nodes[i].loop, on_reload, &fleet.nodes[i]);
+	if (world->now_us + ROTATION_US < fleet.heal_us)
+		world_in(ROTATION_US, NULL, on_rotation, NULL);
 }
 
 /* Looks after the dead: starts them again after a while. */
@@ -490,6 +525,8 @@ static void plan_faults(void)
 	if (memory && world_between(0, 1)) /* while most jobs are under way */
 		world_at(world_between(2000000, 12000000), NULL, on_wrong,
 			 (void *)(uintptr_t)WRONG_REDIS_EMPTIED);
+	if (families >> 18 & 1)
+		world_at(ROTATION_US, NULL, on_rotation, NULL);
 	for (size_t i = 0; i < count; i++) {
 		enum fault_kind kind = (enum fault_kind)world_between(0, WRONG_KINDS - 1);
 

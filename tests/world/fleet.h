@@ -48,6 +48,7 @@ struct node {
 	struct push *push;
 	uint64_t back_us; /* when it is started again; 0: it is up */
 	bool draining;
+	bool rotated; /* a pool: it has the other keys */
 };
 
 /* One id of a client's job, and what its client was told. */
