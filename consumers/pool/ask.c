@@ -22,6 +22,8 @@
 #define LATER_MOST_US (15 * US_PER_S)
 /* Within this all begin that waited for a breaker. */
 #define WAKE_US (20 * US_PER_MS)
+/* Who waits for a lease looks by himself after so long; the breaker's own patience ends before. */
+#define LEASE_LOOK_US US_PER_S
 
 /* ── the call's beginning is written ── */
 
@@ -230,8 +232,14 @@ static void forget_tried(struct work *w)
 
 static void on_backoff(struct timer *t)
 {
-	pool_want_slot(container_of(t, struct work, timer)->pool,
-		       container_of(t, struct work, timer));
+	struct work *w = container_of(t, struct work, timer);
+
+	if (w->slot_held) {
+		sm_move(&w->sm, WORK_CALLING);
+		work_run(w);
+	} else {
+		pool_want_slot(w->pool, w);
+	}
 }
 
 void work_back_off(struct work *w, uint64_t us, const char *why)
@@ -247,12 +255,30 @@ void work_back_off(struct work *w, uint64_t us, const char *why)
 	work_again(w, us, on_backoff);
 }
 
+/* The call is to begin and may not yet: who would probe @target waits for the lease of that, with his slot; where another one was quicker
+ * he chooses anew. */
+static bool waits_for_lease(struct work *w, struct target *target)
+{
+	if (target_ready(target))
+		return false;
+	sm_move(&w->sm, WORK_BACKOFF);
+	w->leased = target;
+	w->waits_until_us = loop_now_us(w->pool->loop);
+	work_again(w, target_asks(target) ? LEASE_LOOK_US : 0, on_backoff);
+	return true;
+}
+
+bool work_has_lease_answer(const struct work *w)
+{
+	return sm_state(&w->sm) == WORK_BACKOFF && w->slot_held && !target_asks(w->leased);
+}
+
 bool work_waits_for_breaker(const struct work *w)
 {
 	uint64_t wait_us;
 
-	return sm_state(&w->sm) == WORK_BACKOFF && w->why && strcmp(w->why, "breaker") == 0 &&
-	       route_lets(&w->route, 0, &wait_us);
+	return sm_state(&w->sm) == WORK_BACKOFF && !w->slot_held && w->why &&
+	       strcmp(w->why, "breaker") == 0 && route_lets(&w->route, 0, &wait_us);
 }
 
 void work_wake(struct work *w, bool well)
@@ -268,7 +294,8 @@ void work_reconfigured(struct work *w)
 
 	if (sm_state(&w->sm) == WORK_BUDGET && w->in_budget_line) {
 		spend_reconfigured(w);
-	} else if (sm_state(&w->sm) == WORK_BACKOFF) {
+	} else if (sm_state(&w->sm) == WORK_BACKOFF &&
+		   !w->slot_held) { /* with one it asks in a moment */
 		shut = !route_lets(&w->route, 0, &wait_us);
 		load_route(w);
 		if (shut && route_lets(&w->route, 0, &wait_us))
@@ -548,7 +575,8 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 
 void ask_spent(struct work *w, const struct provider_request *request)
 {
-	begin(w, w->reserved_for, request);
+	if (!waits_for_lease(w, w->reserved_for))
+		begin(w, w->reserved_for, request);
 }
 
 /* What is reserved already is used, where it may be; where the budgets of all that are left are short, the one with the shortest line is
@@ -702,6 +730,8 @@ void work_run(struct work *w)
 		provider_request_fini(&request);
 		fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));
 	} else if (target && waits_for_prefix(w, target, &request)) {
+		provider_request_fini(&request);
+	} else if (target && waits_for_lease(w, target)) {
 		provider_request_fini(&request);
 	} else if (target) {
 		if (spend_ask(w, target, &request) == SPEND_GO)

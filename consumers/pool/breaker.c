@@ -27,6 +27,8 @@
 #define OUT_MOST_MS 600000
 /* A probe's lease, renewed while its call lives, which that call's clocks bound. */
 #define PROBE_MS 15000
+/* Who asked for the lease has begun his call by then, or does not. */
+#define HOLD_US (250 * US_PER_MS)
 /* Without an answer of Redis each process probes for itself. */
 #define LEASE_WAIT_US (500 * US_PER_MS)
 /* How soon who waits for a probe looks again by himself. */
@@ -37,11 +39,14 @@ static const char channel[] = "breakers";
 
 static const struct sm_state states[BREAKER_STATES] = {
     [BREAKER_CLOSED] = {"closed", SM(BREAKER_OPEN)},
-    [BREAKER_OPEN] = {"open", SM(BREAKER_ASKING) | SM(BREAKER_HALF_OPEN) | SM(BREAKER_CLOSED)},
-    [BREAKER_ASKING] = {"asking", SM(BREAKER_HALF_OPEN) | SM(BREAKER_OPEN) | SM(BREAKER_CLOSED)},
-    [BREAKER_HALF_OPEN] = {"half_open",
-			   SM(BREAKER_PROBING) | SM(BREAKER_OPEN) | SM(BREAKER_CLOSED)},
-    [BREAKER_PROBING] = {"probing", SM(BREAKER_HALF_OPEN) | SM(BREAKER_OPEN) | SM(BREAKER_CLOSED)},
+    [BREAKER_OPEN] = {"open", SM(BREAKER_DUE) | SM(BREAKER_CLOSED)},
+    [BREAKER_DUE] = {"due", SM(BREAKER_ASKING) | SM(BREAKER_HALF_OPEN) | SM(BREAKER_OPEN) |
+				SM(BREAKER_CLOSED)},
+    [BREAKER_ASKING] = {"asking", SM(BREAKER_HALF_OPEN) | SM(BREAKER_DUE) | SM(BREAKER_OPEN) |
+				      SM(BREAKER_CLOSED)},
+    [BREAKER_HALF_OPEN] = {"half_open", SM(BREAKER_PROBING) | SM(BREAKER_DUE) | SM(BREAKER_OPEN) |
+					    SM(BREAKER_CLOSED)},
+    [BREAKER_PROBING] = {"probing", SM(BREAKER_DUE) | SM(BREAKER_OPEN) | SM(BREAKER_CLOSED)},
 };
 
 struct breakers {
@@ -65,12 +70,14 @@ struct breaker {
 	unsigned rounds;   /* how often it was opened in a row */
 	bool shared;	   /* the others know that it is open */
 	bool out;
+	bool held;  /* it is open because another process has the lease */
+	bool freed; /* which was given back while this one asked for it */
 	uint64_t until_us;
 	struct timer timer;
 	struct redis_request *request;
 	bool replaced; /* the account has another key now: it shows itself no more */
 	struct task told;
-	bool tell_well;
+	unsigned news;
 };
 
 const char *breaker_state_name(enum breaker_state state)
@@ -104,6 +111,7 @@ bool breaker_lets(const struct breaker *b, uint64_t *ret_wait_us)
 
 	switch (breaker_state(b)) {
 	case BREAKER_CLOSED:
+	case BREAKER_DUE:
 	case BREAKER_HALF_OPEN:
 		return true;
 	case BREAKER_OPEN:
@@ -123,15 +131,15 @@ bool breaker_lets(const struct breaker *b, uint64_t *ret_wait_us)
 static void on_told(struct task *t)
 {
 	struct breaker *b = container_of(t, struct breaker, told);
-	bool well = b->tell_well;
+	unsigned news = b->news;
 
-	b->tell_well = false;
-	b->breakers->request.changed(b->breakers->request.ctx, well);
+	b->news = 0;
+	b->breakers->request.changed(b->breakers->request.ctx, news);
 }
 
-static void tell(struct breaker *b, bool well)
+static void tell(struct breaker *b, enum breaker_news news)
 {
-	b->tell_well = b->tell_well || well;
+	b->news |= news;
 	task_post(&b->told);
 }
 
@@ -139,8 +147,11 @@ static void move(struct breaker *b, enum breaker_state to)
 {
 	const struct breakers_request *r = &b->breakers->request;
 	const char *const labels[] = {b->account, b->model, states[to].name};
+	bool asked = sm_state(&b->sm) == BREAKER_ASKING;
 
 	sm_move(&b->sm, (int)to);
+	if (asked)
+		tell(b, BREAKER_NEWS_ANSWERED);
 	if (b->replaced)
 		return;
 	if (r->state)
@@ -166,12 +177,13 @@ static void close_now(struct breaker *b)
 	b->shared = false;
 	b->out = false;
 	log_info(&b->log, "breaker closed");
-	tell(b, true);
+	tell(b, BREAKER_NEWS_WELL);
 }
 
 static void open_until(struct breaker *b, uint64_t until_us)
 {
 	forget_request(b);
+	b->held = false;
 	b->until_us = until_us;
 	timer_set(&b->timer, until_us > now_us(b) ? until_us - now_us(b) : 0);
 	if (sm_state(&b->sm) != BREAKER_OPEN) {
@@ -187,11 +199,18 @@ static uint64_t probe_ms(const struct breaker *b)
 	return b->breakers->request.probe_ms ? b->breakers->request.probe_ms : PROBE_MS;
 }
 
+/* Who is at hand may ask it now; the next who comes may, where he does not. */
 static void half_open(struct breaker *b)
 {
-	timer_stop(&b->timer);
 	move(b, BREAKER_HALF_OPEN);
-	tell(b, false);
+	timer_set(&b->timer, HOLD_US);
+}
+
+static void due(struct breaker *b)
+{
+	timer_stop(&b->timer);
+	move(b, BREAKER_DUE);
+	tell(b, BREAKER_NEWS_DUE);
 }
 
 /* ── with the others ── */
@@ -230,7 +249,7 @@ static void on_shared(void *ctx, enum redis_result result, const struct redis_va
 
 	b->request = NULL;
 	if (result == REDIS_OK && str_is(redis_item_str(value, 0), "open") &&
-	    sm_state(&b->sm) == BREAKER_OPEN) {
+	    (sm_state(&b->sm) == BREAKER_OPEN || sm_state(&b->sm) == BREAKER_DUE)) {
 		uint64_t until = now_us(b) + (uint64_t)redis_item_int(value, 1, 0) * US_PER_MS;
 
 		b->shared = true;
@@ -254,9 +273,20 @@ static void on_lease(void *ctx, enum redis_result result, const struct redis_val
 	if (str_is(word, "open") || str_is(word, "held")) {
 		b->out = says_out(value);
 		open_until(b, now_us(b) + ms * US_PER_MS + US_PER_MS);
+		b->held = str_is(word, "held");
+		if (b->held && b->freed)
+			due(b);
 	} else {
 		half_open(b);
 	}
+}
+
+/* The probe was none: whoever has a job for it may ask. */
+static void give_back(struct breaker *b)
+{
+	if (b->shared)
+		ask(b, "free", 0, false, NULL);
+	due(b);
 }
 
 static void on_timer(struct timer *t)
@@ -265,15 +295,8 @@ static void on_timer(struct timer *t)
 
 	switch (breaker_state(b)) {
 	case BREAKER_OPEN:
-		if (PLANTED(NEVER_HALF_OPEN))
-			return;
-		if (!b->shared || !b->breakers->request.redis) {
-			half_open(b);
-			return;
-		}
-		move(b, BREAKER_ASKING);
-		timer_set(&b->timer, LEASE_WAIT_US);
-		b->request = ask(b, "probe", probe_ms(b), false, on_lease);
+		if (!PLANTED(NEVER_HALF_OPEN))
+			due(b);
 		return;
 	case BREAKER_ASKING: /* Redis does not answer */
 		forget_request(b);
@@ -283,8 +306,12 @@ static void on_timer(struct timer *t)
 		timer_set(&b->timer, probe_ms(b) / 3 * US_PER_MS);
 		ask(b, "probe", probe_ms(b), false, NULL);
 		return;
+	case BREAKER_HALF_OPEN: /* nobody asked it */
+		if (!PLANTED(LEASE_KEPT))
+			give_back(b);
+		return;
 	case BREAKER_CLOSED:
-	case BREAKER_HALF_OPEN:
+	case BREAKER_DUE:
 	case BREAKER_STATES:
 		return;
 	}
@@ -330,8 +357,8 @@ static void on_standing(void *ctx)
 		look(container_of(at, struct breaker, link));
 }
 
-/* "1 breaker ID open MS", "1 breaker ID closed 0": another process's word, or our own. "1 breaker ID out MS" goes before the "open" of one
- * that was refused. */
+/* "1 breaker ID open MS", "1 breaker ID closed 0", "1 breaker ID free 0": another process's word, or our own. "1 breaker ID out MS" goes
+ * before the "open" of one that was refused. */
 static void on_message(void *ctx, struct str text)
 {
 	struct breakers *breakers = ctx;
@@ -356,6 +383,10 @@ static void on_message(void *ctx, struct str text)
 	} else if (str_is(word, "closed") && sm_state(&b->sm) != BREAKER_CLOSED) {
 		b->failures = FAILURES - 1;
 		close_now(b);
+	} else if (str_is(word, "free")) {
+		b->freed = true;
+		if (b->held && sm_state(&b->sm) == BREAKER_OPEN)
+			due(b);
 	}
 }
 
@@ -381,11 +412,33 @@ static uint64_t grown(uint64_t first_ms, unsigned rounds, uint64_t most_ms)
 	return ms < most_ms ? ms : most_ms;
 }
 
+bool breaker_ready(struct breaker *b)
+{
+	if (sm_state(&b->sm) == BREAKER_DUE) {
+		forget_request(b);
+		if (!b->shared || !b->breakers->request.redis) {
+			half_open(b);
+		} else {
+			move(b, BREAKER_ASKING);
+			b->freed = false;
+			timer_set(&b->timer, LEASE_WAIT_US);
+			b->request = ask(b, "probe", probe_ms(b), false, on_lease);
+		}
+	}
+	return sm_state(&b->sm) == BREAKER_CLOSED || sm_state(&b->sm) == BREAKER_HALF_OPEN;
+}
+
+bool breaker_asks(const struct breaker *b)
+{
+	return sm_state(&b->sm) == BREAKER_ASKING;
+}
+
 bool breaker_asked(struct breaker *b)
 {
 	if (sm_state(&b->sm) != BREAKER_HALF_OPEN)
 		return false;
 	move(b, BREAKER_PROBING);
+	timer_stop(&b->timer);
 	if (b->shared)
 		timer_set(&b->timer, probe_ms(b) / 3 * US_PER_MS);
 	return true;
@@ -394,7 +447,7 @@ bool breaker_asked(struct breaker *b)
 void breaker_drop(struct breaker *b)
 {
 	if (sm_state(&b->sm) == BREAKER_PROBING)
-		half_open(b);
+		give_back(b);
 }
 
 static void well(struct breaker *b)

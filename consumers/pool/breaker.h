@@ -3,11 +3,15 @@
  * process, and in all (through schemas/redis/breaker.lua) once a second one saw the same; what the provider itself said opens it in
  * all at once, and a refused key, credit or model is out for all alike. Refuses to call, and to choose: route.h does.
  *
- *   CLOSED ──fails──▶ OPEN ──its time is over──▶ ASKING ──lease──▶ HALF_OPEN ──asked──▶ PROBING ──output──▶ CLOSED
- *                      ▲ ◀──another has the lease──┘                                      │
- *                      └────────────────────────────fails, longer───────────────────────┘
+ *   CLOSED ──fails──▶ OPEN ──its time is over──▶ DUE ──a job is at hand──▶ ASKING ──lease──▶ HALF_OPEN ──asked──▶ PROBING ──output──▶ CLOSED
+ *                     ▲ ▲                         ▲                           │                   │                  │ │
+ *                     │ └─────────────────────────┼───────another has it──────┘                   │                  │ │
+ *                     │                           └──────────────not asked, or without a word─────┴──────────────────┘ │
+ *                     └──────────────────────────────────────fails, longer─────────────────────────────────────────────┘
  *
- * What is told of a target that is OPEN already does not count. Where Redis does not answer, each process probes for itself. */
+ * The lease is asked for when there is a job that would be the probe, and given back where it is not asked after all: a process that has
+ * nothing to do keeps none from it. What is told of a target that is OPEN already does not count. Where Redis does not answer,
+ * each process probes for itself. */
 #ifndef SLUICE_POOL_BREAKER_H
 #define SLUICE_POOL_BREAKER_H
 
@@ -28,6 +32,7 @@ struct redis;
 enum breaker_state {
 	BREAKER_CLOSED,
 	BREAKER_OPEN,
+	BREAKER_DUE,
 	BREAKER_ASKING,
 	BREAKER_HALF_OPEN,
 	BREAKER_PROBING,
@@ -35,15 +40,22 @@ enum breaker_state {
 };
 const char *breaker_state_name(enum breaker_state state);
 
+/* What of it concerns those who wait. */
+enum breaker_news {
+	BREAKER_NEWS_WELL = 1,	   /* one is closed again: all may ask */
+	BREAKER_NEWS_DUE = 2,	   /* the time of one is over: a job may ask it */
+	BREAKER_NEWS_ANSWERED = 4, /* who waits for breaker_ready may look again */
+};
+
 struct breakers_request {
 	struct loop *loop;
 	struct redis *redis; /* NULL: this process stands for itself */
 	const struct log *log;
 	const char *worker;
-	struct metric *state;	/* account, model: 0 closed, 1 half open, 2 open; may be NULL */
+	struct metric *state;	/* account, model: 0 closed, 1 may be tried, 2 open; may be NULL */
 	struct metric *changes; /* account, model, to; may be NULL */
-	/* From the loop: @well: one is closed again, all who wait may ask; else one of them may. */
-	void (*changed)(void *ctx, bool well);
+	/* From the loop, with a set of breaker_news. */
+	void (*changed)(void *ctx, unsigned news);
 	void *ctx;
 	uint64_t
 	    probe_ms; /* how long a probe is believed in whose process says nothing more; 0: 15 s */
@@ -66,6 +78,11 @@ enum breaker_state breaker_state(const struct breaker *breaker);
 /* Loop time at which an open one's time is over. */
 uint64_t breaker_until_us(const struct breaker *breaker);
 
+/* A job is at hand whose call to it would begin now: may it? Where one that is due has to ask the others first, it does so now, and `changed`
+ * says when to look again. */
+bool breaker_ready(struct breaker *breaker);
+/* That answer is not here yet. */
+bool breaker_asks(const struct breaker *breaker);
 /* A call to it begins: true where it is half open, and that call is the probe, until a word of it or breaker_drop. */
 bool breaker_asked(struct breaker *breaker);
 /* The probe ended without a word on it. */

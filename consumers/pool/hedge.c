@@ -8,6 +8,9 @@
 #include "lib/base/mem.h"
 #include "lib/svc/config.h"
 
+/* The answer to who may probe a target is here by then; else there is no hedge. */
+#define LEASE_US (20 * US_PER_MS)
+
 static struct reservation *its_reservation(struct work *w)
 {
 	return &w->reserved[w->reservation == &w->reserved[0]];
@@ -189,11 +192,17 @@ static void on_heard(void *ctx, enum budget_word word)
 {
 	struct work *w = ctx;
 
-	if (word == BUDGET_OURS && load_is_stale(w))
+	if (word == BUDGET_OURS && load_is_stale(w)) {
 		hedge_drop(w);
-	else if (word == BUDGET_OURS)
+		return;
+	}
+	if (word == BUDGET_OURS && target_ready(w->hedge.target)) {
 		begin(w);
-	else if (word != BUDGET_MOVED)
+		return;
+	}
+	if (word == BUDGET_OURS)
+		budget_return(its_reservation(w));
+	if (word != BUDGET_MOVED)
 		forget_request(&w->hedge);
 }
 
@@ -231,6 +240,12 @@ static void on_slow(struct timer *t)
 				 loop_rand(w->pool->loop), &h->target_index, &wait_us);
 	if (!h->target || !build(w))
 		return;
+	if (!target_ready(h->target)) {
+		if (target_asks(h->target)) /* whose probe it may be */
+			timer_set(&h->timer, LEASE_US);
+		forget_request(h);
+		return;
+	}
 	budget =
 	    h->target->account->provider->charge
 		? budgets_find(w->pool->budgets, h->target->account->config->name, h->target->model)

@@ -515,21 +515,24 @@ static void open_budgets(struct pool *pool)
 	pool->budgets = budgets_new(&request);
 }
 
-/* Who waited for a breaker goes on: all where it is closed, one where it is half open. That is who was asked the least: a job that no provider can
+/* Who waited for a breaker goes on: all where it is closed, one where it is due. That is who was asked the least: a job that no provider can
  * answer does not keep the others from theirs. */
-static void on_breaker(void *ctx, bool well)
+static void on_breaker(void *ctx, unsigned news)
 {
+	bool well = news & BREAKER_NEWS_WELL, due = news & BREAKER_NEWS_DUE;
 	struct pool *pool = ctx;
 	struct work *probe = NULL;
 
 	list_each (&pool->all, at) {
 		struct work *w = container_of(at, struct work, link);
 
-		if (!work_waits_for_breaker(w))
+		if (work_has_lease_answer(w))
+			work_wake(w, false);
+		else if (!work_waits_for_breaker(w))
 			continue;
-		if (well)
+		else if (well)
 			work_wake(w, true);
-		else if (!probe || w->call_count < probe->call_count)
+		else if (due && (!probe || w->call_count < probe->call_count))
 			probe = w;
 	}
 	if (probe)

@@ -346,6 +346,16 @@ struct target *route_choose(const struct route *route, uint32_t skip, struct ran
 
 /* ── what calls teach ── */
 
+bool target_ready(struct target *t)
+{
+	return breaker_ready(t->account->breaker) && breaker_ready(t->breaker);
+}
+
+bool target_asks(const struct target *t)
+{
+	return breaker_asks(t->account->breaker) || breaker_asks(t->breaker);
+}
+
 enum probe target_asked(struct target *t)
 {
 	bool account = breaker_asked(t->account->breaker), target = breaker_asked(t->breaker);

@@ -82,6 +82,10 @@ int route_place(const struct route *route, const struct target *target);
 /* The index of @target where it is not in @skip and may be asked; -1: it may not. */
 int route_lets_this(const struct route *route, const struct target *target, uint32_t skip);
 
+/* A job is at hand whose call to @target would begin now: may it? Where not and target_asks, the others are asked for the lease of its probe,
+ * or of its account's: a moment (breaker.h). */
+bool target_ready(struct target *target);
+bool target_asks(const struct target *target);
 /* What a call finds out: whether its account, its target or both, which were shut until now, are well again. */
 enum probe { PROBE_NONE, PROBE_ACCOUNT, PROBE_TARGET, PROBE_BOTH };
 /* @target is asked now. Until a probe answers, fails or is left nobody else asks, so that an outage costs tries to few jobs and the others

@@ -167,6 +167,7 @@ struct work {
 	bool output_seen;   /* of the call */
 	uint64_t called_us;
 	uint64_t waits_until_us; /* in WORK_BACKOFF */
+	struct target *leased;	 /* in WORK_BACKOFF with a slot: whose probe it would be */
 	struct call *call;
 	struct reservation reserved[2];
 	struct reservation
@@ -257,6 +258,8 @@ void work_back_off(struct work *w, uint64_t us, const char *why);
 void work_reconfigured(struct work *w);
 /* It waits for a breaker that lets somebody through by now. */
 bool work_waits_for_breaker(const struct work *w);
+/* It waited for the lease of its target's probe, and the answer is here. */
+bool work_has_lease_answer(const struct work *w);
 /* Such a one goes on. @well: and so do all others. */
 void work_wake(struct work *w, bool well);
 /* What begins with @cache_key can be read from the provider's cache: goes on, where it waited for that. */

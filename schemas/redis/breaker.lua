@@ -4,9 +4,10 @@
 --       it), 5 channel, 6 id, 7 '1' where the key, the credit or the model is refused
 -- Verbs: 'open': it is not to be asked for for_ms; holds for all where it was said, or where another process saw the same.
 --        'look': is it open for all? (0 ms: its time is over, and nobody has found it well)
---        'probe': may this worker ask? for_ms is the lease.  'close': it is well.
+--        'probe': may this worker ask? for_ms is the lease.  'free': it does not after all: the lease is for whoever asks for it now.
+--        'close': it is well.
 -- Returns a list, word, ms and '1' where it is open for a refusal: 'open' (for all, so long), 'alone' (not for all), 'ours' (the lease), 'held' (another's, so long), 'none'
--- (nothing is known of it here), 'closed'.
+-- (nothing is known of it here, or the lease is another's), 'closed', 'freed'.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local verb, worker, for_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -23,6 +24,15 @@ local out = h[4] or '0'
 
 if verb == 'look' then
 	return h[1] and {'open', tostring(math.max(until_ms - now, 0)), out} or {'none', '0'}
+end
+
+if verb == 'free' then
+	if h[2] ~= worker then
+		return {'none', '0'}
+	end
+	redis.call('HDEL', KEYS[1], 'probe', 'probe_until')
+	redis.call('PUBLISH', ARGV[5], '1 breaker ' .. ARGV[6] .. ' free 0')
+	return {'freed', '0'}
 end
 
 if verb == 'probe' then

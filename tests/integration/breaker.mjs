@@ -11,7 +11,8 @@ import { run, test, until } from '../support/test.mjs'
 const SAID = 'claude-sonnet-4-5-says-so'
 const CUT = 'claude-sonnet-4-5-is-cut'
 const OUT = 'claude-sonnet-4-5-is-out'
-const [CLOSED, HALF_OPEN, OPEN] = [0, 1, 2]
+const ONCE = 'claude-sonnet-4-5-is-busy-once'
+const [CLOSED, DUE, OPEN] = [0, 1, 2]
 const LANE = { a: 'high', b: 'interactive' }
 
 const stack = await Stack.open()
@@ -59,7 +60,7 @@ test('what a provider says of itself to one pool holds for both, and for one tha
 test('a break that one pool alone sees is its own; when the second sees the same it is shut for both, and one of them probes', async () => {
 	let id = await rule('cut', CUT)
 	for (let i = 0; i < 3; i++) assert.deepEqual(models(await job('a', 'is-cut')), [CUT, 'gpt-4o-mini'])
-	await until('A would try it again', async () => (await state('a', CUT)) === HALF_OPEN)
+	await until('A would try it again', async () => (await state('a', CUT)) === DUE)
 	assert.equal(await state('b', CUT), CLOSED)
 	const opened = await changes('a', CUT, 'open')
 	for (let i = 0; i < 3; i++) assert.deepEqual(models(await job('b', 'is-cut')), [CUT, 'gpt-4o-mini'])
@@ -67,14 +68,14 @@ test('a break that one pool alone sees is its own; when the second sees the same
 	await until('A has heard that B saw the same', async () => (await changes('a', CUT, 'open')) > opened)
 
 	// The probe of one of them fails: the other asks nothing.
-	await until('one of them may probe', async () => (await states(CUT)).sort().join() === `${HALF_OPEN},${OPEN}`)
+	await until('one of them may probe', async () => (await states(CUT)).every((s) => s === DUE))
 	const ends = await Promise.all([job('a', 'is-cut'), job('b', 'is-cut')])
 	assert.deepEqual(ends.map((e) => models(e).length).sort(), [1, 2])
 	assert.equal(await asked(id), 7)
 	await sim.well(id)
 
 	// It is well again, but slow to say so: of eight jobs in both one is the probe.
-	await until('one of them may probe again', async () => (await states(CUT)).sort().join() === `${HALF_OPEN},${OPEN}`)
+	await until('one of them may probe again', async () => (await states(CUT)).every((s) => s === DUE))
 	id = await rule('stall=0:2000', CUT)
 	const wait = []
 	for (let i = 0; i < 8; i++) wait.push(job(i % 2 ? 'a' : 'b', 'is-cut'))
@@ -101,10 +102,22 @@ test('a target that is out for longer than a job may wait does not take the job 
 	await sim.well(id)
 }, { limit_ms: 60000 })
 
+test('a pool without jobs does not keep those of another from a provider that was busy for a second', async () => {
+	const { faults } = await sim.fault('status=503 retry=1000', { model: ONCE, count: 1 })
+	const limits = { queue_ms: 10000 }
+	const first = await own.api.accepted(chat('is it busy?', 'ttft=0 rate=0 tokens=8', { task: 'is-busy', model: undefined, lane: LANE.b, limits }))
+	const ends = await Promise.all([first, ...(await Promise.all(Array.from({ length: 20 }, () => own.api.accepted(chat('still?', 'ttft=0 rate=0 tokens=8', { task: 'is-busy', model: undefined, lane: LANE.b, limits })))))].map((j) => own.api.ended(j.id)))
+	assert.deepEqual([...new Set(ends.map((e) => e.status))], ['succeeded'])
+	const [refused, again] = ends.flatMap((e) => e.calls).map((c) => Date.parse(c.started_at)).sort((a, b) => a - b)
+	assert.ok(again - refused >= 1000 && again - refused < 4000, `${again - refused} ms`)
+	await until('both know that it is well', async () => (await states(ONCE)).every((s) => s === CLOSED))
+	await sim.well(faults.at(-1).id)
+}, { limit_ms: 60000 })
+
 await run(import.meta.url, {
 	before: async () => {
 		const second = ['openai-main', 'gpt-4o-mini']
-		const routes = route('says-so', [['anthropic-main', SAID], second]) + route('is-cut', [['anthropic-main', CUT], second]) + route('is-out', [['anthropic-main', OUT]])
+		const routes = route('says-so', [['anthropic-main', SAID], second]) + route('is-cut', [['anthropic-main', CUT], second]) + route('is-out', [['anthropic-main', OUT]]) + route('is-busy', [['anthropic-main', ONCE]])
 		own = await OwnPools.open(stack, 'two-pools', routes, { a: ['--lanes', LANE.a], b: ['--lanes', LANE.b] })
 		for (const lane of Object.values(LANE)) await own.takes(lane, chat('warm'))
 	},

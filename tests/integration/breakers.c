@@ -30,10 +30,10 @@ static void server_start(void)
 	p.pid = start(argv);
 }
 
-static void on_changed(void *ctx, bool well)
+static void on_changed(void *ctx, unsigned news)
 {
 	(void)ctx;
-	(void)well;
+	(void)news;
 }
 
 static void side_open(struct side *s, const char *worker)
@@ -137,31 +137,70 @@ static bool stands_within_ms(const struct side *s, enum breaker_state state, uin
 	return breaker_state(s->breaker) == state;
 }
 
+/* A breaker of both that is shut for @ms, by the first. */
+static void shut_for(const char *key, int64_t ms)
+{
+	account.name = account.key = key;
+	for (size_t i = 0; i < 2; i++)
+		sides[i].breaker = breakers_find(sides[i].breakers, &account, NULL);
+	breaker_learn(sides[0].breaker, BREAKER_NOT_NOW, ms);
+	claim(&p, stands_within_ms(&sides[1], BREAKER_OPEN, 5000),
+	      "what one heard is shut for two");
+	claim(&p,
+	      stands_within_ms(&sides[0], BREAKER_DUE, 5000) &&
+		  stands_within_ms(&sides[1], BREAKER_DUE, 5000),
+	      "and due in both when its time is over");
+}
+
+/* A job is at hand. */
+static bool gets_lease_within_ms(struct side *s, uint64_t ms)
+{
+	static const int never;
+	uint64_t end = loop_fresh_us(p.loop) + ms * US_PER_MS;
+
+	while (!breaker_ready(s->breaker) && loop_fresh_us(p.loop) < end)
+		turn_until(&p, &never, 1, 2);
+	return breaker_ready(s->breaker);
+}
+
+/* None of it has a lease, so that whoever has a job is the probe at once. */
+static void idle(void)
+{
+	shut_for("idle", 300);
+	claim(&p, !stands_within_ms(&sides[0], BREAKER_HALF_OPEN, PROBE_MS),
+	      "who has no job does not ask for the lease");
+	claim(&p, gets_lease_within_ms(&sides[1], PROBE_MS / 2), "who has one gets it at once");
+	claim(&p, !gets_lease_within_ms(&sides[0], 50), "and it is his alone");
+	claim(&p, stands_within_ms(&sides[1], BREAKER_DUE, 5000),
+	      "whose job does not ask after all gives it back");
+	claim(&p, stands_within_ms(&sides[0], BREAKER_DUE, PROBE_MS / 4),
+	      "of which the other one hears");
+	claim(&p, gets_lease_within_ms(&sides[0], PROBE_MS / 4) && breaker_asked(sides[0].breaker),
+	      "and is the probe");
+	claim(&p, !gets_lease_within_ms(&sides[1], 50), "without which nobody asks");
+	breaker_drop(sides[0].breaker);
+	claim(&p, gets_lease_within_ms(&sides[1], PROBE_MS / 2),
+	      "a probe that ends without a word is given back as well");
+	claim(&p, breaker_asked(sides[1].breaker), "and made by the other one");
+	breaker_answers(sides[1].breaker);
+	claim(&p, stands_within_ms(&sides[0], BREAKER_CLOSED, 5000), "which both believe");
+}
+
 /* A call to another account: its probe takes longer than the lease. */
 static void slow_probe(void)
 {
 	struct side *first = &sides[0], *other = &sides[1];
 
-	account.name = "slow";
-	account.key = "another";
-	for (size_t i = 0; i < 2; i++)
-		sides[i].breaker = breakers_find(sides[i].breakers, &account, NULL);
-	breaker_learn(first->breaker, BREAKER_NOT_NOW, 300);
-	claim(&p, stands_within_ms(other, BREAKER_OPEN, 5000), "what one heard is shut for two");
-	while (!stands_within_ms(first, BREAKER_HALF_OPEN, 20)) {
-		struct side *s = first;
-
-		first = other;
-		other = s;
-	}
-	claim(&p, breaker_asked(first->breaker), "one of them has the lease, and begins its probe");
+	shut_for("slow", 300);
+	claim(&p, gets_lease_within_ms(first, 5000) && breaker_asked(first->breaker),
+	      "one of them has the lease, and begins its probe");
 	claim(&p,
-	      !stands_within_ms(other, BREAKER_HALF_OPEN, 4 * PROBE_MS) &&
+	      !gets_lease_within_ms(other, 4 * PROBE_MS) &&
 		  breaker_state(first->breaker) == BREAKER_PROBING,
 	      "which is the only one as long as it runs");
 	side_close(first);
 	*first = (struct side){0};
-	claim(&p, stands_within_ms(other, BREAKER_HALF_OPEN, 10 * PROBE_MS),
+	claim(&p, gets_lease_within_ms(other, 10 * PROBE_MS),
 	      "where its process is gone another one may");
 }
 
@@ -173,6 +212,7 @@ int main(void)
 	side_open(&sides[0], "pool-1");
 	opened_first();
 	refused();
+	idle();
 	slow_probe();
 	for (size_t i = 0; i < countof(sides); i++)
 		if (sides[i].breakers)

@@ -514,7 +514,7 @@ static void check_key(void *ctx, struct str key)
 		world_violation("%.*s is left %.*s", STR_FMT(key), STR_FMT(state));
 }
 
-/* No breaker stays open past its time, and none is the probe of a call that is over. */
+/* No breaker stays open past its time, none is the probe of a call that is over, and none waits for a job with the lease of its probe. */
 static void check_breakers(void)
 {
 	for (size_t i = 0; i < fleet.node_count; i++) {
@@ -529,6 +529,8 @@ static void check_breakers(void)
 				world_violation("%s: a breaker is open past its time", n->id);
 			if (breaker_state(b) == BREAKER_PROBING)
 				world_violation("%s: a breaker's probe never ended", n->id);
+			if (breaker_state(b) == BREAKER_HALF_OPEN)
+				world_violation("%s: a probe's lease is kept unused", n->id);
 		}
 	}
 }

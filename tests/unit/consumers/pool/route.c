@@ -20,11 +20,11 @@ static size_t place;
 static uint64_t wait_us;
 static unsigned woken, all_woken;
 
-static void on_changed(void *ctx, bool well)
+static void on_changed(void *ctx, unsigned news)
 {
 	(void)ctx;
-	woken++;
-	all_woken += well;
+	woken += (news & BREAKER_NEWS_DUE) != 0;
+	all_woken += (news & BREAKER_NEWS_WELL) != 0;
 	loop_stop(loop);
 }
 
@@ -152,7 +152,9 @@ TEST(one_call_finds_out_whether_it_is_well_again)
 	ck_assert_uint_eq(woken, 1);
 	ck_assert_uint_eq(all_woken, 0);
 	ck_assert_ptr_eq(choose(0), &targets[0]);
+	ck_assert(target_ready(&targets[0]));
 	ck_assert(target_asked(&targets[0]));
+	ck_assert(!target_ready(&targets[0]));
 	ck_assert_ptr_null(choose(0));
 	ck_assert_uint_gt(wait_us, 0);
 	target_answers(&targets[0], 1000);
@@ -171,12 +173,30 @@ TEST(a_probe_that_fails_shuts_it_for_longer_and_one_without_a_word_is_none)
 	choose(0);
 	first = wait_us;
 	loop_run(loop);
+	ck_assert(target_ready(&targets[0]));
 	ck_assert_int_eq(target_asked(&targets[0]), PROBE_TARGET);
 	target_left(&targets[0], PROBE_TARGET);
+	ck_assert(target_ready(&targets[0]));
 	ck_assert(target_asked(&targets[0]));
 	fail_with(&targets[0], FAULT_PROVIDER_TRANSPORT, 1);
 	ck_assert_ptr_null(choose(0));
 	ck_assert_uint_gt(wait_us, first);
+	end();
+}
+
+TEST(one_whose_time_is_over_waits_for_a_job_and_is_not_kept_for_one_that_does_not_come)
+{
+	begin(1);
+	fail_with(&targets[0], FAULT_PROVIDER_OVERLOADED, 3);
+	loop_run(loop);
+	ck_assert_int_eq(breaker_state(targets[0].breaker), BREAKER_DUE);
+	ck_assert(target_ready(&targets[0]));
+	ck_assert_int_eq(breaker_state(targets[0].breaker), BREAKER_HALF_OPEN);
+	loop_run(loop); /* nobody asks it: the next may */
+	ck_assert_uint_eq(woken, 2);
+	ck_assert_int_eq(breaker_state(targets[0].breaker), BREAKER_DUE);
+	ck_assert_int_eq(target_asked(&targets[0]), PROBE_NONE);
+	target_left(&targets[0], PROBE_NONE);
 	end();
 }
 
