@@ -472,7 +472,7 @@ static void check_owners(const struct result *r)
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		call = json_object_array_get_idx(list, i);
-		if (!json_int(call, "ended_ms", 0) && !fleet.excused)
+		if (!json_int(call, "ended_ms", 0) && !fleet.torn)
 			world_violation("%.*s has a call without an end", STR_FMT(r->id));
 	}
 	if (call && !json_int(call, "ended_ms", 0) && !r->bytes &&

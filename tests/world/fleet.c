@@ -252,6 +252,7 @@ static void crash(struct node *n)
 {
 	if (!up(n))
 		return;
+	fleet.torn = fleet.torn || n->kind == NODE_POOL;
 	world_tell(n->id, "crashes");
 	world_kill(n->loop);
 }
@@ -314,8 +315,10 @@ static void on_watch(void *ctx)
 			continue;
 		if (!n->back_us) {
 			fleet.crashes++;
-			if (n->kind == NODE_POOL)
+			if (n->kind == NODE_POOL) {
 				fleet.excused = true;
+				fleet.torn = fleet.torn || !n->draining;
+			}
 			n->back_us = world->now_us + (world_between(0, 2)
 							  ? world_between(10000, 2000000)
 							  : world_between(2000000, 20000000));
@@ -445,6 +448,7 @@ static void go_wrong(enum fault_kind kind)
 			for_us = world_between(8000000, 25000000);
 		world_tell(n->id, "stalls for %llu ms", (unsigned long long)for_us / 1000);
 		fleet.excused = fleet.excused || n->kind == NODE_POOL;
+		fleet.torn = fleet.torn || n->kind == NODE_POOL;
 		world_stall(n->loop, world->now_us + for_us);
 		return;
 	case WRONG_DRAIN:
@@ -457,22 +461,27 @@ static void go_wrong(enum fault_kind kind)
 			world_in(0, n->loop, on_drain, n);
 		return;
 	case WRONG_REDIS_CUT:
+		fleet.torn = true;
 		redis_server_cut();
 		return;
 	case WRONG_REDIS_AWAY:
 		fleet.excused = true;
+		fleet.torn = true;
 		redis_server_away(for_us, REDIS_KEPT);
 		return;
 	case WRONG_REDIS_FROZEN:
 		fleet.excused = true;
+		fleet.torn = true;
 		redis_server_freeze(for_us / 2);
 		return;
 	case WRONG_REDIS_EMPTIED:
 		fleet.excused = true;
+		fleet.torn = true;
 		empty_redis(for_us);
 		return;
 	case WRONG_REDIS_SET_BACK:
 		fleet.excused = true;
+		fleet.torn = true;
 		redis_server_away(for_us, REDIS_SET_BACK);
 		return;
 	case WRONG_REBALANCE:
@@ -517,6 +526,7 @@ static void plan_faults(void)
 	f->call_fault = families & 16 ? (unsigned)world_between(0, 5000) : 0;
 	f->publish_lost = families & 32 ? (unsigned)world_between(0, 2000) : 0;
 	f->redis_cut = families & 1u << 21 ? (unsigned)world_between(0, 200) : 0;
+	fleet.torn = fleet.torn || f->redis_cut;
 	f->slow = families & 64 ? (unsigned)world_between(0, 500) : 0;
 	f->end_stall = families >> 23 & 1 ? 300 : 0;
 	for (uint64_t at = 2000000; families & 1u << 20 && at < fleet.heal_us - 15000000;
@@ -563,6 +573,7 @@ static bool poison(int number)
 		return false;
 	j->kills--;
 	fleet.excused = true;
+	fleet.torn = true;
 	return true;
 }
 

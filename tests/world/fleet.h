@@ -90,6 +90,7 @@ struct fleet {
 	int session_count;
 	uint64_t heal_us; /* from here on nothing goes wrong */
 	bool excused;	  /* something happened after which a call may be repeated */
+	bool torn;	  /* ... or a call's end is known to nobody */
 	unsigned crashes;
 };
 extern struct fleet fleet;

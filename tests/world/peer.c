@@ -260,6 +260,7 @@ static bool stall_before_end(struct client_call *c)
 		return false;
 	world_tell(loop->name, "stalls before the end of call %d", c->number);
 	fleet.excused = true;
+	fleet.torn = true;
 	world_stall(loop, world->now_us + world_between(11 * US_PER_S, END_STALL_MOST_US));
 	world_in(0, loop, on_piece, c);
 	return true;
