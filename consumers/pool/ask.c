@@ -278,7 +278,8 @@ bool work_waits_for_breaker(const struct work *w)
 	uint64_t wait_us;
 
 	return sm_state(&w->sm) == WORK_BACKOFF && !w->slot_held && w->why &&
-	       strcmp(w->why, "breaker") == 0 && route_lets(&w->route, 0, &wait_us);
+	       (w->room_line || strcmp(w->why, "breaker") == 0) &&
+	       route_lets(&w->route, 0, &wait_us);
 }
 
 void work_wake(struct work *w, bool well)
@@ -290,15 +291,18 @@ void work_wake(struct work *w, bool well)
 void work_reconfigured(struct work *w)
 {
 	uint64_t wait_us;
-	bool shut;
+	bool shut, full;
 
 	if (sm_state(&w->sm) == WORK_BUDGET && w->in_budget_line) {
 		spend_reconfigured(w);
 	} else if (sm_state(&w->sm) == WORK_BACKOFF &&
 		   !w->slot_held) { /* with one it asks in a moment */
+		full = w->room_line;
 		shut = !route_lets(&w->route, 0, &wait_us);
 		load_route(w);
-		if (shut && route_lets(&w->route, 0, &wait_us))
+		if (full) /* the new accounts' connections are others */
+			work_wake(w, true);
+		else if (shut && route_lets(&w->route, 0, &wait_us))
 			work_wake(w, true); /* with another key, or at another target */
 	}
 }
@@ -323,6 +327,26 @@ static uint64_t back_off_us(struct work *w, int64_t retry_after_ms)
 	if (retry_after_ms > 0 && us < (uint64_t)retry_after_ms * US_PER_MS)
 		us = (uint64_t)retry_after_ms * US_PER_MS;
 	return us;
+}
+
+/* Some target could be asked, had its connections room. */
+static bool is_full(const struct work *w, uint32_t skip)
+{
+	return route_open(&w->route, skip, false) & ~route_open(&w->route, skip, true);
+}
+
+/* Until a call may be made, without a slot and with nothing reserved: @us at most. */
+static void wait_for_room(struct work *w, uint64_t us)
+{
+	spend_drop(w);
+	pool_drop_slot(w->pool, w);
+	if (retry_overflow(w, 0))
+		return;
+	sm_move(&w->sm, WORK_BACKOFF);
+	w->waits_until_us = 0; /* not known */
+	work_waits(w, "limit");
+	work_again(w, us, on_backoff);
+	room_wait(w);
 }
 
 static void fail(struct work *w, enum fault fault, struct str message)
@@ -384,7 +408,9 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 		return;
 	}
 	forget_tried(w);
-	if (!route_lets(&w->route, 0, &wait_us) && !wait_us) {
+	bool lets = route_lets(&w->route, 0, &wait_us);
+
+	if (!lets && !wait_us) {
 		wait_us = refused_wait_us(w);
 		if (!wait_us) {
 			fail(w, fault, message); /* every account that could serve it is out */
@@ -392,6 +418,11 @@ static void try_again(struct work *w, const struct call_outcome *o, struct str m
 		}
 	}
 	us = back_off_us(w, o->retry_after_ms);
+	if (!lets && is_full(w, 0)) {
+		wait_us = 0; /* it looks again after its own pause, and may wait for room then */
+		if (is_full(w, asked))
+			us = back_off_us(w, -1);
+	}
 	if (wait_us > us)
 		work_back_off(w, wait_us, retry == FAULT_WAIT ? "limit" : "breaker");
 	else
@@ -568,6 +599,7 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 		timer_set(&w->call_due, CALL_DUE_US);
 	else
 		ask_say_call(w);
+	room_leave(w);
 	w->call = call_open(pool->loop, target, request, &ask_ops, w, &w->log);
 	if (!request->local)
 		hedge_later(w);
@@ -686,6 +718,11 @@ static void none_left(struct work *w, uint64_t breaker_us, const char *why)
 	uint64_t now = loop_now_us(w->pool->loop), us = breaker_us;
 	bool failed = (w->tried & ~w->unfit) != 0; /* one was asked: it may be well again */
 
+	if (is_full(w, w->tried)) {
+		forget_tried(w);
+		wait_for_room(w, failed ? back_off_us(w, -1) + 1 : us);
+		return;
+	}
 	if (failed && !us)
 		us = back_off_us(w, -1) + 1;
 	if (w->later_us && (!us || w->later_us < now + us)) {
@@ -712,6 +749,7 @@ void work_run(struct work *w)
 	uint64_t wait_us = 0;
 	char why[128] = "";
 
+	room_leave(w);
 	if (sm_state(&w->sm) == WORK_SLOT) {
 		sm_move(&w->sm, WORK_CALLING);
 		if (w->reservation->state != RESERVATION_OURS)
@@ -728,12 +766,16 @@ void work_run(struct work *w)
 	target = pick_any(w, &request, why, &wait_us);
 	if (target && w->goes_on && !w->call_goes_on && seam_or_end(w)) {
 		provider_request_fini(&request);
-		fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));
+		if (is_full(w, w->tried)) /* one of these may be able to */
+			wait_for_room(w, ROUTE_FULL_US);
+		else
+			fail(w, FAULT_PROVIDER_CUT, STR("no other provider goes on with its text"));
 	} else if (target && waits_for_prefix(w, target, &request)) {
 		provider_request_fini(&request);
 	} else if (target && waits_for_lease(w, target)) {
 		provider_request_fini(&request);
 	} else if (target) {
+		room_promise(w, target->account);
 		if (spend_ask(w, target, &request) == SPEND_GO)
 			begin(w, target, &request);
 		provider_request_fini(&request);

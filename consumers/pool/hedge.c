@@ -196,7 +196,8 @@ static void on_heard(void *ctx, enum budget_word word)
 		hedge_drop(w);
 		return;
 	}
-	if (word == BUDGET_OURS && target_ready(w->hedge.target)) {
+	if (word == BUDGET_OURS && target_ready(w->hedge.target) &&
+	    account_has_room(w->hedge.target->account)) {
 		begin(w);
 		return;
 	}

@@ -57,6 +57,7 @@ void load_route(struct work *w)
 
 	if (!w->routes || !load_is_stale(w) || w->call || w->hedge.call || find_route(w, &route))
 		return;
+	room_leave(w); /* it is the old accounts' */
 	if (w->reserved_for)
 		place = route_place(&route, w->reserved_for);
 	w->reserved_for = place < 0 ? NULL : route.targets[place];

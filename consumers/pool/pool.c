@@ -98,6 +98,7 @@ static void grant(struct pool *pool)
 void pool_want_slot(struct pool *pool, struct work *w)
 {
 	sm_move(&w->sm, WORK_SLOT);
+	room_leave(w);
 	if (w->slot_held || w->slot_wanted)
 		return;
 	w->slot_wanted = true;
@@ -109,6 +110,7 @@ void pool_want_slot(struct pool *pool, struct work *w)
 
 void pool_drop_slot(struct pool *pool, struct work *w)
 {
+	room_leave(w);
 	if (w->slot_wanted) {
 		heap_remove(&w->lane->waiting, &w->slot_node);
 		w->slot_wanted = false;
@@ -356,8 +358,10 @@ static int open_routes(struct pool *pool, const struct config *config, struct ro
 	if (r < 0)
 		return err_trace(r);
 	for (size_t i = 0; (a = routes_account(*ret_routes, i)); i++)
-		if (a->client)
+		if (a->client) {
 			client_observe(a->client, metric_one(pool->metric.set_up, a->config->name));
+			client_when_room(a->client, room_look, &pool->room);
+		}
 	return 0;
 }
 
@@ -587,6 +591,7 @@ int pool_open(const struct pool_request *request, struct pool **ret_pool)
 	timer_init(&pool->tick, pool->loop, on_tick);
 	timer_init(&pool->line, pool->loop, on_line);
 	timer_init(&pool->hand_back, pool->loop, on_hand_back);
+	room_init(&pool->room, pool);
 	register_metrics(pool, request->metrics);
 	if (strcmp(pool->options->pool, "llm") != 0) {
 		log_error(pool->log, "this pool's work is not known",
@@ -733,6 +738,7 @@ void pool_close(struct pool *pool)
 	list_each (&pool->all, at)
 		work_abandon(container_of(at, struct work, link));
 	task_cancel(&pool->take);
+	room_fini(&pool->room);
 	budgets_free(pool->budgets);
 	routes_unref(pool->routes);
 	breakers_free(pool->breakers);

@@ -11,6 +11,7 @@
 #include "consumers/pool/fair.h"
 #include "consumers/pool/overflow.h"
 #include "consumers/pool/place.h"
+#include "consumers/pool/room.h"
 #include "consumers/pool/warm.h"
 #include "lib/base/heap.h"
 #include "lib/base/list.h"
@@ -61,7 +62,8 @@ struct pool_lane {
 	size_t slots;		    /* in use */
 	size_t ending;		    /* works behind their call, until their mark */
 	int64_t weight;
-	int64_t credit; /* smooth weighted round robin */
+	int64_t credit;	     /* smooth weighted round robin */
+	int64_t room_credit; /* likewise, for room at providers */
 };
 
 struct pool {
@@ -81,6 +83,7 @@ struct pool {
 	struct routes *routes;
 	struct breakers *breakers;
 	struct warm warm;
+	struct room room; /* who waits for it at a provider */
 	struct budgets *budgets;
 	struct redis_sub *control;
 	struct pool_metrics metric;

@@ -222,7 +222,9 @@ bool retry_overflow_waiting(struct work *w, uint64_t least_us)
 	uint64_t now = loop_now_us(w->pool->loop), us = 0;
 	int64_t ms = w->reservation->estimate_ms;
 
-	if (sm_state(&w->sm) == WORK_BACKOFF && w->waits_until_us > now)
+	if (w->room_line)
+		us = w->pool->options->defer_ms * US_PER_MS;
+	else if (sm_state(&w->sm) == WORK_BACKOFF && w->waits_until_us > now)
 		us = w->waits_until_us - now;
 	else if (sm_state(&w->sm) == WORK_BUDGET && w->in_budget_line)
 		us = (ms < 0 ? w->pool->options->defer_ms : (uint64_t)ms) * US_PER_MS;

@@ -208,14 +208,23 @@ enum route_found route_find(struct routes *routes, const struct config_wish *wis
 
 /* ── the choice ── */
 
+bool account_has_room(const struct account *account)
+{
+	return !account->client || client_room(account->client) > account->promised;
+}
+
 static bool lets(const struct target *t, uint64_t *ret_wait_us)
 {
 	uint64_t a = 0, b = 0;
 	bool account = breaker_lets(t->account->breaker, &a);
 	bool target = breaker_lets(t->breaker, &b);
 
-	if (account && target)
+	if (account && target && account_has_room(t->account))
 		return true;
+	if (account && target) {
+		*ret_wait_us = ROUTE_FULL_US;
+		return false;
+	}
 	/* refused: it is not waited for */
 	*ret_wait_us = breaker_is_out(t->account->breaker) || breaker_is_out(t->breaker) ? 0
 		       : a > b								 ? a
@@ -255,6 +264,21 @@ static uint32_t open_ones(const struct route *route, uint32_t skip, uint64_t *re
 			least = wait;
 	}
 	*ret_wait_us = open ? 0 : least;
+	return open;
+}
+
+uint32_t route_open(const struct route *route, uint32_t skip, bool room)
+{
+	uint32_t open = 0;
+	uint64_t wait_us;
+
+	for (size_t i = 0; i < route->count; i++) {
+		const struct target *t = route->targets[i];
+
+		if (!(skip & (UINT32_C(1) << i)) && breaker_lets(t->account->breaker, &wait_us) &&
+		    breaker_lets(t->breaker, &wait_us) && (!room || account_has_room(t->account)))
+			open |= UINT32_C(1) << i;
+	}
 	return open;
 }
 

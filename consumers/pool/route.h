@@ -3,7 +3,7 @@
  *
  * A route's targets are asked in the order of its list. Those that stand together with a weight are one step: of two that are drawn by
  * weight, the one with less latency and fewer calls under way is asked. A target whose breaker (breaker.h) is open is left out, which costs
- * nothing. Of routes with one name the first is taken that is for the job's organisation, its user, or its share of sessions. */
+ * nothing; so is one whose connections carry all that they can. Of routes with one name the first is taken that is for the job's organisation, its user, or its share of sessions. */
 #ifndef SLUICE_POOL_ROUTE_H
 #define SLUICE_POOL_ROUTE_H
 
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "consumers/pool/breaker.h"
+#include "lib/base/clock.h"
 #include "lib/base/err.h"
 #include "lib/base/log.h"
 #include "lib/base/str.h"
@@ -30,6 +31,7 @@ struct account {
 	const struct provider *provider;
 	struct client *client;
 	struct breaker *breaker; /* of all of it: key or credit refused */
+	uint32_t promised;	 /* calls that are about to be made there (room.h) */
 };
 
 struct target {
@@ -69,8 +71,15 @@ enum route_found { ROUTE_FOUND = 0, ROUTE_UNKNOWN = 1 };
 must_check enum route_found route_find(struct routes *routes, const struct config_wish *wish,
 				       struct route *ret_route);
 
-/* The next target to ask: of those that are neither shut nor in @skip (bit per index). NULL otherwise, with the time in @ret_wait_us until the
- * first that is only shut may return; 0 where none will: all are skipped, or refused our account. */
+/* Whether its connections have room for one more call, beside those that are promised. A local one always has. */
+bool account_has_room(const struct account *account);
+/* The targets, bit per index, outside of @skip that may be asked but for room; those that have it, where @room. */
+uint32_t route_open(const struct route *route, uint32_t skip, bool room);
+/* Which is looked at again after so long, where nobody says that there is room. */
+#define ROUTE_FULL_US (15 * US_PER_S)
+
+/* The next target to ask: of those that are neither shut nor full nor in @skip (bit per index). NULL otherwise, with the time in @ret_wait_us until the
+ * first that is only shut, or full, may return; 0 where none will: all are skipped, or refused our account. */
 struct target *route_choose(const struct route *route, uint32_t skip, struct rand *rand,
 			    size_t *ret_index, uint64_t *ret_wait_us);
 /* When the first of its targets may be asked again, those that refused the key or the credit as well; 0: one may now, or never. */

@@ -12,6 +12,8 @@
  * Where the target's calls are limited (spend.h) the way from CALLING to the call leads through BUDGET: a word from Redis with the slot
  * in hand, or a wait in the quota's line without one, and then SLOT again.
  *
+ * Where no target has room for a call (room.h) the way leads from CALLING to BACKOFF, in a line, until one has.
+ *
  * A wait of a minute and more is no wait of this pool: from CLAIMING, CALLING, SLOT or BACKOFF to DEFERRING (retry.h), and OVER.
  *
  * A claim that is lost (Redis emptied, a lease that ran out) sends any claimed state back to CLAIMING; where it is won again, the
@@ -22,6 +24,7 @@
 #include "consumers/pool/budget.h"
 #include "consumers/pool/call.h"
 #include "consumers/pool/pool.h"
+#include "consumers/pool/room.h"
 #include "consumers/pool/route.h"
 #include "consumers/pool/scribe.h"
 #include "lib/base/arena.h"
@@ -160,6 +163,9 @@ struct work {
 	bool call_goes_on; /* what is built goes on with it */
 	bool seam_due;	   /* the present call goes on, and said nothing yet */
 	size_t seam_space; /* of the text's white space at its end: so far it was said again */
+	struct room_line *room_line; /* it stands there: no target has room (room.h) */
+	struct line_node room_node;
+	struct account *room_promised; /* room for its next call; NULL: none */
 	struct target *target;
 	size_t target_index;
 	uint64_t cache_key; /* of the request (provider.h) */

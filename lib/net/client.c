@@ -49,6 +49,8 @@ struct client_options client_defaults(void)
 static void call_free(struct client_call *call)
 {
 	call->client->call_count--;
+	if (call->client->room_changed)
+		client_pump(call->client);
 	timer_stop(&call->released);
 	mem_free(call->nv);
 	mem_free(call);
@@ -158,6 +160,16 @@ static uint32_t free_streams(const struct client *client)
 	return n;
 }
 
+/* How many connections may be opened beside @live ones. */
+static uint32_t links_openable(const struct client *client, uint32_t live)
+{
+	uint32_t most = client->options.max_connections, all = most + most / 4 + 1;
+	uint32_t may = live < most ? most - live : 0;
+	uint32_t rest = client->link_count < all ? all - client->link_count : 0;
+
+	return may < rest ? may : rest;
+}
+
 /* How many connections should be on their way: for the line, for a sixteenth of the calls in reserve (so that none
  * waits for a handshake when one more is begun or a connection retires), and for those that are kept warm. */
 static uint32_t links_wanted(const struct client *client, uint32_t coming)
@@ -193,7 +205,6 @@ static void fail_waiting(struct client *client, enum client_end end, const char 
 /* Opens what is short: for calls as long as the last failure is not quite fresh, else when the back-off allows it. */
 static void client_grow(struct client *client)
 {
-	const struct client_options *o = &client->options;
 	uint32_t coming = links_in(client, LINK_DIALING, LINK_PROVING);
 	uint32_t wanted = links_wanted(client, coming);
 	uint32_t live = links_in(client, LINK_DIALING, LINK_OPEN);
@@ -210,9 +221,7 @@ static void client_grow(struct client *client)
 			timer_set(&client->retry, client->not_before_us - now);
 		return;
 	}
-	for (; coming < wanted && live < o->max_connections &&
-	       client->link_count <= o->max_connections + o->max_connections / 4;
-	     coming++, live++) {
+	for (uint32_t may = links_openable(client, live); coming < wanted && may; coming++, may--) {
 		struct h2_link *l = link_open(client);
 		list_push_back(&client->links, &l->link);
 	}
@@ -242,7 +251,7 @@ static void h2_try(struct client *client)
 	struct h2_link *l;
 
 	if (!client->h2_again_us || loop_now_us(client->loop) < client->h2_again_us ||
-	    client->link_count || !h1_has_room(client))
+	    client->link_count || !h1_room(client))
 		return;
 	l = link_open(client);
 	list_push_back(&client->links, &l->link);
@@ -251,7 +260,7 @@ static void h2_try(struct client *client)
 static void h1_pump(struct client *client)
 {
 	h2_try(client);
-	while (!list_empty(&client->waiting) && h1_has_room(client)) {
+	while (!list_empty(&client->waiting) && h1_room(client)) {
 		struct client_call *call =
 		    list_pop_front(&client->waiting, struct client_call, link);
 		client->waiting_count--;
@@ -281,6 +290,8 @@ static void on_pump(struct task *t)
 		client_prove(client, last);
 		client_grow(client);
 	}
+	if (client->room_changed && !client->closed)
+		client->room_changed(client->room_ctx);
 	client_leave(client);
 }
 
@@ -514,6 +525,46 @@ struct client_stats client_stats(const struct client *client)
 bool client_warm(const struct client *client)
 {
 	return client->warm;
+}
+
+/* What connections of HTTP/2 carry more, those that are there and (unless HTTP/1.1 has the calls) those that may be. */
+static uint64_t links_room(const struct client *client)
+{
+	uint32_t live = links_in(client, LINK_DIALING, LINK_OPEN), coming = 0;
+	uint32_t per = client->options.streams_per_connection;
+	uint64_t room = 0;
+
+	list_each (&client->links, at) {
+		const struct h2_link *l = container_of(at, struct h2_link, link);
+
+		coming += l->state < LINK_PROVING;
+		if (l->state < LINK_PROVING || !l->limit)
+			continue;
+		per = l->limit; /* as the peer allows it */
+		if (l->state <= LINK_LEAVING && l->limit > l->count)
+			room += l->limit - l->count;
+	}
+	if (client->speaks_h1)
+		return room;
+	if (client->options.http == CLIENT_HTTP_AUTO && !client->warm)
+		per = 1;
+	return room + (uint64_t)per * (coming + links_openable(client, live));
+}
+
+uint32_t client_room(const struct client *client)
+{
+	uint64_t room = links_room(client);
+
+	if (client->speaks_h1)
+		room += h1_room(client);
+	room = room > client->waiting_count ? room - client->waiting_count : 0;
+	return room < UINT32_MAX ? (uint32_t)room : UINT32_MAX;
+}
+
+void client_when_room(struct client *client, void (*changed)(void *ctx), void *ctx)
+{
+	client->room_changed = changed;
+	client->room_ctx = ctx;
 }
 
 void client_observe(struct client *client, struct series *histogram)

@@ -112,6 +112,11 @@ void client_close(struct client *client);
 struct client_stats client_stats(const struct client *client);
 /* True once a connection is up (or was up and none is wanted). */
 bool client_warm(const struct client *client);
+/* How many more calls it could carry now, or as soon as connections are open that it may open: without those that wait already. While it is
+ * not known whether the peer speaks HTTP/2, a call for each connection. */
+uint32_t client_room(const struct client *client);
+/* From now on @changed is called, from the loop, whenever client_room may be more than it was. NULL: no more. */
+void client_when_room(struct client *client, void (*changed)(void *ctx), void *ctx);
 /* Every connection's set-up time is observed in @histogram from now on. NULL: no more. */
 void client_observe(struct client *client, struct series *histogram);
 

@@ -439,9 +439,12 @@ static void set_request(struct h1_exchange *x, const struct client_call *call)
 	curl_easy_setopt(c, CURLOPT_PRIVATE, x);
 }
 
-bool h1_has_room(const struct client *client)
+uint32_t h1_room(const struct client *client)
 {
-	return client->h1->count + client->link_count < client->options.max_connections;
+	uint32_t used = client->h1->count + client->link_count;
+	uint32_t most = client->options.max_connections;
+
+	return used < most ? most - used : 0;
 }
 
 void h1_send(struct client *client, struct client_call *call)

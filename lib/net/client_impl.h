@@ -124,6 +124,8 @@ struct client {
 	uint64_t connections_opened;
 	uint64_t calls_begun;
 	nghttp2_session_callbacks *callbacks;
+	void (*room_changed)(void *ctx); /* may be NULL */
+	void *room_ctx;
 	bool warm;
 	bool closed; /* freed when the last callback has returned */
 	unsigned busy;
@@ -158,7 +160,7 @@ void client_pump(struct client *client);
 struct h1_pool *h1_open(struct client *client);
 /* Its calls are gone already. Accepts NULL. */
 void h1_close(struct h1_pool *pool);
-bool h1_has_room(const struct client *client);
+uint32_t h1_room(const struct client *client); /* for so many more calls */
 void h1_send(struct client *client, struct client_call *call);
 /* Takes the call off; its connection is closed. */
 void h1_drop(struct client_call *call);

@@ -39,6 +39,9 @@ static const char *const plan_names[PLANS] = {
 struct client {
 	struct loop *loop;
 	uint32_t calls;
+	uint32_t most; /* at once */
+	void (*room_changed)(void *ctx);
+	void *room_ctx;
 	bool closed;
 };
 
@@ -69,6 +72,10 @@ static const uint64_t paces_us[] = {30000, 30000, 30000, 400000, 400000, 2000000
 /* Of so many refusals one's body stops in the middle and does not end, and one breaks off there. */
 #define UNSAID 5
 #define END_STALL_MOST_US (25 * US_PER_S)
+/* In one of so many histories a provider takes so few calls at once. */
+#define SMALL 3
+#define SMALL_MOST 2
+#define MOST 1000
 
 struct list peer_calls;
 bool (*peer_poison)(int job);
@@ -132,10 +139,25 @@ static void read_messages(struct client_call *c)
 
 /* ── what is said ── */
 
+static void on_room(void *ctx)
+{
+	struct client *client = ctx;
+
+	if (!client->closed && client->room_changed)
+		client->room_changed(client->room_ctx);
+}
+
+static void leave(struct client *client)
+{
+	client->calls--;
+	if (client->most < MOST)
+		world_in(0, client->loop, on_room, client);
+}
+
 static void end(struct client_call *c, enum client_end how)
 {
 	c->ended = true;
-	c->client->calls--;
+	leave(c->client);
 	if (!c->released)
 		c->ops->end(c->ctx, how, "");
 }
@@ -396,6 +418,7 @@ int client_open(struct loop *loop, const struct client_options *options, const s
 	(void)log;
 	*ret_client = mem_new(struct client);
 	(*ret_client)->loop = loop;
+	(*ret_client)->most = world->seed % SMALL ? MOST : SMALL_MOST;
 	return 0;
 }
 
@@ -414,6 +437,17 @@ bool client_warm(const struct client *client)
 {
 	(void)client;
 	return true;
+}
+
+uint32_t client_room(const struct client *client)
+{
+	return client->calls < client->most ? client->most - client->calls : 0;
+}
+
+void client_when_room(struct client *client, void (*changed)(void *ctx), void *ctx)
+{
+	client->room_changed = changed;
+	client->room_ctx = ctx;
 }
 
 void client_observe(struct client *client, struct series *histogram)
@@ -449,6 +483,7 @@ struct client_call *client_call(struct client *client, const char *method, const
 		c->plan = (enum plan)world_between(1, PLANS - 1);
 		c->fault_at = (unsigned)world_between(0, c->tokens);
 	}
+	must(client_room(client)); /* nobody asks for more */
 	client->calls++;
 	world_tell(client->loop->name, "call %d of job %d begins: %s", c->number, c->kept->job,
 		   plan_names[c->plan]);
@@ -462,7 +497,7 @@ struct client_call *client_call(struct client *client, const char *method, const
 void client_cancel(struct client_call *call)
 {
 	if (!call->ended)
-		call->client->calls--;
+		leave(call->client);
 	call->cancelled = true;
 }
 

@@ -2,6 +2,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/base/rand.h"
+#include "lib/net/client.h"
 #include "lib/net/loop.h"
 #include "lib/svc/config.h"
 #include "tests/unit/test.h"
@@ -300,4 +301,88 @@ TEST(the_choice_is_always_the_first_step_that_may_be_asked)
 				  (route.weights[before] && route.weights[place]));
 	}
 	end();
+}
+
+/* ── room ── */
+
+static void on_head(void *ctx, int status, const struct http_field *fields, size_t count)
+{
+	(void)ctx;
+	(void)status;
+	(void)fields;
+	(void)count;
+}
+
+static void on_data(void *ctx, struct str bytes)
+{
+	(void)ctx;
+	(void)bytes;
+}
+
+static void on_end(void *ctx, enum client_end end, const char *detail)
+{
+	(void)ctx;
+	(void)end;
+	(void)detail;
+}
+
+/* A route of a target whose client has one connection, and of one without a client. */
+static struct account small;
+
+static void begin_small(void)
+{
+	struct client_options options = client_defaults();
+
+	begin(2);
+	small = account;
+	targets[0].account = &small;
+	options.base_url = "http://127.0.0.1:1";
+	options.http = CLIENT_HTTP_1;
+	options.max_connections = 1;
+	ck_assert_int_eq(client_open(loop, &options, &quiet, &small.client), 0);
+}
+
+static void end_small(void)
+{
+	client_close(small.client);
+	end();
+}
+
+TEST(a_target_whose_connections_are_full_is_passed_by_until_a_call_ends)
+{
+	static const struct client_ops ops = {.head = on_head, .data = on_data, .end = on_end};
+	struct client_call *call;
+
+	begin_small();
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	call = client_call(small.client, "POST", "/", NULL, 0, STR("{}"), &ops, NULL);
+	ck_assert_ptr_eq(choose(0), &targets[1]);
+	ck_assert_uint_eq(route_open(&route, 0, false), 3);
+	ck_assert_uint_eq(route_open(&route, 0, true), 2);
+	ck_assert_ptr_null(choose(2));
+	ck_assert_uint_eq(wait_us, ROUTE_FULL_US);
+	client_cancel(call);
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	end_small();
+}
+
+TEST(room_that_is_promised_is_no_room_for_others)
+{
+	begin_small();
+	small.promised = 1;
+	ck_assert_ptr_eq(choose(0), &targets[1]);
+	small.promised = 0;
+	ck_assert_ptr_eq(choose(0), &targets[0]);
+	end_small();
+}
+
+TEST(a_full_target_that_is_shut_is_not_waited_for_as_full)
+{
+	begin_small();
+	small.promised = 1;
+	fail_with(&targets[0], FAULT_PROVIDER_TRANSPORT, 3);
+	ck_assert_uint_eq(route_open(&route, 0, false), 2);
+	ck_assert_ptr_null(choose(2));
+	ck_assert_uint_lt(wait_us, ROUTE_FULL_US);
+	end_small();
 }
