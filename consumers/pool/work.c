@@ -673,7 +673,7 @@ bool work_hand_back(struct work *w, bool running_too)
 		ask_note_end(w, FAULT_DRAINING);
 	}
 	/* How its calls ended is known only here. */
-	if (w->claimed && w->call_count && !PLANTED(DRAIN_FORGETS))
+	if (w->claimed && w->call_count)
 		work_calls_json(w, &calls);
 	/* A claim that is asked for is given back as well: nobody would wait for its lease. */
 	if (w->claimed || state == WORK_CLAIMING)

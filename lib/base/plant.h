@@ -43,7 +43,6 @@
 	PLANT(DRAIN_CUTS, "drain cuts without a word", 400) \
 	PLANT(PICKUP_FORGOTTEN, "a new owner counts the queue again", 400) \
 	PLANT(PAST_UNREAD, "a dead owner's text is lost", 400) \
-	PLANT(DRAIN_FORGETS, "a drain loses how a call ended", 2600) \
 	PLANT(PAST_UNASKED, "what ended runs again after a loss", 2000)
 /* clang-format on */
 enum plant {
