@@ -590,10 +590,9 @@ static void begin(struct work *w, struct target *target, const struct provider_r
 		series_observe_us(metric_one(pool->metric.pickup, lane_name(w->lane->lane)),
 				  loop_fresh_us(pool->loop) - w->taken_us);
 	}
-	if (!w->run_from_ms) {
+	if (!w->run_from_ms)
 		w->run_from_ms = now;
-		work_time(w);
-	}
+	work_time(w);
 	/* A background call that ends before it is due is written with its result. */
 	if (w->lane->lane == LANE_BACKGROUND)
 		timer_set(&w->call_due, CALL_DUE_US);

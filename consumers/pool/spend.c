@@ -100,6 +100,16 @@ static void forget_request(struct work *w)
 	w->request_built = (struct provider_request){0};
 }
 
+/* Its time running stands still there. */
+static void leave_line(struct work *w)
+{
+	uint64_t now = loop_wall_ms(w->pool->loop);
+
+	if (w->in_budget_line && w->run_from_ms && now > w->line_from_ms)
+		w->run_from_ms += now - w->line_from_ms;
+	w->in_budget_line = false;
+}
+
 /* It waits without a slot; or a tier takes it, where half of its lane's window waits. */
 static void stand_in_line(struct work *w)
 {
@@ -108,6 +118,8 @@ static void stand_in_line(struct work *w)
 	forget_request(w);
 	pool_drop_slot(w->pool, w);
 	w->in_budget_line = true;
+	w->line_from_ms = loop_wall_ms(w->pool->loop);
+	work_time(w);
 	w->said_position = 0;
 	if (retry_overflow(w, (uint64_t)ms * US_PER_MS))
 		spend_drop(w);
@@ -138,7 +150,7 @@ static void moved(struct work *w)
 /* The target that was asked for is none for @w, as things are. */
 static void unfit(struct work *w)
 {
-	w->in_budget_line = false;
+	leave_line(w);
 	w->tried |= UINT32_C(1) << w->target_index;
 	w->unfit |= UINT32_C(1) << w->target_index;
 }
@@ -159,7 +171,7 @@ static void on_heard(void *ctx, enum budget_word word)
 		moved(w);
 		return;
 	case BUDGET_OURS:
-		w->in_budget_line = false;
+		leave_line(w);
 		work_waits(w, NULL);
 		if (waited) {
 			pool_want_slot(w->pool, w);
@@ -320,7 +332,7 @@ void spend_settle(struct work *w, const struct call_outcome *o)
 
 void spend_drop(struct work *w)
 {
-	w->in_budget_line = false;
+	leave_line(w);
 	forget_request(w);
 	if (w->reservation->state == RESERVATION_OURS && w->call) {
 		struct charge reserved = w->reservation->charge;

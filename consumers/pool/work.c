@@ -484,7 +484,9 @@ static uint64_t end_ms(const struct work *w)
 
 	if (!w->picked_up_ms && !w->call_count && w->head.start_by_ms)
 		return (uint64_t)w->head.start_by_ms;
-	return w->run_from_ms && w->job.run_ms && end < deadline ? end : deadline;
+	if (!w->run_from_ms || !w->job.run_ms || w->in_budget_line)
+		return deadline;
+	return end < deadline ? end : deadline;
 }
 
 bool work_is_late(const struct work *w)

@@ -187,6 +187,7 @@ struct work {
 	uint32_t unfit;	     /* of those tried, the ones that cannot serve it and were not asked */
 	uint64_t later_us;   /* one of those may be able to at this loop time; 0: none */
 	bool in_budget_line; /* it waits there, without a slot */
+	uint64_t line_from_ms;
 	int64_t said_position;
 	struct scribe scribe;
 	struct json_object *messages; /* native: this turn's */

@@ -9,12 +9,13 @@ import { run, test, until } from '../support/test.mjs'
 
 const MODEL = 'claude-sonnet-4-5'
 const LANE = 'high'
+const ROUTES = route('owners', [['anthropic-main', MODEL]]) + route('owners-line', [['anthropic-main', `${MODEL}-line`]])
 
 const stack = await Stack.open()
 const sim = Sim.at(stack.sim_control)
 let own
 
-const job = (how, limits) => chat('whose is it?', how, { task: 'owners', model: undefined, lane: LANE, limits })
+const job = (how, limits, task = 'owners') => chat('whose is it?', how, { task, model: undefined, lane: LANE, limits })
 const view = async (id) => (await own.api.get(id)).json
 const since = (time) => Date.now() - Date.parse(time)
 
@@ -94,9 +95,23 @@ test('refused, and its pool leaves while it waits: the call stands as it ended, 
 	assert.equal(end.usage.input_tokens, alone.usage.input_tokens)
 }, { limit_ms: 60000 })
 
+// A quota that is new is opened a minute after the pool came, since nobody knows what was spent before.
+test("its pool is killed in its call, and its quota has nothing for a minute: the wait in the quota's line is no time running", async () => {
+	const { id } = await own.api.accepted(job('ttft=0 rate=10 tokens=60', { queue_ms: 200000, run_ms: 25000 }, 'owners-line'))
+	await until('it speaks', async () => (await view(id)).first_token_at)
+	await kill()
+	own.write(`${ROUTES}quotas:\n  - {name: owners-line, accounts: anthropic-main, models: "${MODEL}-line", requests: 100}\n`)
+	await own.again('a')
+	await until('it waits for its quota', async () => (await view(id)).why === 'budget', 30000)
+	const end = await own.api.ended(id, 90000)
+	assert.equal(end.status, 'succeeded', JSON.stringify(end.fault))
+	assert.equal(end.calls.length, 2)
+	assert.ok(Date.parse(end.finished_at) - Date.parse(end.picked_up_at) > 30000)
+}, { limit_ms: 150000 })
+
 await run(import.meta.url, {
 	before: async () => {
-		own = await OwnPools.open(stack, 'owners', route('owners', [['anthropic-main', MODEL]]), { a: ['--lanes', LANE] })
+		own = await OwnPools.open(stack, 'owners', ROUTES, { a: ['--lanes', LANE] })
 		await own.takes(LANE, chat('warm'))
 	},
 	after: () => own?.close(),
