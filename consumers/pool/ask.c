@@ -749,6 +749,10 @@ void work_run(struct work *w)
 	char why[128] = "";
 
 	room_leave(w);
+	if (work_is_late(w)) { /* this process stood still */
+		work_stop(w, FAULT_EXPIRED);
+		return;
+	}
 	if (sm_state(&w->sm) == WORK_SLOT) {
 		sm_move(&w->sm, WORK_CALLING);
 		if (w->reservation->state != RESERVATION_OURS)
