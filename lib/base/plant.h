@@ -24,7 +24,7 @@
 	PLANT(SEAM_UNTOLD, "continue without the seam", 400) \
 	PLANT(HEDGE_BILLED, "hedge loser on the customer's bill", 400) \
 	PLANT(NEVER_HALF_OPEN, "breaker never half-opens", 400) \
-	PLANT(LEASE_KEPT, "a probe's lease is kept unused", 400) \
+	PLANT(LEASE_KEPT, "a probe's lease is kept unused", 2000) \
 	PLANT(SETTLE_LOST, "a settlement is lost", 100) \
 	PLANT(RESUME_BYTE_OFF, "a client resumes one byte off", 400) \
 	PLANT(RESUME_CLAIMED, "a resume without the bytes", 400) \
