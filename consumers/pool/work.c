@@ -210,6 +210,8 @@ static void go_on(struct work *w)
 		if (w->end_as) /* wished meanwhile */
 			stop_running(w);
 	} else if (resume == WORK_DEFERRING) {
+		adopt(w);
+		scribe_adopt(&w->scribe, w->attempt);
 		retry_go_on(w);
 	} else if (w->status) {
 		adopt(w);
